@@ -1,0 +1,38 @@
+"""NRCCR: cross-lingual cross-modal retrieval with noise-robust learning.
+
+`nrccr.load(path)` gives a trained model; the command line is `nrccr train | test | check`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+
+    from nrccr.retriever import Retriever
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(path: str | os.PathLike[str], text_model: str | None = None, device: str = "cpu") -> Retriever:
+    """Load a trained model: a run folder, or a published checkpoint file or its folder.
+
+    Args:
+        path: what to load. Nothing in it is executed.
+        text_model: the backbone's name or folder (configuration and tokeniser), if not the one recorded there.
+        device: `cpu`, `cuda` or `cuda:1`.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        nrccr.errors.UserError: no model there, a damaged or refused file, a backbone that does not fit.
+    """
+    from pathlib import Path
+
+    from nrccr.retriever import load_retriever
+
+    overrides = [f"text.model={text_model}"] if text_model is not None else []
+    return load_retriever(Path(path), overrides, device)

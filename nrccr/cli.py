@@ -1,0 +1,200 @@
+"""The command line. Heavy imports stay inside the commands, so that `nrccr --help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from nrccr.errors import UserError
+
+if TYPE_CHECKING:
+
+    from nrccr.config import Config
+
+app = typer.Typer(
+    help="Find a video with a query in a language that has no human-labelled training data.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml")]
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    root: Root,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/<config name>-s<seed>.")] = None,
+    device: Device = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder first.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Test the best weights at the end.")] = False,
+) -> None:
+    """Train a model, validating after every epoch."""
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other; give one")
+
+    from nrccr.config import load_config
+    from nrccr.training.checkpoint import RunFolder
+
+    loaded = load_config(config, overrides or [])
+    folder = RunFolder(out if out is not None else Path("runs") / f"{config.stem}-s{loaded.seed}")
+    _train(loaded, root, folder, device, resume=resume, overwrite=overwrite)
+    if test:
+        _test(folder.path, root, [], "test", None, device)
+
+
+@app.command()
+def test(
+    path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_CHECKPOINT")],
+    root: Root,
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: <RUN_DIR>/<split>.")] = None,
+    device: Device = None,
+) -> None:
+    """Test a run or a published checkpoint: writes metrics.json and ranks.tsv, prints a table."""
+    if split not in ("test", "val"):
+        raise UserError(f"--split {split}: give test or val")
+    _test(path, root, overrides or [], "test" if split == "test" else "val", out, device)
+
+
+@app.command()
+def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
+    """Validate a collection on disk before hours of training; exits with code 2 if something is wrong."""
+    from nrccr.config import load_config
+    from nrccr.data.check import check_collection
+    from nrccr.data.collections import locate
+    from nrccr.tables import counts_table, say
+
+    data = load_config(config, overrides or []).data
+    collection = locate(
+        root, data.collection, target=data.target, translator=data.translator, feature=data.feature
+    )
+    report = check_collection(collection, mismatch_tolerance=data.mismatch_tolerance, expected_width=None)
+    say(counts_table(report, title=f"{collection.name} in {collection.folder}"))
+    for note in report.notes:
+        say(f"note: {note}")
+    for problem in report.problems:
+        say(f"problem: {problem}")
+    if report.problems:
+        raise UserError(f"{collection.folder}: {len(report.problems)} problems found, listed above; mend them first")
+    say("no problems found")
+
+
+def _train(config: Config, root: Path, folder: Any, device: str | None, *, resume: bool, overwrite: bool) -> None:
+    from dataclasses import asdict
+
+    from nrccr.data.datasets import Reader
+    from nrccr.data.tokens import CaptionTokenizer
+    from nrccr.distributed import Runtime, choose_device, make_deterministic
+    from nrccr.models.nrccr import build_discriminator, build_network
+    from nrccr.models.text import backbone_config, build_backbone
+    from nrccr.tables import say
+    from nrccr.training.loop import Trainer
+
+    chosen = choose_device(device)
+    if resume:
+        folder.require_resumable(config)
+    else:
+        folder.refuse(overwrite=overwrite)
+    make_deterministic(config.seed)
+    runtime = Runtime(chosen, config.train.precision)
+    tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
+    reader = Reader.open(config, root, tokenizer)
+    pairs, queries = reader.pairs(), reader.queries("val")
+    backbone = build_backbone(
+        backbone_config(config.text.model, config.text.backbone),
+        pretrained=config.text.model if config.text.pretrained else None,
+    )
+    network = build_network(config, backbone, reader.features.width)
+    discriminator = build_discriminator(config, int(backbone.config.hidden_size))
+    trainer = Trainer(config, network, discriminator, pairs, queries, runtime, folder)
+    counts = {"train": asdict(pairs.counts), "val": asdict(queries.counts)}
+    for split, found in counts.items():
+        say(f"{split}: " + ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in found.items()))
+    state = folder.load_state() if resume else None
+    if state is not None:
+        trainer.resume(state)
+        say(f"{folder.path}: goes on after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
+    else:
+        folder.clear()
+        folder.describe(config, chosen, counts)
+        backbone.config.save_pretrained(folder.backbone)
+        tokenizer.save(folder.backbone)
+    best = trainer.run()
+    say(f"{folder.path}: best validation R@1+5+10 {best.best:.2f} in epoch {best.best_epoch}")
+
+
+def _test(
+    path: Path, root: Path, overrides: list[str], split: Literal["test", "val"], out: Path | None, device: str | None
+) -> None:
+    from nrccr.data.datasets import Reader
+    from nrccr.evaluation.evaluator import evaluate
+    from nrccr.retriever import load_retriever
+    from nrccr.tables import metrics_table, say
+
+    retriever = load_retriever(path, overrides, device)
+    config = retriever.config
+    reader = Reader.open(config, root, retriever.tokenizer)
+    if reader.features.width != retriever.feature_width:
+        raise UserError(
+            f"{reader.features.folder}: features are {reader.features.width} wide, {retriever.checkpoint} was trained "
+            f"on {retriever.feature_width}; give the features it was trained on as data.feature=NAME"
+        )
+    folder = out if out is not None else (path if path.is_dir() else path.parent) / split
+    _require_writable(folder)
+    metrics = evaluate(
+        retriever.network,
+        reader.queries(split),
+        batch_size=config.evaluation.batch_size,
+        target_weight=config.evaluation.target_weight,
+        kind=config.switch("score"),
+        device=retriever.device,
+        save_scores=config.evaluation.save_scores,
+        header={"collection": reader.collection.name, "split": split, "checkpoint": str(retriever.checkpoint)},
+        folder=folder,
+    )
+    say(metrics_table(metrics, config))
+    say(f"written: {folder}")
+
+
+def _require_writable(folder: Path) -> None:
+    """Find out before hours of encoding that results cannot be kept."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"{folder}: cannot be written; give another folder with --out")
+
+
+def main() -> None:
+    """Run the command line: a user's error is one line and exit code 2; `--debug` shows the traceback."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if len(arguments) < len(sys.argv) - 1:
+        app(arguments or ["--help"], standalone_mode=False)
+        return
+    try:
+        app(arguments or ["--help"], standalone_mode=False)
+    except UserError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error
+            _fail(f"{error.format_message()} (see `nrccr --help`)", 2)
+        if isinstance(error, OSError):
+            _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+        raise
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"nrccr: {' '.join(message.split())}", err=True)
+    raise SystemExit(code)

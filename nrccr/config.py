@@ -1,0 +1,308 @@
+"""The typed configuration: what every key is, YAML files with `extends:`, and overrides key=value.
+
+The dataclasses are the schema: a key that is not here is refused. `configs/base.yaml` lists every key with its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nrccr.errors import UserError
+from nrccr.yamlfile import parse_yaml, read_layers
+
+READINGS = {
+    "released": {
+        "pooling": "padded",
+        "attention_mask": "outer",
+        "teacher": "cross_and_target",
+        "feed_forward": False,
+        "attention_scale": "value_width",
+        "similarity": "soft_cross_entropy",
+        "feature": "smooth_l1",
+        "adversary": "non_saturating",
+        "score": "minmax",
+        "english_cleaning": "source",
+        "frames": "first",
+    },
+}
+READINGS["paper"] = {
+    "pooling": "masked",
+    "attention_mask": "key",
+    "teacher": "cross",
+    "feed_forward": True,
+    "attention_scale": "key_width",
+    "similarity": "kl",
+    "feature": "l1",
+    "adversary": "minimax",
+    "score": "raw",
+    "english_cleaning": "all",
+    "frames": "uniform",
+}
+READINGS["corrected"] = READINGS["released"] | {"pooling": "masked", "attention_mask": "key"}
+
+
+@dataclass
+class Switches:
+    """One field for each place where readings differ; null takes the value of `reading`."""
+
+    pooling: Literal["padded", "masked"] | None = None
+    attention_mask: Literal["outer", "key"] | None = None
+    teacher: Literal["cross_and_target", "cross"] | None = None
+    feed_forward: bool | None = None
+    attention_scale: Literal["value_width", "key_width"] | None = None
+    similarity: Literal["soft_cross_entropy", "kl"] | None = None
+    feature: Literal["smooth_l1", "l1"] | None = None
+    adversary: Literal["non_saturating", "minimax"] | None = None
+    score: Literal["minmax", "raw"] | None = None
+    english_cleaning: Literal["source", "all"] | None = None
+    frames: Literal["first", "uniform"] | None = None
+
+
+@dataclass
+class DataConfig:
+    """The collection on disk and how it is read."""
+
+    collection: str = "vatex"
+    target: str = "zh"
+    translator: str = "google"
+    feature: str | None = None
+    max_frames: int = 64
+    mismatch_tolerance: float = 0.01
+    workers: int = 0
+
+
+@dataclass
+class TextConfig:
+    """The text branch."""
+
+    model: str = "bert-base-multilingual-cased"
+    pretrained: bool = True
+    backbone: dict[str, Any] = field(default_factory=dict)
+    freeze: Literal["frozen", "all_frozen", "none"] = "frozen"
+    trainable_layers: list[int] = field(default_factory=lambda: [5, 6, 7, 8, 9, 10, 11])
+    width: int = 768
+    heads: int = 8
+    max_tokens: int = 250
+
+
+@dataclass
+class VisualConfig:
+    """The visual branch."""
+
+    width: int = 1024
+    heads: int = 8
+    layers: int = 1
+
+
+@dataclass
+class JointConfig:
+    """The joint space."""
+
+    width: int = 1536
+    dropout: float = 0.2
+
+
+@dataclass
+class LossConfig:
+    """Weights and constants of the objective."""
+
+    margin: float = 0.2
+    target: float = 0.6
+    similarity: float = 0.4
+    feature: float = 0.1
+    cycle: float = 0.5
+    adversary: float = 0.001
+    temperature: float = 0.07
+    mask_same_item: bool = False
+
+
+@dataclass
+class AdversaryConfig:
+    """The language discriminator."""
+
+    discriminator: Literal["weak", "not-so-weak", "strong"] = "strong"
+    learning_rate: float = 0.001
+
+
+@dataclass
+class TrainConfig:
+    """Optimisation, schedule and bookkeeping."""
+
+    epochs: int = 50
+    batch_size: int = 128
+    learning_rate: float = 1e-4
+    learning_rate_decay: float = 0.99
+    halve_after: int = 2
+    patience: int = 11
+    grad_clip: float = 2.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    log_every: int = 10
+    save_minutes: float = 5.0
+
+
+@dataclass
+class EvaluationConfig:
+    """Validation and test."""
+
+    batch_size: int = 64
+    target_weight: float = 0.8
+    save_scores: bool = False
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    model: Literal["nrccr"] = "nrccr"
+    seed: int = 0
+    reading: Literal["released", "paper", "corrected"] = "released"
+    switches: Switches = field(default_factory=Switches)
+    data: DataConfig = field(default_factory=DataConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    visual: VisualConfig = field(default_factory=VisualConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def switch(self, name: str) -> Any:
+        """The value of a switch: its own if set, else the reading's."""
+        own = getattr(self.switches, name)
+        return READINGS[self.reading][name] if own is None else own
+
+
+def resolved_switches(config: Config) -> dict[str, Any]:
+    """Every switch with the value in force."""
+    return {f.name: config.switch(f.name) for f in fields(Switches)}
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, what it extends, and overrides, into a typed, checked configuration.
+
+    Args:
+        path: the YAML file. Its `extends:` names another, relative to it, whose values it replaces.
+        overrides: `key=value` each, the key with dots.
+
+    Raises:
+        UserError: a missing or malformed file, an unknown key, a value of the wrong type or out of range.
+    """
+    return build_config([*read_layers(path)], overrides)
+
+
+def build_config(layers: Sequence[tuple[str, dict[str, Any]]], overrides: Sequence[str] = ()) -> Config:
+    """Merge named layers of plain values, then overrides, into a checked configuration.
+
+    Raises:
+        UserError: as load_config; the message names the layer.
+    """
+    merged = OmegaConf.structured(Config)
+    for name, values in layers:
+        merged = _merge(merged, values, name)
+    for override in overrides:
+        merged = _merge(merged, _parse_override(override), f"override {override}")
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{layers[-1][0] if layers else 'configuration'}: {_explain(error)}") from error
+    assert isinstance(config, Config)
+    _check(config, layers[-1][0] if layers else "configuration")
+    return config
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The configuration as plain YAML-ready values, in the schema's order."""
+    return asdict(config)
+
+
+def to_yaml(config: Config) -> str:
+    """The whole configuration as YAML text."""
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key or not all(key.split(".")):
+        raise UserError(f"override {override!r}: write key=value, for instance train.batch_size=64")
+    nested: Any = parse_yaml(text, f"override {override!r}") if text else ""
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    values: dict[str, Any] = nested
+    return values
+
+
+def _merge(base: DictConfig, values: dict[str, Any], name: str) -> DictConfig:
+    try:
+        merged = OmegaConf.merge(base, values)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{name}: {_explain(error)}") from error
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _explain(error: OmegaConfBaseException) -> str:
+    what = str(error).split("\n")[0]
+    key = error.full_key or ""
+    if "not in" in what:
+        section = key.rpartition(".")[0]
+        owner: Any = Config()
+        for part in section.split(".") if section else []:
+            owner = getattr(owner, part)
+        return f"unknown key {key}; known here: {', '.join(f.name for f in fields(owner))}"
+    return f"{key}: {what}"
+
+
+def _check(config: Config, name: str) -> None:
+    """Refuse values out of range, naming the key."""
+    c = config
+    positive: dict[str, float] = {
+        "data.max_frames": c.data.max_frames,
+        "text.width": c.text.width,
+        "text.heads": c.text.heads,
+        "visual.width": c.visual.width,
+        "visual.heads": c.visual.heads,
+        "visual.layers": c.visual.layers,
+        "joint.width": c.joint.width,
+        "loss.temperature": c.loss.temperature,
+        "adversary.learning_rate": c.adversary.learning_rate,
+        "train.epochs": c.train.epochs,
+        "train.learning_rate": c.train.learning_rate,
+        "train.learning_rate_decay": c.train.learning_rate_decay,
+        "train.patience": c.train.patience,
+        "train.grad_clip": c.train.grad_clip,
+        "train.log_every": c.train.log_every,
+        "train.save_minutes": c.train.save_minutes,
+        "evaluation.batch_size": c.evaluation.batch_size,
+    }
+    at_least_zero: dict[str, float] = {
+        "seed": c.seed,
+        "data.workers": c.data.workers,
+        "data.mismatch_tolerance": c.data.mismatch_tolerance,
+        "train.halve_after": c.train.halve_after,
+        **{f"loss.{f.name}": getattr(c.loss, f.name) for f in fields(c.loss)},
+    }
+    bounds: list[tuple[dict[str, float], Callable[[float], bool], str]] = [
+        (positive, lambda v: v > 0, "above 0"),
+        (at_least_zero, lambda v: v >= 0, "0 or more"),
+        ({"train.batch_size": c.train.batch_size}, lambda v: v >= 2, "2 or more (batch normalisation needs two)"),
+        ({"text.max_tokens": c.text.max_tokens}, lambda v: 3 <= v <= 250, "between 3 and 250"),
+        ({"data.max_frames": c.data.max_frames}, lambda v: v <= 80, "at most 80, the number of position vectors"),
+        ({"joint.dropout": c.joint.dropout}, lambda v: 0 <= v < 1, "from 0 up to, not including, 1"),
+        ({"evaluation.target_weight": c.evaluation.target_weight}, lambda v: 0 <= v <= 1, "between 0 and 1"),
+    ]
+    for values, holds, words in bounds:
+        for key, value in values.items():
+            if not holds(value):
+                raise UserError(f"{name}: {key}={value} is out of range; it must be {words}")
+    for branch, width, heads in (("text", c.text.width, c.text.heads), ("visual", c.visual.width, c.visual.heads)):
+        if width % heads or 512 % heads:
+            raise UserError(f"{name}: {branch}.heads={heads} must divide {branch}.width={width} and 512")
+    if c.text.pretrained and c.text.backbone:
+        raise UserError(f"{name}: text.backbone does not go with pretrained weights; set text.pretrained=false")

@@ -1,0 +1,1 @@
+"""Collections on disk and the batches made from them."""

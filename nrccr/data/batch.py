@@ -1,0 +1,73 @@
+"""Named batches: what the loaders give and the networks take.
+
+N items or captions, L tokens, F frames, D feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor
+
+
+class _Batch:
+    """A dataclass of tensors and batches that moves itself."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
+        """Return the batch on `device`."""
+        return self._map(lambda part: part.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory (called by torch's loader)."""
+        return self._map(lambda part: part.pin_memory())
+
+    def _map(self, change: Callable[[Any], Any]) -> Self:
+        return type(self)(*(change(getattr(self, f.name)) for f in fields(cast(Any, self))))
+
+
+@dataclass(frozen=True)
+class TextBatch(_Batch):
+    """Captions as token ids.
+
+    Attributes:
+        tokens: (N, L) integer ids, padded at the end.
+        mask: (N, L), true or 1 at real tokens.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class VideoBatch(_Batch):
+    """Videos as frame features.
+
+    Attributes:
+        frames: (N, F, D) float features, zeros after the last real frame.
+        mask: (N, F), true or 1 at real frames.
+    """
+
+    frames: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class PairBatch(_Batch):
+    """Training pairs: (v, s^S, s^T, s^B) of the paper, and which item each belongs to.
+
+    Attributes:
+        source: human source-language captions.
+        target: their machine translations.
+        back: the back-translations of `target`.
+        visual: the items.
+        items: (N,) integer; equal numbers are captions of one item.
+    """
+
+    source: TextBatch
+    target: TextBatch
+    back: TextBatch
+    visual: VideoBatch
+    items: Tensor

@@ -1,0 +1,339 @@
+"""Frame features on disk: one float32 matrix, its row names, and which rows make up which video.
+
+A folder holds `shape.txt` ("N D"), `id.txt` (N names), `feature.bin` (N x D float32, row-major) and `video2frames.txt`
+(a Python dict literal, video -> list of frame names). The matrix is memory-mapped: opening costs only the names.
+"""
+
+# N videos in a call, F frames of the longest one, D feature width
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, KeysView, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from nrccr.errors import UserError
+
+FILES = ("shape.txt", "id.txt", "feature.bin", "video2frames.txt")
+FLOAT_BYTES = 4
+BLOCK_BYTES = 64 * 2**20
+
+Rows = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float32]
+Sampling = Literal["first", "uniform"]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class BigFile:
+    """The frame features of a collection, read without loading the matrix.
+
+    Opening checks everything but the numbers. A pickled instance carries no data: a worker maps the file anew.
+
+    Attributes:
+        folder: where the four files lie.
+        count: rows of the matrix.
+        width: columns of the matrix, D.
+
+    Raises:
+        UserError: a file is missing or malformed, `feature.bin` has not the size that `shape.txt` says, `id.txt` not as
+            many names or one twice, `video2frames.txt` has a video without frames or a frame that `id.txt` lacks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such feature folder{_siblings(folder)}; check the root and the feature")
+        self.count, self.width = _read_shape(folder / "shape.txt")
+        self._features = self._map()
+        names = self._read_names()
+        row_of = {name: row for row, name in enumerate(names)}
+        if len(row_of) != len(names):
+            twice = next(name for row, name in enumerate(names) if row_of[name] != row)
+            raise UserError(f"{folder / 'id.txt'}: frame name {twice!r} stands there twice; each row needs its own")
+        videos = read_video_frames(folder / "video2frames.txt")
+        # One flat array with an offset per video: a million small lists would take ten times the memory.
+        lengths = np.fromiter(map(len, videos.values()), dtype=np.int64, count=len(videos))
+        self._offsets: Rows = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        self._rows = self._find_rows(videos, row_of)
+        self._position = {video: position for position, video in enumerate(videos)}
+
+    @property
+    def video_ids(self) -> KeysView[str]:
+        """Every video of `video2frames.txt`, in file order."""
+        return self._position.keys()
+
+    def __contains__(self, video_id: str) -> bool:
+        """Whether the video has features."""
+        return video_id in self._position
+
+    def rows(self, video_id: str) -> Rows:
+        """Rows of a video's frames, in order, shape (frames,).
+
+        Raises:
+            UserError: the video has no features.
+        """
+        position = self._position.get(video_id)
+        if position is None:
+            raise UserError(f"{self.folder}: video {video_id!r} has no features; extract them or remove its captions")
+        return self._rows[self._offsets[position] : self._offsets[position + 1]]
+
+    def read(self, rows: Sequence[Rows]) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+        """Read the frames of several videos at once, padded with zeros to the longest.
+
+        Args:
+            rows: rows of each video, as `rows` and `select_frames` give them.
+
+        Returns:
+            frames (N, F, D) float32 and mask (N, F), True where a frame is real.
+        """
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))  # (N,)
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (N, F)
+        frames = np.zeros((*mask.shape, self.width), dtype=np.float32)  # (N, F, D)
+        if len(rows):
+            frames[mask] = self._features[np.concatenate(rows)]
+        return frames, mask
+
+    def find_nan(self, rows: Rows | None = None, *, progress: bool = False) -> list[str]:
+        """Names of the frames that hold a NaN or an infinity, in row order.
+
+        Args:
+            rows: the rows to look at; by default every row that a video uses.
+            progress: show a progress bar if standard error is a terminal.
+        """
+        wanted = np.unique(self._rows if rows is None else rows)
+        step = max(1, BLOCK_BYTES // (FLOAT_BYTES * self.width))
+        starts = tqdm(range(0, len(wanted), step), desc="features", disable=None if progress else True, leave=False)
+        blocks = (wanted[start : start + step] for start in starts)
+        bad = [block[~np.isfinite(self._features[block]).all(axis=1)] for block in blocks]
+        names = self._read_names() if any(map(len, bad)) else []
+        return [names[row] for row in chain.from_iterable(bad)]
+
+    def frame_counts(self, video_ids: Iterable[str]) -> Rows:
+        """How many frames each of the videos has, shape (N,)."""
+        positions = np.fromiter((self._position[video] for video in video_ids), dtype=np.int64)
+        return self._offsets[positions + 1] - self._offsets[positions]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the mapped matrix, so that a worker gets the names and not the data."""
+        return {name: value for name, value in self.__dict__.items() if name != "_features"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the names and map the matrix again."""
+        self.__dict__.update(state)
+        self._features = self._map()
+
+    def _map(self) -> Matrix:
+        path = self.folder / "feature.bin"
+        expected = self.count * self.width * FLOAT_BYTES
+        try:
+            found = path.stat().st_size
+            if found != expected:
+                raise UserError(
+                    f"{path}: {'truncated' if found < expected else 'too long'}, {found} bytes, not {expected} "
+                    f"({self.count} x {self.width} float32 as in shape.txt); copy or extract it again"
+                )
+            return np.asarray(np.memmap(path, dtype="<f4", mode="r", shape=(self.count, self.width)))
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+    def _read_names(self) -> list[str]:
+        path = self.folder / "id.txt"
+        # Split as bytes: in Latin-1 text Python would take 0x85 and 0xA0 for white space too.
+        names = [name.decode("latin-1") for name in _read_bytes(path).split()]
+        if len(names) != self.count:
+            raise UserError(f"{path}: {len(names)} names, not {self.count} as in shape.txt; copy or extract it again")
+        return names
+
+    def _find_rows(self, videos: dict[str, list[str]], row_of: dict[str, int]) -> Rows:
+        frames = chain.from_iterable(videos.values())
+        try:
+            return np.fromiter(map(row_of.__getitem__, frames), dtype=np.int64, count=int(self._offsets[-1]))
+        except KeyError:
+            video, frame = next((v, f) for v, names in videos.items() for f in names if f not in row_of)
+            raise UserError(
+                f"{self.folder / 'video2frames.txt'}: frame {frame!r} of video {video!r} is not in id.txt; "
+                "copy or extract the folder again"
+            ) from None
+
+
+def select_frames(frames: npt.NDArray[Scalar], max_frames: int, sampling: Sampling) -> npt.NDArray[Scalar]:
+    """Keep at most `max_frames` of a video: the first ones, or those at the centres of as many equal segments.
+
+    Args:
+        frames: rows (frames,) or the frames themselves (frames, D).
+        max_frames: how many to keep, at least one.
+        sampling: which to keep of a longer video.
+    """
+    count = len(frames)
+    if count <= max_frames:
+        return frames
+    if sampling == "first":
+        return frames[:max_frames]
+    return frames[(2 * np.arange(max_frames) + 1) * count // (2 * max_frames)]
+
+
+def read_video_frames(path: Path) -> dict[str, list[str]]:
+    """Read `video2frames.txt`, a Python dict literal, as data: nothing in it is ever executed.
+
+    Returns:
+        video -> its frame names, in file order.
+
+    Raises:
+        UserError: the file is missing or no such literal, names a video twice or one without frames.
+    """
+    wanted = "it must be one dict literal, {'video': ['frame', ...], ...}"
+    try:
+        entries = _dict_entries(_read_bytes(path).decode("utf-8-sig").strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).split(": <")[0].splitlines()[0]
+        raise UserError(f"{path}: not plain data ({reason}); {wanted}") from None
+    videos: dict[str, list[str]] = {}
+    for video, frames in entries:
+        if not (isinstance(video, str) and isinstance(frames, list) and set(map(type, frames)) <= {str}):
+            raise UserError(f"{path}: entry {_short(video)} is not a video name with a list of frame names; {wanted}")
+        if not frames:
+            raise UserError(f"{path}: video {video!r} has no frames; take it out or extract its features")
+        if video in videos:
+            raise UserError(f"{path}: video {video!r} stands there twice; keep one of the two")
+        videos[video] = frames
+    if not videos:
+        raise UserError(f"{path}: holds no video; {wanted}")
+    return videos
+
+
+class _Entries(list[tuple[Any, Any]]):
+    """A dict's entries in written order, repeated keys kept; a type of its own, not to be taken for a list."""
+
+
+def _dict_entries(text: str) -> list[tuple[Any, Any]]:
+    """Entries of a dict literal.
+
+    Without backslashes and with one kind of quote a literal means the same as JSON once the quotes are swapped, which
+    reads many times faster; whatever JSON refuses (comments, last commas, mixed quotes) is left to Python's literals.
+    """
+    if "\\" not in text and not ("'" in text and '"' in text):
+        try:
+            value = json.loads(text.replace("'", '"'), object_pairs_hook=_Entries)
+            if isinstance(value, _Entries):
+                return value
+        except (ValueError, RecursionError):
+            pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # doubtful escapes in names
+        tree = ast.parse(text, mode="eval").body
+    if not isinstance(tree, ast.Dict) or None in tree.keys:  # a key of None stands for `**other`
+        raise ValueError("not a dict of literals")
+    pairs = zip(tree.keys, tree.values, strict=True)
+    return [(ast.literal_eval(key), ast.literal_eval(value)) for key, value in pairs if key]
+
+
+def write_bigfile(folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
+    """Write a feature folder from videos that come one at a time; it appears whole or not at all.
+
+    Args:
+        folder: the folder to make; its frames are named VIDEO_0, VIDEO_1, ...
+        videos: video name and its frames (n, D), n >= 1, D the same for all.
+
+    Raises:
+        UserError: the folder exists, there is no video, or a video has a name that is taken or that the format cannot
+            hold, no frames, another width, or a NaN or infinity in float32.
+    """
+    if folder.exists():
+        raise UserError(f"{folder}: exists already; choose another folder or remove this one")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        _write_files(temporary, folder, videos)
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_files(temporary: Path, folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
+    counts: dict[str, int] = {}
+    width = 0
+    with (temporary / "feature.bin").open("wb") as features:
+        for video, values in videos:
+            matrix = _checked(folder, video, values, width)
+            if video in counts:
+                raise UserError(f"{folder}: video {video!r} came twice; give each video once")
+            counts[video], width = matrix.shape
+            features.write(matrix.tobytes())
+        _sync(features)
+    if not counts:
+        raise UserError(f"{folder}: no video to write; give at least one")
+    frames = {video: [f"{video}_{index}" for index in range(count)] for video, count in counts.items()}
+    texts = {
+        "shape.txt": f"{sum(counts.values())} {width}\n".encode(),
+        "id.txt": " ".join(chain.from_iterable(frames.values())).encode("latin-1"),
+        "video2frames.txt": (repr(frames) + "\n").encode(),
+    }
+    for name, text in texts.items():
+        with (temporary / name).open("wb") as file:
+            file.write(text)
+            _sync(file)
+
+
+def _checked(folder: Path, video: str, values: npt.NDArray[Any], width: int) -> Matrix:
+    name = video.encode("latin-1", errors="replace")
+    if name.decode("latin-1") != video or name.split() != [name]:
+        raise UserError(f"{folder}: video name {video!r} is empty, has white space or is not Latin-1; rename it")
+    with np.errstate(over="ignore"):
+        matrix = np.asarray(values, dtype="<f4")
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise UserError(f"{folder}: video {video!r} has shape {matrix.shape}, not (frames, width); give a frame")
+    if width not in (0, matrix.shape[1]):
+        raise UserError(f"{folder}: video {video!r} has width {matrix.shape[1]}, those before {width}; make them agree")
+    if not np.isfinite(matrix).all():
+        raise UserError(f"{folder}: video {video!r} holds a NaN or an infinity; extract it again")
+    return matrix
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _read_shape(path: Path) -> tuple[int, int]:
+    text = _read_bytes(path).decode("latin-1").strip()
+    try:
+        count, width = map(int, text.split())
+    except ValueError:
+        count = width = 0
+    if count < 1 or width < 1:
+        raise UserError(f"{path}: must hold two positive integers, rows and columns, not {_short(text)}; mend it")
+    return count, width
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: no such file; a feature folder needs {', '.join(FILES)}")
+    return UserError(f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions")
+
+
+def _siblings(folder: Path) -> str:
+    found = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
+    return f" (beside it: {', '.join(found)})" if found else ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

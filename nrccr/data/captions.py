@@ -1,0 +1,192 @@
+"""Caption files, one `<item>#<tag>#<k> <text>` a line, and the matching of the files of one split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nrccr.errors import UserError
+
+Key = tuple[str, str]
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Captions:
+    """One caption file, in file order; the four lists run in parallel.
+
+    Attributes:
+        path: the file.
+        ids: full ids, `item#tag#k`.
+        items: the video or image of each caption.
+        numbers: the `k` of each caption, as written.
+        texts: the captions, without outer white space.
+    """
+
+    path: Path
+    ids: list[str]
+    items: list[str]
+    numbers: list[str]
+    texts: list[str]
+
+    def __len__(self) -> int:
+        """Number of captions."""
+        return len(self.ids)
+
+    @property
+    def keys(self) -> list[Key]:
+        """(item, number) of each caption: what the files of a split are matched by."""
+        return list(zip(self.items, self.numbers, strict=True))
+
+    def take(self, order: Sequence[int]) -> Captions:
+        """The captions at the given positions."""
+        lists = (self.ids, self.items, self.numbers, self.texts)
+        return Captions(self.path, *([values[position] for position in order] for values in lists))
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Files of one split, cut down to the lines that all of them have.
+
+    Attributes:
+        captions: one a file, all with the same (item, number) at the same position, in the order of the first file.
+        unmatched: per file the ids that were dropped.
+    """
+
+    captions: list[Captions]
+    unmatched: dict[Path, list[str]]
+
+
+def read_captions(path: Path) -> Captions:
+    """Read a caption file.
+
+    Raises:
+        UserError: the file is missing or empty, or a line is not UTF-8, has no text, an id that is not `item#tag#k`, or
+            an (item, k) that an earlier line has.
+    """
+    captions, problems = parse_captions(path)
+    if problems:
+        raise UserError(problems[0])
+    return captions
+
+
+def parse_captions(path: Path) -> tuple[Captions, list[str]]:
+    """Read a caption file to its end, whatever is wrong with single lines.
+
+    Returns:
+        the good lines, and one message for each bad one.
+
+    Raises:
+        UserError: the file cannot be read at all.
+    """
+    captions = Captions(path, [], [], [], [])
+    problems: list[str] = []
+    first_line: dict[Key, int] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            if line is None:
+                raise ValueError("not UTF-8; save the file as UTF-8")
+            caption_id, item, k, text = _parse_line(line)
+            earlier = first_line.setdefault((item, k), number)
+            if earlier != number:
+                raise ValueError(f"{caption_id!r} repeats item {item!r} and number {k!r} of line {earlier}; remove one")
+        except ValueError as error:
+            problems.append(f"{path}:{number}: {error}")
+            continue
+        captions.ids.append(caption_id)
+        captions.items.append(item)
+        captions.numbers.append(k)
+        captions.texts.append(text)
+    if not captions and not problems:
+        problems.append(f"{path}: holds no captions; copy the file again")
+    return captions, problems
+
+
+def _lines(path: Path) -> list[str | None]:
+    """Lines without the blank ones at the end; None for a line that is not UTF-8."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such caption file; check the root and the collection") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+    data = data.removeprefix(b"\xef\xbb\xbf").rstrip()
+    # Only a line feed ends a line: captions may hold other characters that str.splitlines would break at.
+    try:
+        return [*data.decode("utf-8").split("\n")] if data else []
+    except UnicodeDecodeError:
+        return [_decoded(line) for line in data.split(b"\n")]
+
+
+def _decoded(line: bytes) -> str | None:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _parse_line(line: str) -> tuple[str, str, str, str]:
+    """Full id, item, number and text of a line; ValueError says what is wrong with it."""
+    words = line.split(None, 1)
+    if not words:
+        raise ValueError("empty line; remove it")
+    parts = words[0].rsplit("#", 2)
+    if len(parts) != 3 or not all(parts):
+        raise ValueError(f"{words[0]!r} is not an id of the form item#tag#number; a line is 'ID TEXT'")
+    if len(words) == 1:
+        raise ValueError(f"caption {words[0]!r} has no text; add its text or remove the line from every file")
+    return words[0], parts[0], parts[2], words[1].rstrip()
+
+
+def match(files: Sequence[Captions], tolerance: float) -> Matched:
+    """Match the lines of a split's files by (item, number).
+
+    Args:
+        files: one or more files of the same split.
+        tolerance: largest share of a file's lines, 0..1, that may lack a partner in the others.
+
+    Raises:
+        UserError: more lines than tolerated lack a partner, or no line has one.
+    """
+    matched = pair(files)
+    problem = describe_mismatch(files, matched, tolerance)
+    if problem:
+        raise UserError(problem)
+    return matched
+
+
+def pair(files: Sequence[Captions]) -> Matched:
+    """Match as `match` does, however much is dropped."""
+    keys = [captions.keys for captions in files]
+    common = set(keys[0]).intersection(*keys[1:])
+    order = [key for key in keys[0] if key in common]
+    captions: list[Captions] = []
+    unmatched: dict[Path, list[str]] = {}
+    for file, own in zip(files, keys, strict=True):
+        if own == order:
+            captions.append(file)
+        else:
+            position = {key: index for index, key in enumerate(own)}
+            captions.append(file.take([position[key] for key in order]))
+        unmatched[file.path] = [caption for caption, key in zip(file.ids, own, strict=True) if key not in common]
+    return Matched(captions, unmatched)
+
+
+def describe_mismatch(files: Sequence[Captions], matched: Matched, tolerance: float) -> str | None:
+    """One line about the file with the largest share of unmatched lines if that is above the tolerance, else None."""
+    worst = max(files, key=lambda file: len(matched.unmatched[file.path]) / max(1, len(file)))
+    lost = matched.unmatched[worst.path]
+    if len(lost) <= tolerance * len(worst) and matched.captions[0].ids:
+        return None
+    others = ", ".join(file.path.name for file in files if file is not worst)
+    return (
+        f"{worst.path}: {len(lost)} of {len(worst)} lines have no line with the same item and number in {others} "
+        f"({shortened(lost)}); mend the files or raise data.mismatch_tolerance above {tolerance:g}"
+    )
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

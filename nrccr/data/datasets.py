@@ -1,0 +1,224 @@
+"""What training and evaluation read: pairs, visual items, queries.
+
+A dataset's `batch(indices)` gathers a whole batch at once; `__getitem__` is the same for torch's loader, whose sampler
+gives lists of indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from nrccr.config import Config
+from nrccr.data.batch import PairBatch, VideoBatch
+from nrccr.data.bigfile import BigFile, select_frames
+from nrccr.data.captions import Captions, Matched, match, read_captions
+from nrccr.data.collections import Collection, locate
+from nrccr.data.sampling import Indices
+from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
+from nrccr.errors import UserError
+
+EnglishCleaning = Literal["source", "all"]
+
+
+class Videos:
+    """Visual items in a fixed order, frames chosen once.
+
+    Args:
+        features: where their frames are.
+        video_ids: which items, in order.
+        max_frames: frames kept of a longer video.
+        sampling: the first of them, or spread evenly.
+
+    Raises:
+        UserError: an item without features.
+    """
+
+    def __init__(
+        self, features: BigFile, video_ids: Sequence[str], max_frames: int, sampling: Literal["first", "uniform"]
+    ) -> None:
+        self.features = features
+        self.ids = list(video_ids)
+        self._rows = [select_frames(features.rows(video), max_frames, sampling) for video in self.ids]
+        self.lengths = np.array([len(rows) for rows in self._rows])  # (items,) frames of each
+        bad = features.find_nan(np.concatenate(self._rows), progress=True)
+        if bad:
+            raise UserError(
+                f"{features.folder / 'feature.bin'}: {len(bad)} frames hold a NaN or an infinity, first {bad[0]}; "
+                "extract them again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, indices: Sequence[int] | Indices) -> VideoBatch:
+        """The items at `indices`, padded to the longest of them: frames (N, F, D), mask (N, F)."""
+        frames, mask = self.features.read([self._rows[index] for index in indices])
+        return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was counted while reading a split."""
+
+    captions: int
+    items: int
+    unmatched: int
+    empty_sources: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Training pairs (v, s^S, s^T, s^B)."""
+
+    source: TokenTable
+    target: TokenTable
+    back: TokenTable
+    videos: Videos
+    item_of: Indices
+    counts: Counts
+
+    def __len__(self) -> int:
+        return len(self.item_of)
+
+    def __getitem__(self, indices: Sequence[int]) -> PairBatch:
+        return self.batch(indices)
+
+    def batch(self, indices: Sequence[int] | Indices) -> PairBatch:
+        """The pairs at `indices`, every language padded to its own longest."""
+        items = self.item_of[np.asarray(indices)]
+        return PairBatch(
+            source=self.source.batch(indices),
+            target=self.target.batch(indices),
+            back=self.back.batch(indices),
+            visual=self.videos.batch(items),
+            items=torch.from_numpy(items),
+        )
+
+
+@dataclass(frozen=True)
+class Queries:
+    """A validation or test split: target-language queries, their translations, the items they rank.
+
+    Attributes:
+        source: the queries' machine translations into the source language, tokens.
+        target: the human queries, tokens.
+        query_ids: (queries,) their ids in the first caption file (the translations), as the published code names them.
+        item_of: (queries,) the relevant item's position in `videos`.
+        videos: the items, in the order in which the first caption file (the translations) names them.
+    """
+
+    source: TokenTable
+    target: TokenTable
+    query_ids: list[str]
+    item_of: Indices
+    videos: Videos
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads splits of a collection the way a configuration says."""
+
+    collection: Collection
+    tokenizer: CaptionTokenizer
+    features: BigFile
+    max_frames: int
+    sampling: Literal["first", "uniform"]
+    english_cleaning: EnglishCleaning
+    mismatch_tolerance: float
+
+    @classmethod
+    def open(cls, config: Config, root: Path, tokenizer: CaptionTokenizer) -> Reader:
+        """The reader that a configuration describes.
+
+        Raises:
+            UserError: no such collection under `root`, or damaged features.
+        """
+        data = config.data
+        collection = locate(root, data.collection, target=data.target, translator=data.translator, feature=data.feature)
+        return cls(
+            collection=collection,
+            tokenizer=tokenizer,
+            features=BigFile(collection.features),
+            max_frames=data.max_frames,
+            sampling=config.switch("frames"),
+            english_cleaning=config.switch("english_cleaning"),
+            mismatch_tolerance=data.mismatch_tolerance,
+        )
+
+    def pairs(self) -> Pairs:
+        """The training split.
+
+        Raises:
+            UserError: missing or malformed files, items without features, too many unmatched lines, under two pairs.
+        """
+        files = self.collection.split("train")
+        if files.back is None:
+            raise UserError(f"{self.collection.name}: the training split has no back-translation file")
+        captions = [read_captions(path) for path in (files.source, files.target, files.back)]
+        matched = match(captions, self.mismatch_tolerance)
+        source, target, back = matched.captions
+        if len(source.ids) < 2:
+            raise UserError(f"{files.source}: training needs at least two captions with both translations")
+        sources = [clean_english(text) for text in source.texts]
+        backs = [clean_english(text) for text in back.texts] if self.english_cleaning == "all" else back.texts
+        tables = [self.tokenizer.encode(texts) for texts in (sources, target.texts, backs)]
+        items, item_of = _items(source)
+        return Pairs(
+            source=tables[0],
+            target=tables[1],
+            back=tables[2],
+            videos=self._videos(items),
+            item_of=item_of,
+            counts=_count(sources, items, matched, tables),
+        )
+
+    def queries(self, split: Literal["val", "test"]) -> Queries:
+        """The validation or test split.
+
+        Raises:
+            UserError: missing or malformed files, items without features, too many unmatched lines.
+        """
+        files = self.collection.split(split)
+        matched = match([read_captions(files.source), read_captions(files.target)], self.mismatch_tolerance)
+        source, target = matched.captions
+        if not source.ids:
+            raise UserError(f"{files.source}: no caption matches one of {files.target.name}; compare their ids")
+        sources = [clean_english(text) for text in source.texts]
+        tables = [self.tokenizer.encode(texts) for texts in (sources, target.texts)]
+        items, item_of = _items(source)
+        return Queries(
+            source=tables[0],
+            target=tables[1],
+            query_ids=source.ids,
+            item_of=item_of,
+            videos=self._videos(items),
+            counts=_count(sources, items, matched, tables),
+        )
+
+    def _videos(self, items: Sequence[str]) -> Videos:
+        return Videos(self.features, items, self.max_frames, self.sampling)
+
+
+def _count(sources: Sequence[str], items: Sequence[str], matched: Matched, tables: Sequence[TokenTable]) -> Counts:
+    return Counts(
+        captions=len(sources),
+        items=len(items),
+        unmatched=sum(len(ids) for ids in matched.unmatched.values()),
+        empty_sources=sum(not text for text in sources),
+        cut=sum(table.cut for table in tables),
+    )
+
+
+def _items(captions: Captions) -> tuple[list[str], Indices]:
+    """Items in the order in which the file names them, and each caption's item as a position there."""
+    places: dict[str, int] = {}
+    item_of = np.array([places.setdefault(item, len(places)) for item in captions.items], dtype=np.int64)
+    return list(places), item_of

@@ -1,0 +1,94 @@
+"""Devices, precision and processes: the only file that knows about them."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from nrccr.errors import UserError
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device a user asked for: `cpu`, `cuda`, `cuda:1`; without a name the first GPU, or else the CPU.
+
+    Raises:
+        UserError: an unknown name, or a GPU that is not there.
+    """
+    if name is None:
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if match is None:
+        raise UserError(f"--device {name}: unknown device; give cpu, cuda or cuda:1")
+    if name == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = int(match[1] or 0)
+    if index >= count:
+        has = f"GPUs 0 to {count - 1}" if count > 1 else "GPU 0 only" if count else "no CUDA GPU"
+        raise UserError(f"--device {name}: this machine has {has}; give another device or cpu")
+    return torch.device("cuda", index)
+
+
+def make_deterministic(seed: int) -> None:
+    """Seed every generator and choose deterministic kernels, so that a run repeats on one machine and device."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Only a debugging aid, and slow.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The generators' states, as tensors."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Put the generators back where `random_state` saw them."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+class Runtime:
+    """One process on one device through accelerate.
+
+    Args:
+        device: where to compute, see choose_device.
+        precision: "bf16" computes forward passes in bfloat16; weights, losses and optimisers stay float32.
+    """
+
+    def __init__(self, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        # A second run in one process may ask for another device.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        self.device = device
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no"
+        )
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context of forward passes."""
+        context: AbstractContextManager[None] = self.accelerator.autocast()
+        return context
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of a loss."""
+        self.accelerator.backward(loss)
+
+    def clip(self, parameters: list[nn.Parameter], norm: float) -> Tensor:
+        """Clip the gradients' common norm; returns it as it was."""
+        before: Tensor = self.accelerator.clip_grad_norm_(parameters, norm)
+        return before

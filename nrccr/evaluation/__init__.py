@@ -1,0 +1,1 @@
+"""Encode, score, rank: three functions, and only the first sees a model."""

@@ -1,0 +1,63 @@
+"""Captions and items -> embeddings, each once.
+
+N captions or items, D joint-space width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from nrccr.data.batch import TextBatch, VideoBatch
+from nrccr.data.datasets import Videos
+from nrccr.data.sampling import Indices, ordered_batches
+from nrccr.data.tokens import TokenTable
+
+
+class Network(Protocol):
+    """What encoding needs of a network."""
+
+    @property
+    def independent(self) -> bool:
+        """Whether an embedding is the same in every batch."""
+
+    def embed_text(self, text: TextBatch) -> Tensor:
+        """Captions -> (N, D)."""
+
+    def embed_visual(self, visual: VideoBatch) -> Tensor:
+        """Items -> (N, D)."""
+
+
+@torch.inference_mode()
+def encode_texts(network: Network, texts: TokenTable, batch_size: int, device: torch.device) -> Tensor:
+    """Embeddings (N, D) of captions in their order, on `device`.
+
+    Where padding counts (released reading) batches are cut in file order, as the published tester does; where it does
+    not, captions of like length share a batch.
+    """
+    batches = ordered_batches(texts.lengths, batch_size, by_length=network.independent)
+    return _encode(batches, len(texts), lambda chosen: network.embed_text(texts.batch(chosen).to(device)), "captions")
+
+
+@torch.inference_mode()
+def encode_videos(network: Network, videos: Videos, batch_size: int, device: torch.device) -> Tensor:
+    """Embeddings (N, D) of items in their order, on `device`; batches as in encode_texts."""
+    batches = ordered_batches(videos.lengths, batch_size, by_length=network.independent)
+    return _encode(batches, len(videos), lambda chosen: network.embed_visual(videos.batch(chosen).to(device)), "videos")
+
+
+def _encode(batches: Iterator[Indices], count: int, embed: Callable[[Indices], Tensor], what: str) -> Tensor:
+    embeddings: Tensor | None = None
+    with tqdm(total=count, desc=what, unit="", disable=None, leave=False) as progress:
+        for chosen in batches:
+            part = embed(chosen)  # (batch, D)
+            if embeddings is None:
+                embeddings = part.new_empty(count, part.shape[1])
+            embeddings[torch.from_numpy(chosen).to(part.device)] = part
+            progress.update(len(chosen))
+    assert embeddings is not None
+    return embeddings

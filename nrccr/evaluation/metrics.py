@@ -1,0 +1,232 @@
+"""Ranks and the metrics made from them: R@K, MedR, MeanR, mAP, SumR.
+
+Nothing is sorted. The rank of a relevant item is a count: how many items of its row score higher, and how many of those
+that score the same come first. Counts are taken over blocks of rows, so memory does not grow with the matrix.
+
+Ties, for an item with g higher scores in its row and e equal ones (itself included):
+    index       1 + g + (equal scores at smaller columns), as a stable sort gives (NRCCR, MLCMR)
+    average     1 + g + (e - 1) / 2, the mean of the tied positions (QB-Norm)
+    optimistic  1 + g, the first of the tied positions (C2KD)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+# Q rows (queries), N columns (items), b rows in a block, K relevant items in the fullest row of a block
+
+Ties: TypeAlias = Literal["index", "average", "optimistic"]
+Scores: TypeAlias = npt.NDArray[Any] | Tensor
+Relevant: TypeAlias = npt.NDArray[Any] | Tensor | Sequence[int] | Sequence[Sequence[int]]
+
+RECALLS = (1, 5, 10)
+BLOCK_ENTRIES = 1 << 20  # entries of one block of scores: 4 MB of float32 stays in a processor's cache
+
+
+def retrieval_metrics(scores: Scores, relevant: Relevant, ties: Ties = "index") -> dict[str, float]:
+    """Retrieval metrics of a score matrix, one query a row (specification of NRCCR, section 8).
+
+    Args:
+        scores: (Q, N) array or tensor on any device, higher is better; -inf and inf are allowed, NaN is not. A
+            transposed view is as good as a copy. Never changed.
+        relevant: the relevant columns: (Q,) integers, one a row; or (Q, N) booleans; or Q sequences of integers.
+        ties: `index`, `average` or `optimistic`; see the head of this file.
+
+    Returns:
+        R@1, R@5, R@10 (percent), MedR, MeanR (of the 1-based rank of a row's best-placed relevant item) and mAP
+        (percent), unrounded. MedR of an even number of rows is the mean of the middle two.
+
+        R@K counts ranks below K + 1, and R@1 a rank of exactly 1. For whole ranks this is rank <= K; for averaged ones
+        it is QB-Norm's rule (0-based rank below K, but 0 for K = 1): a tie for first misses R@1, rank 5.5 is in R@5.
+
+        The precision at a relevant item, for mAP, is its rank among the relevant items of its row over its rank
+        among all, both by the same tie rule. With `index` this is the usual average precision; with the others a tie of
+        relevant items alone costs nothing, and no precision exceeds 1.
+
+    Raises:
+        ValueError: empty scores, NaN, a row without a relevant item, a column out of range or named twice.
+    """
+    best, precision = _ranks_and_precision(scores, relevant, ties)
+    recalls = {f"R@{k}": 100.0 * float(np.mean(best < k + 1 if k > 1 else best == 1)) for k in RECALLS}
+    return recalls | {
+        "MedR": float(np.median(best)),
+        "MeanR": float(np.mean(best)),
+        "mAP": 100.0 * float(np.mean(precision)),
+    }
+
+
+def ranks(scores: Scores, relevant: Relevant, ties: Ties = "index") -> npt.NDArray[np.float64]:
+    """The rank of every row's best-placed relevant item.
+
+    Args:
+        scores: (Q, N), as for `retrieval_metrics`.
+        relevant: as for `retrieval_metrics`.
+        ties: as for `retrieval_metrics`.
+
+    Returns:
+        (Q,) 1-based ranks; whole numbers but for averaged ties.
+
+    Raises:
+        ValueError: as `retrieval_metrics`.
+    """
+    return _ranks_and_precision(scores, relevant, ties)[0]
+
+
+def recall_sum(text_to_visual: dict[str, float], visual_to_text: dict[str, float]) -> float:
+    """SumR: the six recalls of both directions added up, in percent.
+
+    Args:
+        text_to_visual: from `retrieval_metrics`.
+        visual_to_text: from `retrieval_metrics`.
+
+    Returns:
+        0..600.
+    """
+    return sum(direction[f"R@{k}"] for direction in (text_to_visual, visual_to_text) for k in RECALLS)
+
+
+def _ranks_and_precision(
+    scores: Scores, relevant: Relevant, ties: Ties
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Best rank and average precision of every row, both (Q,)."""
+    if ties not in ("index", "average", "optimistic"):
+        raise ValueError(f"ties is {ties!r}: choose index, average or optimistic")
+    if scores.ndim != 2 or 0 in scores.shape:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}: give a matrix of at least one query and one item")
+    count, width = int(scores.shape[0]), int(scores.shape[1])
+    columns, starts = _relevant_columns(relevant, count, width)
+    best, precision = np.empty(count), np.empty(count)
+    for first, block in _row_blocks(scores):
+        last = first + len(block)
+        padded, valid = _pad(columns, starts[first : last + 1], block.device)  # (b, K)
+        own = block.gather(1, padded)  # (b, K)
+        overall = 1 + places_ahead(block, own, padded, ties)  # (b, K)
+        # Padding is NaN here, which is neither higher than anything nor equal to it.
+        among = own.masked_fill(~valid, torch.nan)
+        slots = torch.arange(own.shape[1], device=own.device).expand_as(own)
+        within = 1 + places_ahead(among, own, slots, ties)  # (b, K)
+        block_best = overall.masked_fill(~valid, torch.inf).amin(dim=1)
+        block_precision = (within / overall).masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1)
+        best[first:last], precision[first:last] = block_best.cpu().numpy(), block_precision.cpu().numpy()
+    return best, precision
+
+
+def places_ahead(block: Tensor, own: Tensor, columns: Tensor, ties: Ties) -> Tensor:
+    """How many places of its row lie ahead of each relevant item: its 0-based rank.
+
+    Args:
+        block: (b, N) scores.
+        own: (b, K) the relevant items' own scores.
+        columns: (b, K) their columns.
+        ties: see the head of this file.
+
+    Returns:
+        (b, K) float64.
+    """
+    ahead = torch.empty(own.shape, dtype=torch.float64, device=own.device)
+    for slot in range(own.shape[1]):
+        score = own[:, slot : slot + 1]  # (b, 1)
+        higher = _count_higher(block, score)  # (b,)
+        ahead[:, slot] = higher
+        if ties == "optimistic":
+            continue
+        equal = _count_higher(block, score, or_equal=True) - higher  # (b,) itself included
+        if ties == "average":
+            ahead[:, slot] += (equal - 1) / 2
+            continue
+        # Ties are rare in real scores: only the rows that have one are looked at again.
+        tied = (equal > 1).nonzero().squeeze(1)
+        if len(tied):
+            before = torch.arange(block.shape[1], device=block.device) < columns[tied, slot, None]
+            ahead[tied, slot] += ((block[tied] == score[tied]) & before).sum(dim=1)
+    return ahead
+
+
+def _count_higher(block: Tensor, score: Tensor, or_equal: bool = False) -> Tensor:
+    """How many entries of each row of `block` (b, N) exceed (or reach) the row's `score` (b, 1): (b,) integers."""
+    if block.device.type != "cpu" or block.numel() < 1 << 15:  # torch starts no threads for less
+        return (torch.ge if or_equal else torch.gt)(block, score).sum(dim=1)
+    # Row by row, one thread of numpy counts as fast as two of torch, and never waits for a core that others hold.
+    matches = (np.greater_equal if or_equal else np.greater)(block.numpy(), score.numpy())  # (b, N)
+    return torch.from_numpy(np.fromiter(map(np.count_nonzero, matches), dtype=np.int64, count=len(matches)))
+
+
+def _row_blocks(scores: Scores) -> Iterator[tuple[int, Tensor]]:
+    """Blocks of rows as contiguous floating tensors, each with the number of its first row; NaN raises ValueError."""
+    rows = max(1, BLOCK_ENTRIES // int(scores.shape[1]))
+    for first in range(0, int(scores.shape[0]), rows):
+        part = scores[first : first + rows]
+        # A copy for numpy: torch takes neither read-only arrays nor negative strides.
+        block = part.detach().contiguous() if isinstance(part, Tensor) else torch.from_numpy(np.array(part, order="C"))
+        if block.dtype not in (torch.float32, torch.float64):
+            block = block.float() if block.is_floating_point() else block.double()
+        # NaN compares false with everything, so it is what does not even reach -inf.
+        comparable = _count_higher(block, block.new_full((len(block), 1), -torch.inf), or_equal=True)  # (b,)
+        if (comparable < block.shape[1]).any():
+            row = first + int((comparable < block.shape[1]).nonzero()[0])
+            raise ValueError(f"scores hold NaN in row {row}: mend the embeddings they come from")
+        yield first, block
+
+
+def _relevant_columns(
+    relevant: Relevant, count: int, width: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Relevant columns of all rows, row after row and ascending, and where each row starts (count + 1 entries)."""
+    rows, columns = _pairs(relevant, count, width)
+    outside = (columns < 0) | (columns >= width)
+    if outside.any():
+        at = int(np.argmax(outside))
+        raise ValueError(f"relevant column {columns[at]} of row {rows[at]}: scores have columns 0 to {width - 1}")
+    order = np.lexsort((columns, rows))
+    rows, columns = rows[order], columns[order]
+    repeated = (np.diff(rows) == 0) & (np.diff(columns) == 0)
+    if repeated.any():
+        at = int(np.argmax(repeated))
+        raise ValueError(f"row {rows[at]} names column {columns[at]} twice: name each once, or give a bool mask")
+    counts = np.bincount(rows, minlength=count)
+    if not counts.all():
+        raise ValueError(f"row {int(np.argmin(counts))} has no relevant item: leave it out or name at least one column")
+    return columns, np.concatenate([[0], np.cumsum(counts)])
+
+
+def _pairs(relevant: Relevant, count: int, width: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(row, relevant column) pairs of the three accepted forms, columns not yet checked."""
+    if len(relevant) != count:
+        raise ValueError(f"relevant has {len(relevant)} rows and scores {count}: give one entry for each row of scores")
+    if isinstance(relevant, Tensor):
+        relevant = relevant.detach().cpu().numpy()
+    if isinstance(relevant, np.ndarray) and relevant.dtype == np.bool_:
+        if relevant.shape != (count, width):
+            raise ValueError(f"the bool mask has shape {relevant.shape}: it needs that of scores, {(count, width)}")
+        rows, columns = np.nonzero(relevant)
+        return rows, columns
+    if np.ndim(cast(Any, relevant[0])) == 0:
+        return np.arange(count), _integers(relevant)
+    lists = cast(Sequence[Sequence[int]], relevant)
+    rows = np.repeat(np.arange(count), [len(entries) for entries in lists])
+    return rows, _integers(list(chain.from_iterable(lists)))
+
+
+def _integers(values: Any) -> npt.NDArray[np.int64]:
+    array = np.asarray(values)
+    if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
+        raise ValueError(f"relevant holds {array.dtype} values: give integer columns, or a bool array as a mask")
+    return array.astype(np.int64)
+
+
+def _pad(
+    columns: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Relevant columns of one block, (b, K) padded with column 0, and which of them are real, (b, K) bool."""
+    counts = np.diff(starts)  # (b,)
+    valid = np.arange(counts.max()) < counts[:, None]  # (b, K)
+    padded = np.zeros(valid.shape, dtype=np.int64)
+    padded[valid] = columns[starts[0] : starts[-1]]
+    return torch.from_numpy(padded).to(device), torch.from_numpy(valid).to(device)

@@ -1,0 +1,171 @@
+"""NRCCR's network (Wang, Dong et al., ACM MM 2022, section 3.2), without the losses.
+
+N pairs in the batch, L tokens, F frames, H backbone width, D joint-space width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from nrccr.config import Config
+from nrccr.data.batch import PairBatch, TextBatch, VideoBatch
+from nrccr.models.discriminator import Discriminator
+from nrccr.models.layers import Mapping
+from nrccr.models.text import TextEncoder, freeze_backbone
+from nrccr.models.video import VideoEncoder
+
+
+@dataclass(frozen=True)
+class PairOutput:
+    """What the objective sees of a batch; vectors (N, D) of unit length.
+
+    Attributes:
+        source, target, visual: c^S, c^T and v.
+        teacher, back: h and c^B, or none where no loss asks for them.
+        source_states, target_states: backbone states m (N, L, H) for the discriminator, with their masks (N, L).
+    """
+
+    source: Tensor
+    target: Tensor
+    visual: Tensor
+    teacher: Tensor | None
+    back: Tensor | None
+    source_states: Tensor
+    target_states: Tensor
+    source_mask: Tensor
+    target_mask: Tensor
+
+
+class NRCCR(nn.Module):
+    """Text and visual branch and their mappings into one space.
+
+    Args:
+        text: the text branch.
+        visual: the visual branch.
+        joint: width D of the joint space.
+        text_width, visual_width: widths of the branches' vectors.
+        with_teacher, with_back: leave out branches that no loss uses.
+    """
+
+    def __init__(
+        self,
+        text: TextEncoder,
+        visual: VideoEncoder,
+        text_width: int,
+        visual_width: int,
+        joint: int,
+        *,
+        dropout: float = 0.2,
+        with_teacher: bool = True,
+        with_back: bool = True,
+    ) -> None:
+        super().__init__()
+        self.text = text
+        self.visual = visual
+        self.map_text = Mapping(text_width, joint, dropout)
+        self.map_visual = Mapping(visual_width, joint, dropout)
+        self.with_teacher = with_teacher
+        self.with_back = with_back
+
+    @property
+    def independent(self) -> bool:
+        """Whether an embedding depends on its own item or caption alone, whatever else is in its batch."""
+        blocks = [self.text.block, *self.visual.blocks]
+        return self.text.pooling == self.visual.pooling == "masked" and all(block.mask == "key" for block in blocks)
+
+    def forward(self, pairs: PairBatch) -> PairOutput:
+        """One training batch; the text mapping's batch statistics see source, target, teacher, back in this order."""
+        texts = [pairs.source, pairs.target, *([pairs.back] if self.with_back else [])]
+        states = self.text.states(texts)  # each (N, L, H)
+        hidden = [self.text.project(part) for part in states]  # each (N, L, W)
+        heads = [self.text.block.heads_of(part) for part in hidden]
+        masks = [text.mask for text in texts]
+        visual = self.map_visual(self.visual(pairs.visual))  # (N, D)
+        source, target = (self.map_text(self.text.pool(hidden[i], masks[i], heads[i])) for i in (0, 1))  # each (N, D)
+        teacher = back = None
+        if self.with_teacher:
+            taught = self.text.teach(heads[0], masks[0], heads[1], masks[1], hidden[1])  # (N, W)
+            teacher = self.map_text(taught)  # (N, D)
+        if self.with_back:
+            back = self.map_text(self.text.pool(hidden[2], masks[2], heads[2]))  # (N, D)
+        return PairOutput(
+            source=source,
+            target=target,
+            visual=visual,
+            teacher=teacher,
+            back=back,
+            source_states=states[0],
+            target_states=states[1],
+            source_mask=pairs.source.mask,
+            target_mask=pairs.target.mask,
+        )
+
+    def embed_text(self, text: TextBatch) -> Tensor:
+        """Captions -> (N, D), unit length; evaluation mode, no gradients."""
+        with self._evaluating():
+            (states,) = self.text.states([text])  # (N, L, H)
+            embedded: Tensor = self.map_text(self.text.pool(self.text.project(states), text.mask))
+            return embedded
+
+    def embed_visual(self, visual: VideoBatch) -> Tensor:
+        """Items -> (N, D), unit length; evaluation mode, no gradients."""
+        with self._evaluating():
+            embedded: Tensor = self.map_visual(self.visual(visual))
+            return embedded
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(training)
+
+
+def build_network(config: Config, backbone: PreTrainedModel, feature_width: int) -> NRCCR:
+    """The network a configuration describes, from fresh weights but for the backbone's.
+
+    Args:
+        config: the run's configuration.
+        backbone: the text backbone, see nrccr.models.text.build_backbone.
+        feature_width: width of the frame features, from the files.
+
+    Raises:
+        UserError: a trainable layer that the backbone does not have.
+    """
+    freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
+    reading: dict[str, Any] = {
+        "mask": config.switch("attention_mask"),
+        "scale": config.switch("attention_scale"),
+        "feed_forward": config.switch("feed_forward"),
+        "pooling": config.switch("pooling"),
+    }
+    text = TextEncoder(backbone, config.text.width, config.text.heads, teacher=config.switch("teacher"), **reading)
+    visual = VideoEncoder(feature_width, config.visual.width, config.visual.heads, config.visual.layers, **reading)
+    return NRCCR(
+        text,
+        visual,
+        config.text.width,
+        config.visual.width,
+        config.joint.width,
+        dropout=config.joint.dropout,
+        with_teacher=bool(config.loss.similarity or config.loss.feature),
+        with_back=bool(config.loss.cycle),
+    )
+
+
+def build_discriminator(config: Config, backbone_width: int) -> Discriminator | None:
+    """The language discriminator a configuration describes; none where the adversary's weight is zero."""
+    if not config.loss.adversary:
+        return None
+    logits = 2 if config.switch("adversary") == "non_saturating" else 1
+    return Discriminator(backbone_width, config.adversary.discriminator, logits, config.switch("pooling"))

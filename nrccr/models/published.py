@@ -1,0 +1,207 @@
+"""State dicts of the published checkpoints -> ours.
+
+Every width comes from the tensors; what no tensor tells (heads, the reading, the collection) from the run's options.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nrccr.config import Config, build_config
+from nrccr.errors import UserError
+from nrccr.models.discriminator import Discriminator
+from nrccr.models.nrccr import NRCCR, build_network
+from nrccr.models.text import backbone_config, build_backbone
+
+CHECKPOINT_NAME = "model_best.pth.tar"
+State = dict[str, Tensor]
+
+_BRANCH = [
+    ("input_proj_layer.LayerNorm.", "project.input_norm."),
+    ("input_proj_layer.net.1.", "project.linear."),
+    ("pos_embed_layer.position_embeddings.", "project.positions."),
+    ("pos_embed_layer.LayerNorm.", "project.norm."),
+]
+_BLOCK = [
+    ("encoder_layer.self.query.", "query."),
+    ("encoder_layer.self.key.", "key."),
+    ("encoder_layer.self.value.", "value."),
+    ("encoder_layer.output.dense.", "output."),
+    ("encoder_layer.output.LayerNorm.", "norm."),
+]
+_VISUAL = [*_BRANCH, *((theirs, f"blocks.0.{ours}") for theirs, ours in _BLOCK)]
+_TEXT = [*_BRANCH, *((theirs, f"block.{ours}") for theirs, ours in _BLOCK), ("text_bert.text_bert.", "backbone.")]
+_MAPPING = [("mapping.fc1.", "linear."), ("mapping.bn_1.", "norm.")]
+_DISCRIMINATOR = [
+    ("discriminator.convolve.0.", "reduce."),
+    *(
+        (f"discriminator.convolve.{block}.conv{conv}.", f"convolutions.{block - 1}.{name}.")
+        for block in (1, 2, 3)
+        for conv, name in ((1, "first"), (2, "second"))
+    ),
+    ("discriminator.model.", "classify."),
+]
+_OBSOLETE = re.compile(r"backbone\.(embeddings\.position_ids|pooler\..*)")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published checkpoint as ours: the configuration it was trained with, and its weights by our names."""
+
+    path: Path
+    config: Config
+    visual: State
+    text: State
+    map_visual: State
+    map_text: State
+    discriminator: State
+
+    @property
+    def feature_width(self) -> int:
+        """Width of the frame features it was trained on."""
+        return len(self.visual["project.input_norm.weight"])
+
+    def network(self) -> NRCCR:
+        """The whole network with the checkpoint's weights.
+
+        Raises:
+            UserError: weights that do not fit the backbone of `text.model`.
+        """
+        backbone = self._backbone()
+        network = build_network(self.config, backbone, self.feature_width)
+        for part, state in (
+            (network.visual, self.visual),
+            (network.text, self.text),
+            (network.map_visual, self.map_visual),
+            (network.map_text, self.map_text),
+        ):
+            _load(part, state, self.path)
+        return network
+
+    def load_discriminator(self, discriminator: Discriminator) -> None:
+        """Put the checkpoint's discriminator weights into one of the same strength."""
+        _load(discriminator, self.discriminator, self.path)
+
+    def _backbone(self) -> PreTrainedModel:
+        model = self.config.text.model
+        config = backbone_config(model, {})
+        stored = {
+            "hidden_size": self.text["backbone.embeddings.word_embeddings.weight"].shape[1],
+            "vocab_size": self.text["backbone.embeddings.word_embeddings.weight"].shape[0],
+            "max_position_embeddings": self.text["backbone.embeddings.position_embeddings.weight"].shape[0],
+            "num_hidden_layers": _count_layers(self.text),
+        }
+        for key, value in stored.items():
+            if getattr(config, key, value) != value:
+                raise UserError(
+                    f"{self.path}: its backbone has {key}={value}, text.model={model} has {getattr(config, key)}; "
+                    "give the backbone it was trained with as text.model=NAME_OR_FOLDER"
+                )
+        return build_backbone(config, pretrained=None)
+
+
+def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[str]) -> Published:
+    """Interpret a loaded checkpoint (see nrccr.safeload) of the published NRCCR code.
+
+    Args:
+        path: where it came from, for messages.
+        checkpoint: plain data and tensors, options as a dict.
+        overrides: `key=value`, over what the checkpoint says.
+
+    Raises:
+        UserError: not such a checkpoint, or of a kind that is not supported.
+    """
+    parts, options = checkpoint.get("model"), checkpoint.get("opt")
+    if not isinstance(parts, list) or len(parts) != 5 or not isinstance(options, dict):
+        raise UserError(f"{path}: not an NRCCR checkpoint (it needs a list of five state dicts, `model`, and `opt`)")
+    if options.get("model_type", "video") != "video":
+        kind = options["model_type"]
+        raise UserError(f"{path}: a checkpoint with model_type={kind}; only video ones are supported")
+    visual, text, map_visual, map_text, discriminator = (
+        {key.removeprefix("module."): value for key, value in part.items()} for part in parts
+    )
+    published = Published(
+        path=path,
+        config=build_config([(str(path), _plain_config(path, options, text, visual, map_text))], overrides),
+        visual=_rename(visual, _VISUAL, path),
+        text={k: v for k, v in _rename(text, _TEXT, path).items() if not _OBSOLETE.fullmatch(k)},
+        map_visual=_rename(map_visual, _MAPPING, path),
+        map_text=_rename(map_text, _MAPPING, path),
+        discriminator=_rename(discriminator, _DISCRIMINATOR, path),
+    )
+    return published
+
+
+def _plain_config(path: Path, options: dict[str, Any], text: State, visual: State, map_text: State) -> dict[str, Any]:
+    """The configuration that the options and tensors of a checkpoint speak of."""
+    try:
+        text_width = len(text["input_proj_layer.net.1.bias"])
+        visual_width = len(visual["input_proj_layer.net.1.bias"])
+        joint = len(map_text["mapping.fc1.bias"])
+    except KeyError as error:
+        raise UserError(f"{path}: lacks the tensor {error}; not a video checkpoint of NRCCR") from error
+    layers = [int(name.rpartition(".")[2]) for name in options.get("layer_list") or []]
+    translator, _, target = str(options.get("data_type", "google_enc2zh")).rpartition("_enc2")
+    loss = {
+        "margin": "margin",
+        "target": "tri_alpha",
+        "similarity": "dtl_beta",
+        "feature": "l1_gama",
+        "cycle": "back_w",
+        "adversary": "scale",
+    }
+    return {
+        "data": {
+            "collection": options.get("collection", "vatex"),
+            "target": target or "zh",
+            "translator": translator or "google",
+            "feature": options.get("visual_feature"),
+        },
+        "text": {
+            "pretrained": False,
+            "freeze": options.get("frozen", "frozen"),
+            "trainable_layers": sorted(layers),
+            "width": text_width,
+            "heads": options.get("text_num_attention", 8),
+        },
+        "visual": {"width": visual_width, "heads": options.get("video_num_attention", 8), "layers": 1},
+        "joint": {"width": joint},
+        "loss": {ours: options[theirs] for ours, theirs in loss.items() if theirs in options},
+        "adversary": {"discriminator": options.get("disc_type", "strong")},
+        "train": {"batch_size": options.get("batch_size", 128), "grad_clip": options.get("grad_clip", 2)},
+    }
+
+
+def _count_layers(text: State) -> int:
+    found = {match[1] for key in text if (match := re.match(r"backbone\.encoder\.layer\.(\d+)\.", key))}
+    return len(found)
+
+
+def _rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path) -> State:
+    renamed: State = {}
+    for key, value in state.items():
+        for theirs, ours in table:
+            if key.startswith(theirs):
+                renamed[ours + key.removeprefix(theirs)] = value
+                break
+        else:
+            raise UserError(f"{path}: unknown tensor {key}; not a video checkpoint of NRCCR")
+    return renamed
+
+
+def _load(module: Any, state: State, path: Path) -> None:
+    own = module.state_dict()
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or unexpected:
+        raise UserError(f"{path}: tensors missing: {missing[:3] or 'none'}, not expected: {unexpected[:3] or 'none'}")
+    for key, value in state.items():
+        if own[key].shape != value.shape:
+            raise UserError(f"{path}: {key} is {tuple(value.shape)}, the network has {tuple(own[key].shape)}")
+    module.load_state_dict(state)

@@ -1,0 +1,162 @@
+"""Captions -> vectors: the shared multilingual backbone and the attention over its states.
+
+N captions in the batch, L tokens, S and T tokens of source and target, H backbone width, W width of the branch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+
+from nrccr.data.batch import TextBatch
+from nrccr.errors import UserError
+from nrccr.models.layers import (
+    AttentionBlock,
+    AttentionMask,
+    AttentionScale,
+    Heads,
+    Pooling,
+    Projection,
+    mean_over_positions,
+)
+
+Freeze = Literal["frozen", "all_frozen", "none"]
+TEXT_POSITIONS = 250
+
+
+def backbone_config(model: str, overrides: MappingType[str, int | float | str]) -> PretrainedConfig:
+    """The backbone's configuration by name or folder, with single values replaced.
+
+    Raises:
+        UserError: no such model, or a value that its configuration does not have.
+    """
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        reason = _first_line(error)
+        raise UserError(f"text.model={model}: no configuration there ({reason}); give a folder or hub name") from error
+    for key, value in overrides.items():
+        if not hasattr(config, key):
+            raise UserError(f"text.backbone.{key}: {type(config).__name__} of {model} has no such value; remove it")
+        setattr(config, key, value)
+    return config
+
+
+def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrainedModel:
+    """A transformers encoder without pooler, from random weights or from the weights of `pretrained`.
+
+    Raises:
+        UserError: weights asked for that are not there.
+    """
+    probe = AutoModel._model_mapping[type(config)]
+    takes_pooler = "add_pooling_layer" in inspect.signature(probe.__init__).parameters
+    options = {"add_pooling_layer": False} if takes_pooler else {}
+    if pretrained is None:
+        backbone: PreTrainedModel = AutoModel.from_config(config, **options)
+        return backbone
+    try:
+        loaded: PreTrainedModel = AutoModel.from_pretrained(pretrained, config=config, dtype=torch.float32, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"text.model={pretrained}: no weights there ({_first_line(error)}); "
+            "give a folder with weights, or text.pretrained=false for random ones"
+        ) from error
+    return loaded
+
+
+def freeze_backbone(backbone: nn.Module, mode: Freeze, trainable_layers: Sequence[int]) -> None:
+    """Switch off the gradients of the layers that do not train; with "frozen" the embeddings never do.
+
+    Args:
+        backbone: a BERT-like encoder, its layers named `encoder.layer.<i>` (or `transformer.layer.<i>`).
+        mode: "frozen" trains only `trainable_layers`, "all_frozen" nothing, "none" everything.
+        trainable_layers: 0-based numbers, matched as whole names.
+
+    Raises:
+        UserError: a layer that the backbone does not have.
+    """
+    if mode == "none":
+        return
+    backbone.requires_grad_(False)
+    if mode == "all_frozen":
+        return
+    layers: nn.ModuleList | None = None
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.ModuleList) and name.endswith("layer"):
+            layers = module
+            break
+    if layers is None:
+        raise UserError("text.freeze=frozen: this backbone's layers have unknown names; use none or all_frozen")
+    for index in trainable_layers:
+        if not 0 <= index < len(layers):
+            raise UserError(
+                f"text.trainable_layers: layer {index} does not exist, the backbone has layers 0 to {len(layers) - 1}; "
+                "name other layers or set text.freeze=none"
+            )
+        layers[index].requires_grad_(True)
+
+
+class TextEncoder(nn.Module):
+    """Backbone, token path and the one transformer block of source, target, back and cross (section 3.2)."""
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        width: int,
+        heads: int,
+        *,
+        positions: int = TEXT_POSITIONS,
+        mask: AttentionMask = "outer",
+        scale: AttentionScale = "value_width",
+        feed_forward: bool = False,
+        pooling: Pooling = "padded",
+        teacher: Literal["cross_and_target", "cross"] = "cross_and_target",
+    ) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.teacher = teacher
+        self.backbone = backbone
+        self.project = Projection(int(backbone.config.hidden_size), width, positions)
+        self.block = AttentionBlock(width, heads, mask=mask, scale=scale, feed_forward=feed_forward)
+
+    def states(self, texts: Sequence[TextBatch]) -> list[Tensor]:
+        """Backbone states m (N, L, H) of several batches, each at its own padded length.
+
+        The word embeddings of all are looked up at once: the gradient of a trainable table of 100,000 words is dense,
+        and one is enough.
+        """
+        ids = torch.cat([text.tokens.flatten() for text in texts])  # (all positions,)
+        words = self.backbone.get_input_embeddings()(ids).split([text.tokens.numel() for text in texts])
+        return [
+            self.backbone(
+                inputs_embeds=part.reshape(*text.tokens.shape, -1), attention_mask=text.mask.long()
+            ).last_hidden_state
+            for part, text in zip(words, texts, strict=True)
+        ]
+
+    def pool(self, hidden: Tensor, mask: Tensor, heads: Heads | None = None) -> Tensor:
+        """c: mean over positions of block(x, x); token path states (N, L, W) -> (N, W)."""
+        attended = self.block.attend(hidden, mask, heads if heads is not None else self.block.heads_of(hidden))
+        return mean_over_positions(attended, mask, self.pooling)
+
+    def teach(self, source: Heads, source_mask: Tensor, target: Heads, target_mask: Tensor, states: Tensor) -> Tensor:
+        """The teacher's vector: source of S tokens looks at target of T tokens -> (N, W) (section 3.3.1).
+
+        Released: the mean over the cross output (N, S, W) and the block's input of the target, `states` (N, T, W), side
+        by side; paper: over the cross output alone.
+        """
+        cross = self.block.cross(source, source_mask, target, target_mask)  # (N, S, W)
+        if self.teacher == "cross":
+            return mean_over_positions(cross, source_mask, self.pooling)
+        both = torch.cat([cross, states], dim=1)  # (N, S + T, W)
+        return mean_over_positions(both, torch.cat([source_mask, target_mask], dim=1), self.pooling)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:160]

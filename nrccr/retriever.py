@@ -1,0 +1,162 @@
+"""A trained model and what belongs to it: configuration, tokeniser, device.
+
+N captions or videos, F frames, D joint-space width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from nrccr.config import Config, build_config
+from nrccr.data.batch import VideoBatch
+from nrccr.data.bigfile import select_frames
+from nrccr.data.sampling import ordered_batches
+from nrccr.data.tokens import CaptionTokenizer, clean_english
+from nrccr.distributed import choose_device
+from nrccr.errors import UserError
+from nrccr.evaluation.encode import encode_texts
+from nrccr.models.nrccr import NRCCR, build_network
+from nrccr.models.published import CHECKPOINT_NAME, read_published
+from nrccr.models.text import backbone_config, build_backbone
+from nrccr.safeload import load_checkpoint, load_weights
+from nrccr.yamlfile import read_layers
+
+WEIGHTS_NAME = "model.safetensors"
+Embeddings = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """A model ready to encode; made by `nrccr.load`.
+
+    Attributes:
+        network: `embed_text(TextBatch)` and `embed_visual(VideoBatch)` give (N, D) of unit length.
+        config: what it was trained with.
+        tokenizer: its captions' tokeniser.
+        device: where it computes.
+        checkpoint: the file that its weights come from.
+    """
+
+    network: NRCCR
+    config: Config
+    tokenizer: CaptionTokenizer
+    device: torch.device
+    checkpoint: Path
+
+    @property
+    def feature_width(self) -> int:
+        """Width of the frame features it was trained on."""
+        return self.network.visual.project.linear.in_features
+
+    def encode_text(self, texts: Sequence[str], role: Literal["source", "target"] = "target") -> Embeddings:
+        """Captions -> (N, D) float32, unit length.
+
+        Args:
+            texts: raw captions; in the released reading an embedding depends a little on the others of its batch.
+            role: "source" for English, which is cleaned first; "target" for target-language text, taken as it is.
+
+        Raises:
+            UserError: no captions, one without text, or an unknown role.
+        """
+        if role not in ("source", "target"):
+            raise UserError(f"role={role!r}: give source or target")
+        empty = [index for index, text in enumerate(texts) if not text.strip()]
+        if not texts or empty:
+            raise UserError(f"encode_text: {f'caption {empty[0]} is empty' if empty else 'no captions given'}")
+        cleaned = [clean_english(text) for text in texts] if role == "source" else list(texts)
+        table = self.tokenizer.encode(cleaned)
+        return encode_texts(self.network, table, self.config.evaluation.batch_size, self.device).cpu().numpy()
+
+    def encode_video(self, videos: Sequence[npt.NDArray[Any]]) -> Embeddings:
+        """Videos -> (N, D) float32, unit length.
+
+        Args:
+            videos: frame features (F, feature width) of each; longer ones are cut as in training.
+
+        Raises:
+            UserError: no videos, one without frames, of another width, or with a NaN.
+        """
+        clips = [self._clip(index, np.asarray(video, dtype=np.float32)) for index, video in enumerate(videos)]
+        if not clips:
+            raise UserError("encode_video: no videos given")
+        lengths = np.array([len(clip) for clip in clips])
+        embeddings = np.empty((len(clips), self.config.joint.width), dtype=np.float32)
+        by_length = self.network.independent
+        for chosen in ordered_batches(lengths, self.config.evaluation.batch_size, by_length=by_length):
+            frames = pad_sequence([clips[index] for index in chosen], batch_first=True)  # (batch, F, width)
+            mask = torch.arange(frames.shape[1]) < torch.from_numpy(lengths[chosen])[:, None]
+            batch = VideoBatch(frames, mask).to(self.device)
+            embeddings[chosen] = self.network.embed_visual(batch).cpu().numpy()
+        return embeddings
+
+    def _clip(self, index: int, frames: npt.NDArray[np.float32]) -> torch.Tensor:
+        if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.feature_width:
+            raise UserError(
+                f"encode_video: video {index} has shape {frames.shape}; it must be (frames, {self.feature_width})"
+            )
+        if not np.isfinite(frames).all():
+            raise UserError(f"encode_video: video {index} holds a NaN or an infinity")
+        kept = select_frames(np.arange(len(frames)), self.config.data.max_frames, self.config.switch("frames"))
+        return torch.from_numpy(frames[kept])
+
+
+def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> Retriever:
+    """Load a run folder, a published checkpoint, or the folder of one.
+
+    Args:
+        path: what to load.
+        overrides: `key=value`, over the configuration found there.
+        device: see nrccr.distributed.choose_device.
+
+    Raises:
+        UserError: no model there, a damaged or refused file, a backbone that does not fit.
+    """
+    chosen = choose_device(device)
+    if not path.exists():
+        raise UserError(f"{path}: no such run folder or checkpoint")
+    if path.is_file() and path.name != WEIGHTS_NAME:
+        return _load_published(path, overrides, chosen)
+    folder = path.parent if path.is_file() else path
+    if (folder / "config.yaml").is_file():
+        return _load_run(folder, overrides, chosen)
+    if (folder / CHECKPOINT_NAME).is_file():
+        return _load_published(folder / CHECKPOINT_NAME, overrides, chosen)
+    raise UserError(f"{path}: neither a run folder (config.yaml) nor the folder of a published {CHECKPOINT_NAME}")
+
+
+def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
+    layers = read_layers(folder / "config.yaml")
+    if (folder / "backbone").is_dir():  # the run's own copy; text.model may be a path of another machine
+        layers.append((str(folder), {"text": {"model": str(folder / "backbone"), "backbone": {}}}))
+    config = build_config(layers, overrides)
+    weights = folder / WEIGHTS_NAME
+    if not weights.is_file():
+        raise UserError(f"{folder}: no {WEIGHTS_NAME} yet, the run has not finished an epoch; resume or restart it")
+    state = load_weights(weights)
+    backbone = build_backbone(backbone_config(config.text.model, config.text.backbone), pretrained=None)
+    width = state.get("visual.project.input_norm.weight", torch.empty(1)).shape[0]
+    network = build_network(config, backbone, width)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{weights}: does not fit its configuration or text.model ({reason})") from error
+    return _ready(network, config, device, weights)
+
+
+def _load_published(path: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
+    published = read_published(path, load_checkpoint(path), list(overrides))
+    return _ready(published.network(), published.config, device, path)
+
+
+def _ready(network: NRCCR, config: Config, device: torch.device, checkpoint: Path) -> Retriever:
+    tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
+    return Retriever(network.to(device).eval(), config, tokenizer, device, checkpoint)

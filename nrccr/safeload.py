@@ -1,0 +1,207 @@
+"""The one door for foreign files: plain data and tensors come in, code never does.
+
+Checkpoints pass torch's weights-only unpickler, which calls nothing but a short list of functions. What published files
+hold beyond tensors (argparse.Namespace, numpy numbers) is built by harmless stand-ins defined here, under the names the
+file asks for; any other class or function is refused. There is no way to switch this off.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
+
+from nrccr.errors import UserError
+from nrccr.files import atomic_path
+
+_NUMBER = re.compile(r"b1|[iu][1248]|f[248]|c8|c16")
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
+_LOCK = threading.Lock()
+
+
+class _Namespace:
+    """Stands in for argparse.Namespace; becomes a dict once the file is read."""
+
+    options: dict[str, Any]
+
+    def __new__(cls) -> _Namespace:  # not __init__, which the unpickler skips
+        made = super().__new__(cls)
+        made.options = {}
+        return made
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.options.update(state)
+
+
+class _Dtype:
+    """Stands in for numpy.dtype: only its name and byte order, nothing that can build an object."""
+
+    def __init__(self, name: str, align: bool = False, copy: bool = True) -> None:
+        self.name = name
+        self.order = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+    def real(self) -> np.dtype[Any]:
+        if not _NUMBER.fullmatch(self.name) or self.order not in ("<", ">", "=", "|"):
+            raise ValueError(f"numpy type {self.name!r} is not a number")
+        return np.dtype(self.order + self.name)
+
+
+def _scalar(dtype: _Dtype, raw: bytes) -> bool | int | float | complex:
+    """Stands in for numpy's scalar(): one number out of its bytes, as Python's own type."""
+    number: bool | int | float | complex = np.frombuffer(raw, dtype.real(), count=1)[0].item()
+    return number
+
+
+# torch.serialization's pairs (what is called, the name the file gives): old and new module names of numpy.
+_ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_Namespace, "argparse.Namespace"),
+    (_Dtype, "numpy.dtype"),
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+]
+
+
+@contextmanager
+def _only_allowed() -> Iterator[None]:
+    """Let the unpickler see exactly `_ALLOWED`: what other libraries marked as safe is set aside, then put back."""
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch remarks on pickle protocols; the outcome says all there is to say
+        marked = get_safe_globals()
+        clear_safe_globals()
+        add_safe_globals(_ALLOWED)
+        try:
+            yield
+        finally:
+            clear_safe_globals()
+            add_safe_globals(marked)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a torch checkpoint (zip or older format) as plain data and tensors on the CPU; nothing in it is executed.
+
+    argparse.Namespace and OrderedDict come back as dict at any depth, numpy numbers as Python's, parameters as tensors.
+
+    Args:
+        path: The checkpoint, such as a published `model_best.pth.tar`.
+
+    Returns:
+        The dict that the file holds (spec section 7 lists a published one's keys).
+
+    Raises:
+        UserError: The file is missing, damaged, not a checkpoint, not a dict, or holds any other class or function.
+    """
+    _require_file(path)
+    try:
+        with _only_allowed():
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        plain = _plain(content, {})
+    except _RefusedError as error:
+        raise UserError(_refusal(path, str(error))) from error
+    except Exception as error:  # a damaged pickle can fail in any way at all
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        if name:
+            raise UserError(_refusal(path, name[1])) from error
+        raise UserError(
+            f"{path}: cannot be read as a torch checkpoint of plain data and tensors ({type(error).__name__}); "
+            "it is truncated, damaged or another kind of file: copy or download it again"
+        ) from error
+    if not isinstance(plain, dict):
+        raise UserError(f"{path}: holds a {type(plain).__name__}, not the dict of a checkpoint; give another file")
+    return plain
+
+
+class _RefusedError(Exception):
+    """Names a class or function that came through as a value."""
+
+
+def _refusal(path: Path, name: str) -> str:
+    return (
+        f"{path}: holds {name[:100]!r}, a class or function that could run code, and is refused; "
+        "use a checkpoint of tensors and plain data"
+    )
+
+
+def _plain(value: Any, seen: dict[int, Any]) -> Any:
+    """Copy containers into dict, list and tuple, keep tensors and numbers, refuse the rest.
+
+    `seen` maps ids to results, so that a value shared a million times is converted once and a loop ends.
+    """
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, _PLAIN):
+        return value
+    if id(value) in seen:
+        return seen[id(value)]
+    if isinstance(value, _Namespace):
+        return _plain(value.options, seen)
+    if isinstance(value, _Dtype):
+        return str(value.real())
+    if isinstance(value, dict):
+        pairs: dict[Any, Any] = seen.setdefault(id(value), {})
+        pairs.update((_plain(key, seen), _plain(inner, seen)) for key, inner in value.items())
+        return pairs
+    if isinstance(value, list):
+        items: list[Any] = seen.setdefault(id(value), [])
+        items.extend(_plain(inner, seen) for inner in value)
+        return items
+    if isinstance(value, set):
+        return {_plain(inner, seen) for inner in value}
+    if isinstance(value, tuple):
+        return seen.setdefault(id(value), tuple(_plain(inner, seen) for inner in value))
+    named = value if isinstance(value, type) or callable(value) else type(value)
+    raise _RefusedError(f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', named)}")
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file onto the CPU.
+
+    Args:
+        path: A file that `save_weights` wrote.
+
+    Returns:
+        Tensors by name, shapes and types as saved.
+
+    Raises:
+        UserError: The file is missing, truncated or not safetensors.
+    """
+    _require_file(path)
+    try:
+        state: dict[str, Tensor] = load_file(path, device="cpu")
+    except Exception as error:  # safetensors raises its own type for damage, others for types torch does not know
+        raise UserError(
+            f"{path}: cannot be read as safetensors weights ({type(error).__name__}); "
+            "it is truncated or damaged: copy it again or train again"
+        ) from error
+    return state
+
+
+def save_weights(state: dict[str, Tensor], path: Path) -> None:
+    """Write named tensors as safetensors, whole or not at all.
+
+    Args:
+        state: Tensors by name, any shapes; tensors that share memory are written once each.
+        path: The file to write; folders above it are made.
+    """
+    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+    with atomic_path(path) as temporary:
+        save_file(copies, temporary)
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise UserError(f"{path}: not a file; name the checkpoint file itself")

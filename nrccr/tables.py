@@ -1,0 +1,93 @@
+"""Tables for the terminal, with the paper's figures beside ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from nrccr.config import Config
+from nrccr.data.check import Report
+
+METRICS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP")
+Figures = dict[str, dict[str, float] | float]
+
+
+def _figures(text_to_visual: str, visual_to_text: str, rsum: float) -> Figures:
+    names = ("R@1", "R@5", "R@10", "MedR", "mAP")
+    return {
+        "text_to_visual": dict(zip(names, map(float, text_to_visual.split()), strict=True)),
+        "visual_to_text": dict(zip(names, map(float, visual_to_text.split()), strict=True)),
+        "SumR": rsum,
+    }
+
+
+def _ablation(text_to_visual: str, visual_to_text: str, rsum: float) -> Figures:
+    return {
+        "text_to_visual": dict(zip(("R@10", "mAP"), map(float, text_to_visual.split()), strict=True)),
+        "visual_to_text": dict(zip(("R@10", "mAP"), map(float, visual_to_text.split()), strict=True)),
+        "SumR": rsum,
+    }
+
+
+# Published figures by collection: NRCCR's, then, on VATEX, the ablation's basic model (L_tri alone).
+NRCCR_FIGURES = {
+    "vatex": _figures("30.4 65.0 75.1 3 45.64", "40.6 72.7 80.9 2 32.40", 364.7),
+    "msrvttcn": _figures("29.6 55.8 67.4 4 41.93", "31.3 56.0 67.2 4 43.00", 307.3),
+}
+BASIC_FIGURES = {"vatex": _ablation("71.7 44.15", "79.1 31.43", 352.2)}
+
+
+def paper_figures(collection: str, config: Config) -> Figures | None:
+    """The paper's figures for this collection and set of losses, where it has them."""
+    extra = [bool(w) for w in (config.loss.similarity, config.loss.feature, config.loss.cycle, config.loss.adversary)]
+    if all(extra):
+        return NRCCR_FIGURES.get(collection)
+    return None if any(extra) else BASIC_FIGURES.get(collection)
+
+
+def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
+    """One row a direction: ours at the headline weight, the paper's where there is one, then the sweep's SumR."""
+    sizes = f"{metrics['queries']:,} queries, {metrics['items']:,} items"
+    table = Table(title=f"{metrics['collection']} {metrics['split']}: {sizes}")
+    table.add_column("")
+    for name in (*METRICS, "SumR"):
+        table.add_column(name, justify="right")
+    paper = paper_figures(metrics["collection"], config)
+    for direction, label in (("text_to_visual", "text to video"), ("visual_to_text", "video to text")):
+        table.add_row(label, *_cells(metrics[direction]), _number(metrics["SumR"]))
+        if paper is not None:
+            figures = paper[direction]
+            assert isinstance(figures, dict)
+            table.add_row("  paper, full size", *_cells(figures), _number(paper["SumR"]), style="dim")
+    for entry in metrics["sweep"]:
+        label = f"  target weight {1 - entry['source_weight']:.1f}"
+        table.add_row(label, *_cells(entry["text_to_visual"]), _number(entry["SumR"]), style="dim")
+    table.caption = f"headline: target weight {metrics['target_weight']}, scores {metrics['normalisation']['scores']}"
+    return table
+
+
+def counts_table(report: Report, title: str) -> Table:
+    """What `nrccr check` counted, one row a split."""
+    table = Table(title=title)
+    for name in ("split", "items", "captions", "unmatched", "without features", "frames (min / mean / max)"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for row in report.rows:
+        frames = "" if row.frames is None else f"{row.frames[0]} / {row.frames[1]:.1f} / {row.frames[2]}"
+        counts = (row.items, row.captions, row.unmatched, row.without_features)
+        table.add_row(row.split, *(f"{count:,}" for count in counts), frames)
+    return table
+
+
+def say(what: Table | str) -> None:
+    """Show a table or a line on standard output."""
+    Console(highlight=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
+
+
+def _cells(values: dict[str, float]) -> list[str]:
+    return [_number(values.get(name)) for name in METRICS]
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.1f}" if value == round(value, 1) else f"{value:.2f}"

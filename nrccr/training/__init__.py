@@ -1,0 +1,1 @@
+"""The loop, its schedule, its state on disk and its log."""

@@ -1,0 +1,156 @@
+"""The run folder: what it holds, when it may be written, and the state to resume from."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nrccr.config import Config, load_config, plain, resolved_switches, to_yaml
+from nrccr.errors import UserError
+from nrccr.files import atomic_path, write_json, write_text
+from nrccr.safeload import load_checkpoint
+
+# Keys that may differ when a run is resumed: they change how long it trains, never what a step computes.
+FREE_ON_RESUME = ("train.epochs", "train.save_minutes", "data.workers")
+LIBRARIES = ("torch", "transformers", "accelerate", "omegaconf", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names inside a run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def run(self) -> Path:
+        """Command, versions, commit, seed, device."""
+        return self.path / "run.json"
+
+    @property
+    def weights(self) -> Path:
+        """Weights of the best epoch."""
+        return self.path / "model.safetensors"
+
+    @property
+    def backbone(self) -> Path:
+        """The backbone's configuration and tokeniser, so that the folder can be used without `text.model`."""
+        return self.path / "backbone"
+
+    @property
+    def state(self) -> Path:
+        """Everything to go on from: weights, optimisers, schedule, position, random states."""
+        return self.path / "last" / "state.pt"
+
+    def refuse(self, *, overwrite: bool) -> None:
+        """Make sure that a new run may be written here; nothing is deleted yet.
+
+        Raises:
+            UserError: a run is there and may not be overwritten, or something that is not a run.
+        """
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not self.config.is_file() or not self.run.is_file():
+            raise UserError(f"{self.path}: exists and is not a run folder; give another --out")
+        if not overwrite:
+            raise UserError(f"{self.path}: a run is there already; add --resume or --overwrite, or give another --out")
+
+    def clear(self) -> None:
+        """Delete the run that is there, if any."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+    def require_resumable(self, config: Config) -> None:
+        """Make sure that a run is there and was made with this configuration.
+
+        Raises:
+            UserError: no run, or other values of keys that change its numbers.
+        """
+        if not self.config.is_file():
+            raise UserError(f"{self.path}: no run to resume there; leave out --resume or give its folder as --out")
+        was, now = _flat(plain(load_config(self.config))), _flat(plain(config))
+        changed = [k for k in now.keys() | was.keys() if was.get(k) != now.get(k) and k not in FREE_ON_RESUME]
+        if changed:
+            key = sorted(changed)[0]
+            raise UserError(
+                f"{self.config}: the run to resume has {key}={was.get(key)}, asked for is {now.get(key)}; "
+                "resume with the same configuration, or start another run with --out"
+            )
+
+    def describe(self, config: Config, device: torch.device, counts: dict[str, Any]) -> None:
+        """Write config.yaml and run.json."""
+        write_text(self.config, to_yaml(config))
+        write_json(
+            self.run,
+            {
+                "command": sys.argv,
+                "commit": _commit(),
+                "versions": {"nrccr": _version("nrccr"), "python": platform.python_version()}
+                | {name: _version(name) for name in LIBRARIES},
+                "seed": config.seed,
+                "device": _device_name(device),
+                "threads": torch.get_num_threads(),
+                "switches": resolved_switches(config),
+                "data": counts,
+            },
+        )
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write the state to resume from, whole or not at all."""
+        with atomic_path(self.state) as temporary:
+            torch.save(state, temporary)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The state to resume from; none if the run was stopped before its first one.
+
+        Raises:
+            UserError: a damaged file.
+        """
+        return load_checkpoint(self.state) if self.state.is_file() else None
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with `+` if files were changed; none outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({platform.processor() or platform.machine()})"

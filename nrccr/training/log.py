@@ -1,0 +1,98 @@
+"""What a run writes down while it trains: metrics.jsonl and tensorboard."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from nrccr.errors import UserError
+
+
+class Window:
+    """Means of named scalars since the last log line, summed on the device so that no step waits for them."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add one step's scalars."""
+        self.count += 1
+        for name, value in values.items():
+            value = value.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def means(self, step: int) -> dict[str, float]:
+        """The means; raises if one is not finite.
+
+        Raises:
+            UserError: a NaN or infinite loss, named with its step.
+        """
+        if not self.count:
+            return {}
+        names = list(self.sums)
+        means = dict(zip(names, (torch.stack(list(self.sums.values())) / self.count).tolist(), strict=True))
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        if bad:
+            raise UserError(
+                f"step {step}: {', '.join(bad)} is NaN or infinite within the last {self.count} steps; "
+                "lower train.learning_rate or use train.precision=fp32"
+            )
+        return means
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.sums, self.count = {}, 0
+
+
+class Log:
+    """metrics.jsonl, one JSON object a line, and the same numbers for tensorboard.
+
+    Args:
+        folder: the run folder.
+        kept: bytes of metrics.jsonl that a resumed run keeps; later lines are written again as it replays.
+        step: the step it resumes from; tensorboard forgets later ones.
+    """
+
+    def __init__(self, folder: Path, kept: int = 0, step: int = 0) -> None:
+        self.path = folder / "metrics.jsonl"
+        self._file = self.path.open("ab")
+        self._file.truncate(kept)
+        self._file.seek(kept)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Write one line; `kind` is train or validation, `values` scalars or dicts of scalars."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}).encode() + b"\n")
+        self._file.flush()
+        for name, value in _flatten(values):
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def size(self) -> int:
+        """Bytes written so far, safely on disk."""
+        os.fsync(self._file.fileno())
+        self._board.flush()
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Finish both files."""
+        self._file.close()
+        self._board.close()
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    flat: list[tuple[str, float]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flatten(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)):
+            flat.append((prefix + name, float(value)))
+    return flat

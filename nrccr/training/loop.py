@@ -1,0 +1,235 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from nrccr.config import Config
+from nrccr.data.batch import PairBatch
+from nrccr.data.datasets import Pairs, Queries
+from nrccr.data.sampling import epoch_batches
+from nrccr.distributed import Runtime, random_state, restore_random_state
+from nrccr.evaluation.evaluator import validate
+from nrccr.models.discriminator import Discriminator
+from nrccr.models.nrccr import NRCCR
+from nrccr.objectives import total
+from nrccr.objectives.nrccr import NRCCRObjective
+from nrccr.safeload import save_weights
+from nrccr.training.checkpoint import RunFolder
+from nrccr.training.log import Log, Window
+from nrccr.training.optim import Schedule, adam
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The user stopped the run; its state is saved."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands, between two steps."""
+
+    schedule: Schedule
+    epoch: int = 0  # finished epochs
+    batch: int = 0  # finished batches of the current epoch
+    step: int = 0  # finished steps of the run
+    window: Window = field(default_factory=Window)
+
+
+class Trainer:
+    """Trains a network, validates it after every epoch, keeps the best weights and a state to resume from."""
+
+    def __init__(
+        self,
+        config: Config,
+        network: NRCCR,
+        discriminator: Discriminator | None,
+        pairs: Pairs,
+        queries: Queries,
+        runtime: Runtime,
+        folder: RunFolder,
+    ) -> None:
+        self.config = config
+        self.network = network.to(runtime.device)
+        self.discriminator = discriminator.to(runtime.device) if discriminator is not None else None
+        self.objective = NRCCRObjective(config)
+        self.optimizer = adam(network, config.train.learning_rate)
+        self.adversary_optimizer = adam(discriminator, config.adversary.learning_rate) if discriminator else None
+        self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.pairs = pairs
+        self.queries = queries
+        self.runtime = runtime
+        self.folder = folder
+        self.progress = Progress(Schedule(config.train.learning_rate))
+        self.log_bytes = 0
+
+    def run(self) -> Schedule:
+        """Train to the end, from wherever the run stands; returns the schedule with the best epoch and score.
+
+        Raises:
+            UserError: a loss or an embedding that is not finite.
+            Interrupted: SIGINT or SIGTERM came; the state was saved.
+        """
+        config, progress = self.config.train, self.progress
+        log = Log(self.folder.path, self.log_bytes, progress.step)
+        try:
+            with _stop_on_signal() as stop:
+                while progress.epoch < config.epochs and not progress.schedule.exhausted(config):
+                    self._epoch(log, stop)
+                    self._finish_epoch(log)
+        finally:
+            log.close()
+        return progress.schedule
+
+    def _epoch(self, log: Log, stop: list[int]) -> None:
+        config, progress = self.config.train, self.progress
+        batches = epoch_batches(len(self.pairs), config.batch_size, self.config.seed, progress.epoch)
+        loader = self._loader(batches[progress.batch :])
+        clock = time.perf_counter()
+        data_seconds = step_seconds = 0.0
+        saved = time.monotonic()
+        self.network.train()
+        with tqdm(
+            total=len(batches), initial=progress.batch, desc=f"epoch {progress.epoch + 1}", disable=None, leave=False
+        ) as bar:
+            for batch in loader:
+                loaded = time.perf_counter()
+                progress.window.add(self.step(batch.to(self.runtime.device)))
+                progress.batch += 1
+                progress.step += 1
+                bar.update()
+                now = time.perf_counter()
+                data_seconds, step_seconds, clock = data_seconds + loaded - clock, step_seconds + now - loaded, now
+                if progress.step % config.log_every == 0:
+                    means = progress.window.means(progress.step)
+                    timing = {"data_seconds": data_seconds, "step_seconds": step_seconds}
+                    per_step = {name: value / progress.window.count for name, value in timing.items()}
+                    rate = {"epoch": progress.epoch + 1, "learning_rate": progress.schedule.learning_rate}
+                    log.write("train", progress.step, rate | means | per_step)
+                    bar.set_postfix(loss=f"{means['total']:.3f}")
+                    progress.window.clear()
+                    data_seconds = step_seconds = 0.0
+                if stop or time.monotonic() - saved > 60 * config.save_minutes:
+                    self._save(log)
+                    saved = time.monotonic()
+                if stop:
+                    raise Interrupted
+
+    def step(self, batch: PairBatch) -> dict[str, Tensor]:
+        """One training step, in the published order: the discriminator first, then the encoders against it."""
+        with self.runtime.autocast():
+            out = self.network(batch)
+        report: dict[str, Tensor] = {}
+        if self.discriminator is not None and self.adversary_optimizer is not None:
+            with self.runtime.autocast():
+                report = self.objective.discriminate(out, self.discriminator)
+            self.adversary_optimizer.zero_grad()
+            self.runtime.backward(report["discriminator_loss"])
+            self.adversary_optimizer.step()
+            self.discriminator.requires_grad_(False)
+        with self.runtime.autocast():
+            losses = self.objective(out, batch.items, self.discriminator)
+        loss = total(losses)
+        self.optimizer.zero_grad()
+        self.runtime.backward(loss)
+        norm = self.runtime.clip(self.trainable, self.config.train.grad_clip)
+        self.optimizer.step()
+        if self.discriminator is not None:
+            self.discriminator.requires_grad_(True)
+        return losses | report | {"total": loss, "gradient_norm": norm}
+
+    def _finish_epoch(self, log: Log) -> None:
+        config, progress = self.config, self.progress
+        progress.window.means(progress.step)  # a NaN since the last log line stops the run before it is validated
+        started = time.perf_counter()
+        metrics = validate(
+            self.network,
+            self.queries,
+            batch_size=config.evaluation.batch_size,
+            target_weight=config.evaluation.target_weight,
+            kind=config.switch("score"),
+            device=self.runtime.device,
+        )
+        score = sum(metrics["text_to_visual"][f"R@{k}"] for k in (1, 5, 10))
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        if progress.schedule.after_epoch(progress.epoch, score, config.train):
+            save_weights(self.network.state_dict(), self.folder.weights)
+        for group in self.optimizer.param_groups:
+            group["lr"] = progress.schedule.learning_rate
+        seconds = time.perf_counter() - started
+        best = {"score": score, "best_epoch": progress.schedule.best_epoch, "seconds": seconds}
+        log.write("validation", progress.step, {"epoch": progress.epoch} | best | metrics)
+        tqdm.write(
+            f"epoch {progress.epoch}: validation R@1+5+10 {score:.2f}, SumR {metrics['SumR']:.2f}"
+            f" (best {progress.schedule.best:.2f} in epoch {progress.schedule.best_epoch})"
+        )
+        self._save(log)
+
+    def _loader(self, batches: list[Any]) -> DataLoader[PairBatch]:
+        # Its own generator: the loader would otherwise draw from the global one, once more in a resumed epoch.
+        return DataLoader(
+            self.pairs,  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.config.data.workers,
+            pin_memory=self.runtime.device.type == "cuda",
+            generator=torch.Generator(),
+        )
+
+    def _save(self, log: Log) -> None:
+        progress = self.progress
+        progress.window.means(progress.step)  # never keep a state with NaN in it
+        self.folder.save_state(
+            {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "discriminator": self.discriminator.state_dict() if self.discriminator else None,
+                "adversary_optimizer": self.adversary_optimizer.state_dict() if self.adversary_optimizer else None,
+                "schedule": asdict(progress.schedule),
+                "position": {"epoch": progress.epoch, "batch": progress.batch, "step": progress.step},
+                "window": {"sums": progress.window.sums, "count": progress.window.count},
+                "random": random_state(self.runtime.device),
+                "log_bytes": log.size(),
+            }
+        )
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up a saved state, with all random states; call `run` next."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.discriminator is not None and self.adversary_optimizer is not None:
+            self.discriminator.load_state_dict(state["discriminator"])
+            self.adversary_optimizer.load_state_dict(state["adversary_optimizer"])
+        self.progress = Progress(Schedule(**state["schedule"]), **state["position"])
+        self.progress.window.sums = {k: v.to(self.runtime.device) for k, v in state["window"]["sums"].items()}
+        self.progress.window.count = state["window"]["count"]
+        self.log_bytes = state["log_bytes"]
+        restore_random_state(state["random"], self.runtime.device)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[list[int]]:
+    """A list that fills when SIGINT or SIGTERM comes; a second one stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

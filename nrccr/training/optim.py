@@ -1,0 +1,56 @@
+"""Optimisers, and the published schedule of learning rate and early stopping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from nrccr.config import TrainConfig
+
+
+def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
+    """Adam with default betas over the parameters that train; the fused kernel, one pass over memory."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+
+
+@dataclass
+class Schedule:
+    """Learning rate and early stopping after each epoch (spec section 3).
+
+    The rate falls by a factor every epoch, and by half too when validation did not improve and more than `halve_after`
+    epochs went by since the last halving.
+
+    Attributes:
+        learning_rate: in force.
+        since_halving: epochs since the last halving.
+        best: best validation score so far.
+        best_epoch: its epoch, from 1; 0 before the first.
+        stale: epochs since then.
+    """
+
+    learning_rate: float
+    since_halving: int = 0
+    best: float = -1.0
+    best_epoch: int = 0
+    stale: int = 0
+
+    def after_epoch(self, epoch: int, score: float, config: TrainConfig) -> bool:
+        """Take the validation score of `epoch` (from 1); returns whether it is the best so far."""
+        improved = score > self.best
+        if improved:
+            self.best, self.best_epoch, self.stale = score, epoch, 0
+        else:
+            self.stale += 1
+        self.since_halving += 1
+        self.learning_rate *= config.learning_rate_decay
+        if not improved and self.since_halving > config.halve_after:
+            self.learning_rate *= 0.5
+            self.since_halving = 0
+        return improved
+
+    def exhausted(self, config: TrainConfig) -> bool:
+        """Whether validation has not improved for `patience` epochs."""
+        return self.stale >= config.patience

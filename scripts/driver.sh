@@ -1,0 +1,44 @@
+# Sourced by the do_all_*.sh and do_test_*.sh drivers; holds what they share: arguments, devices, the interpreter.
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+fail() {
+    echo "$(basename "$0"): $1" >&2
+    exit 2
+}
+
+# GPU argument -> device: cpu, or one id.
+device_of() {
+    case $1 in
+        cpu) echo cpu ;;
+        *,*) fail "several GPUs ($1) are not supported yet; give one id, such as ${1%%,*}" ;;
+        '' | *[!0-9]*) fail "GPU must be cpu or an id such as 0, not '$1'" ;;
+        *) echo "cuda:$1" ;;
+    esac
+}
+
+# Replaces the shell, so that signals reach the run. Works from any folder and without an installed package.
+nrccr() {
+    local python=python
+    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$checkout/.venv/bin/python" ]; then
+        python=$checkout/.venv/bin/python
+    fi
+    PYTHONPATH=$checkout${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m nrccr "$@"
+}
+
+# train_and_test CONFIG ROOTPATH GPU [options] [key=value ...]
+train_and_test() {
+    [ $# -ge 3 ] || fail "usage: [CONFIG=FILE] [OUT=FOLDER] $0 ROOTPATH GPU|cpu [--resume|--overwrite] [key=value ...]"
+    local config=$1 root=$2 device
+    device=$(device_of "$3")
+    shift 3
+    nrccr train "$config" --root "$root" --device "$device" --test ${OUT:+--out "$OUT"} "$@"
+}
+
+# test_run COLLECTION ROOTPATH MODELDIR GPU [options] [key=value ...]
+test_run() {
+    [ $# -ge 4 ] || fail "usage: $0 ROOTPATH MODELDIR GPU|cpu [--split val] [--out FOLDER] [key=value ...]"
+    local collection=$1 root=$2 model=$3 device
+    device=$(device_of "$4")
+    shift 4
+    nrccr test "$model" --root "$root" --device "$device" "$@" "data.collection=$collection"
+}

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Installs what is missing, then lint, types and tests: scripts/test.sh [pytest options]
+# Slow, GPU and network tests are left out; `-m slow` (gpu, network) runs those.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/setup.sh dev
+
+"$python" -m ruff check .
+"$python" -m mypy
+"$python" -m pytest -q "$@"

@@ -1,0 +1,104 @@
+"""Where a collection's files are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nrccr.data.collections import SPLITS, SplitFiles, locate
+from nrccr.errors import UserError
+
+
+def complaint(action: Callable[[], object]) -> str:
+    """The one line of the UserError that the action must raise."""
+    with pytest.raises(UserError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_vatex(make_collection: Callable[..., Path]) -> None:
+    root = make_collection()
+    collection = locate(root, "vatex")
+    text = root / "vatex" / "TextData"
+    assert (collection.name, collection.folder) == ("vatex", root / "vatex")
+    assert collection.features == root / "vatex" / "FeatureData" / "i3d_kinetics"
+    assert collection.split("train") == SplitFiles(
+        source=text / "vatextrain.caption.txt",
+        target=text / "vatextrain_google_enc2zh.caption.txt",
+        back=text / "vatextrain_google_enc2zh2enc.caption.txt",
+    )
+    for split in ("val", "test"):
+        source, target = f"vatex{split}_google_zh2enc.caption.txt", f"vatex{split}_zh.caption.txt"
+        assert collection.split(split) == SplitFiles(source=text / source, target=text / target, back=None)
+    assert locate(root, "vatex", feature="other").features == root / "vatex" / "FeatureData" / "other"
+
+
+@pytest.mark.parametrize("asked", ["msrvttcn", "msrvtt10kcn"])
+@pytest.mark.parametrize("folder", ["msrvttcn", "msrvtt10kcn"])
+@pytest.mark.parametrize("prefix", ["msrvttcn", "msrvtt10kcn"])
+def test_msrvttcn_under_both_names(make_collection: Callable[..., Path], asked: str, folder: str, prefix: str) -> None:
+    root = make_collection(folder, prefix)
+    collection = locate(root, asked)
+    assert (collection.name, collection.folder) == ("msrvttcn", root / folder)
+    assert collection.features == root / folder / "FeatureData" / "resnext101-resnet152"
+    files = collection.split("test")
+    assert files.source.name == f"{prefix}test_google_zh2enc.caption.txt" and files.source.is_file()
+    assert files.target.name == f"{prefix}test_zh.caption.txt" and files.target.is_file()
+
+
+def test_a_folder_of_the_asked_name_comes_first(make_collection: Callable[..., Path]) -> None:
+    root = make_collection("msrvttcn")
+    make_collection("msrvtt10kcn")
+    assert locate(root, "msrvttcn").folder == root / "msrvttcn"
+    assert locate(root, "msrvtt10kcn").folder == root / "msrvtt10kcn"
+    assert locate(root, "msrvtt10kcn").split("val").target.name == "msrvtt10kcnval_zh.caption.txt"
+
+
+def test_both_spellings_of_translated_queries(make_collection: Callable[..., Path]) -> None:
+    root = make_collection()
+    text = root / "vatex" / "TextData"
+    other = text / "vatexval_google_zhc2en.caption.txt"
+    (text / "vatexval_google_zh2enc.caption.txt").rename(other)
+    assert locate(root, "vatex").split("val").source == other
+
+
+def test_another_translator(make_collection: Callable[..., Path]) -> None:
+    root = make_collection()
+    text = root / "vatex" / "TextData"
+    (text / "vatextest_google_zh2enc.caption.txt").rename(text / "vatextest_baidu_zh2enc.caption.txt")
+    files = locate(root, "vatex", translator="baidu").split("test")
+    assert files.source.name == "vatextest_baidu_zh2enc.caption.txt"
+
+
+def test_a_missing_file_is_named_with_its_folder(make_collection: Callable[..., Path]) -> None:
+    root = make_collection()
+    text = root / "vatex" / "TextData"
+    (text / "vatextrain_google_enc2zh2enc.caption.txt").unlink()
+    (text / "vatexval_google_zh2enc.caption.txt").unlink()
+    collection = locate(root, "vatex")
+    said = complaint(lambda: collection.split("train"))
+    assert said.startswith(f"{text}: no file vatextrain_google_enc2zh2enc.caption.txt (vatex, train, back captions)")
+    said = complaint(lambda: collection.split("val"))
+    assert "no file vatexval_google_zh2enc.caption.txt or vatexval_google_zhc2en.caption.txt (vatex, val, " in said
+
+
+def test_what_is_not_there(make_collection: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_collection()
+    assert complaint(lambda: locate(root, "flickr")) == "collection 'flickr' is unknown; choose one of vatex, msrvttcn"
+    said = complaint(lambda: locate(root, "vatex", target="de"))
+    assert said == "collection 'vatex' has no target language 'de'; choose one of zh"
+    assert complaint(lambda: locate(tmp_path / "no", "vatex")).startswith(f"{tmp_path / 'no'}: no such folder")
+    assert complaint(lambda: locate(root, "msrvttcn")).startswith(f"{root}: no folder msrvttcn or msrvtt10kcn in it")
+    said = complaint(lambda: locate(root, "vatex").split("dev"))
+    assert said == "split 'dev' is unknown; choose one of train, val, test"
+
+
+def test_real_files(shared: Path) -> None:
+    for folder in (shared / "data" / "VisualSearch", shared / "golden" / "nrccr_video" / "VisualSearch"):
+        collection = locate(folder, "vatex")
+        assert collection.features.is_dir()
+        for split in SPLITS:
+            assert collection.split(split).source.is_file()

@@ -1,0 +1,223 @@
+"""Metrics against a loop with one stable argsort a row, on integer-valued scores full of ties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from nrccr.evaluation import metrics
+from nrccr.evaluation.metrics import Ties, ranks, recall_sum, retrieval_metrics
+
+TIES: tuple[Ties, ...] = ("index", "average", "optimistic")
+Array = npt.NDArray[Any]
+
+
+def positions(row: list[float], ties: Ties) -> list[float]:
+    """The 1-based position of every entry of a row, from a stable sort and the groups of equal entries in it."""
+    order = sorted(range(len(row)), key=lambda column: (-row[column], column))
+    place = {column: index + 1 for index, column in enumerate(order)}
+    result = []
+    for column in range(len(row)):
+        tied = [place[other] for other in range(len(row)) if row[other] == row[column]]
+        chosen = {"index": place[column], "average": sum(tied) / len(tied), "optimistic": min(tied)}
+        result.append(chosen[ties])
+    return result
+
+
+def brute(scores: Array, relevant: list[list[int]], ties: Ties) -> tuple[list[float], dict[str, float]]:
+    best, precisions = [], []
+    for row, columns in zip(scores.tolist(), relevant, strict=True):
+        overall = positions(row, ties)
+        within = positions([row[column] for column in sorted(columns)], ties)
+        pairs = zip(within, (overall[column] for column in sorted(columns)), strict=True)
+        precisions.append(sum(order / rank for order, rank in pairs) / len(columns))
+        best.append(min(overall[column] for column in columns))
+    ordered, count = sorted(best), len(best)
+    zero_based = [rank - 1 for rank in best]
+    found = {
+        "R@1": 100 * sum(rank == 0 for rank in zero_based) / count,
+        "R@5": 100 * sum(rank < 5 for rank in zero_based) / count,
+        "R@10": 100 * sum(rank < 10 for rank in zero_based) / count,
+        "MedR": (ordered[(count - 1) // 2] + ordered[count // 2]) / 2,
+        "MeanR": sum(best) / count,
+        "mAP": 100 * sum(precisions) / count,
+    }
+    return best, found
+
+
+def case(levels: int, seed: int, queries: int = 41, items: int = 23) -> tuple[Array, list[list[int]]]:
+    random = np.random.default_rng(seed)
+    scores = random.integers(0, levels, (queries, items)).astype(np.float64)
+    relevant = [
+        random.choice(items, size=int(random.integers(1, 6)), replace=False).tolist() for _ in range(queries)
+    ]
+    return scores, relevant
+
+
+@pytest.mark.parametrize("block", [1, 100, 1 << 20])
+@pytest.mark.parametrize("levels", [1, 3, 8, 10_000])
+@pytest.mark.parametrize("ties", TIES)
+def test_equal_to_the_loop(ties: Ties, levels: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "BLOCK_ENTRIES", block)
+    scores, relevant = case(levels, seed=levels)
+    best, expected = brute(scores, relevant, ties)
+    assert ranks(scores, relevant, ties).tolist() == best
+    assert retrieval_metrics(scores, relevant, ties) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_wide_blocks_equal_narrow_ones(ties: Ties, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A block of 2^15 entries and more is counted by numpy, a smaller one by torch: both must agree.
+    scores, relevant = case(50, seed=7, queries=300, items=400)
+    wide = ranks(scores, relevant, ties), retrieval_metrics(scores, relevant, ties)
+    monkeypatch.setattr(metrics, "BLOCK_ENTRIES", 1)
+    assert np.array_equal(ranks(scores, relevant, ties), wide[0])
+    assert retrieval_metrics(scores, relevant, ties) == wide[1]
+    assert wide[0][:20].tolist() == brute(scores[:20], relevant[:20], ties)[0]
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_one_relevant_column_and_masks_are_the_same_as_lists(ties: Ties) -> None:
+    scores, relevant = case(4, seed=1)
+    first = [columns[0] for columns in relevant]
+    expected = retrieval_metrics(scores, [[column] for column in first], ties)
+    for form in (first, np.array(first), np.array(first, dtype=np.int32), torch.tensor(first), np.array([first]).T):
+        assert retrieval_metrics(scores, form, ties) == expected
+    mask = np.zeros(scores.shape, dtype=np.bool_)
+    for row, columns in enumerate(relevant):
+        mask[row, columns] = True
+    expected = retrieval_metrics(scores, relevant, ties)
+    for form in (mask, torch.from_numpy(mask), [columns[::-1] for columns in relevant]):
+        assert retrieval_metrics(scores, form, ties) == expected
+
+
+def test_every_kind_of_scores_gives_the_same() -> None:
+    scores, relevant = case(6, seed=2)
+    expected = retrieval_metrics(scores, relevant)
+    read_only = scores.copy()
+    read_only.flags.writeable = False
+    forms: list[Any] = [
+        scores.astype(np.float32), scores.astype(np.int64), scores.astype(np.float16), np.asfortranarray(scores),
+        scores[::-1].copy()[::-1], read_only, torch.from_numpy(scores), torch.from_numpy(scores).bfloat16(),
+        torch.from_numpy(scores.T.copy()).T, torch.from_numpy(scores).requires_grad_(), torch.from_numpy(scores).int(),
+    ]  # fmt: skip
+    for form in forms:
+        assert retrieval_metrics(form, relevant) == expected
+
+
+def test_transposed_view_ranks_the_other_way() -> None:
+    scores, _ = case(5, seed=3, queries=30, items=6)
+    owner = [query // 5 for query in range(30)]
+    captions = [[query for query in range(30) if owner[query] == item] for item in range(6)]
+    assert ranks(scores.T, captions).tolist() == brute(scores.T, captions, "index")[0]
+
+
+def test_float32_neighbours_are_told_apart() -> None:
+    low = np.float32(0.1)
+    scores = np.array([[low, np.nextafter(low, np.float32(1)), low]], dtype=np.float32)
+    assert [ranks(scores, [column]).item() for column in range(3)] == [2, 1, 3]
+    # Equal in float32, but not in the float64 they are given in.
+    close = np.array([[0.1, 0.1 + 1e-12]])
+    assert ranks(close, [0]).item() == 2
+
+
+def test_infinite_scores_rank_at_the_ends() -> None:
+    scores = np.array([[0.0, -np.inf, np.inf, -np.inf]])
+    assert [ranks(scores, [column]).item() for column in range(4)] == [2, 3, 1, 4]
+
+
+def test_worked_example() -> None:
+    scores = np.array([[0.9, 0.8, 0.7, 0.6], [0.1, 0.4, 0.3, 0.2]])
+    found = retrieval_metrics(scores, [[1, 3], [0]])
+    assert ranks(scores, [[1, 3], [0]]).tolist() == [2, 4]
+    assert found == pytest.approx(
+        {"R@1": 0, "R@5": 100, "R@10": 100, "MedR": 3, "MeanR": 3, "mAP": 100 * ((1 / 2 + 2 / 4) / 2 + 1 / 4) / 2}
+    )
+
+
+def test_averaged_ties_follow_the_rule_of_qbnorm() -> None:
+    tie_for_first = np.array([[1.0, 1.0, 0.0]])
+    assert retrieval_metrics(tie_for_first, [0], "average")["R@1"] == 0  # rank 1.5
+    assert retrieval_metrics(tie_for_first, [0], "average")["R@5"] == 100
+    across_five = np.array([[9.0, 8.0, 7.0, 6.0, 5.0, 5.0, 0.0]])
+    assert ranks(across_five, [5], "average").item() == 5.5
+    assert retrieval_metrics(across_five, [5], "average")["R@5"] == 100  # 0-based 4.5 < 5
+    assert retrieval_metrics(across_five, [5], "index")["R@5"] == 0
+    assert retrieval_metrics(across_five, [5], "optimistic")["R@5"] == 100
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_a_tie_of_relevant_items_alone_costs_no_precision(ties: Ties) -> None:
+    assert retrieval_metrics(np.array([[2.0, 2.0, 1.0]]), [[0, 1]], ties)["mAP"] == pytest.approx(100)
+
+
+def test_inputs_are_not_changed() -> None:
+    scores, relevant = case(4, seed=4)
+    mask = np.eye(41, 23, dtype=np.bool_) | (np.arange(23) == 3)
+    kept = scores.copy(), mask.copy(), [list(columns) for columns in relevant]
+    tensor = torch.from_numpy(scores)
+    for given in (scores, tensor):
+        retrieval_metrics(given, mask)
+        retrieval_metrics(given, relevant, "average")
+    assert np.array_equal(scores, kept[0])
+    assert np.array_equal(mask, kept[1])
+    assert relevant == kept[2]
+
+
+def test_recall_sum() -> None:
+    one = {"R@1": 1.0, "R@5": 2.0, "R@10": 3.0, "MedR": 50.0, "mAP": 9.0}
+    other = {"R@1": 10.0, "R@5": 20.0, "R@10": 30.0, "MedR": 70.0, "mAP": 8.0}
+    assert recall_sum(one, other) == 66.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "relevant", "message"),
+    [
+        (np.zeros((0, 3)), [], "at least one query"),
+        (np.zeros((3, 0)), [0, 0, 0], "at least one query"),
+        (np.zeros(3), [0, 0, 0], "give a matrix"),
+        (np.zeros((2, 3)), [0], "one entry for each row"),
+        (np.zeros((2, 3)), [0, 3], "column 3 of row 1: scores have columns 0 to 2"),
+        (np.zeros((2, 3)), [-1, 0], "column -1 of row 0"),
+        (np.zeros((2, 3)), [[0], []], "row 1 has no relevant item"),
+        (np.zeros((2, 3)), [[], []], "row 0 has no relevant item"),
+        (np.zeros((2, 3)), np.array([[True, False, False], [False] * 3]), "row 1 has no relevant item"),
+        (np.zeros((2, 3)), np.array([True, False]), "bool mask has shape"),
+        (np.zeros((2, 3)), [[0, 2, 0], [1]], "row 0 names column 0 twice"),
+        (np.zeros((2, 3)), np.array([[0, 1, 0], [1, 0, 0]]), "give a bool mask"),
+        (np.zeros((2, 3)), [0.0, 1.0], "give integer columns"),
+        (np.array([[0.0, 1.0], [np.nan, 1.0]]), [0, 1], "NaN in row 1"),
+        (torch.tensor([[0.0, np.nan], [0.0, 1.0]]), [0, 1], "NaN in row 0"),
+    ],
+)
+def test_bad_input_says_what_to_do(scores: Any, relevant: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        retrieval_metrics(scores, relevant)
+    with pytest.raises(ValueError, match=message):
+        ranks(scores, relevant)
+
+
+def test_nan_is_named_by_its_row_in_any_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "BLOCK_ENTRIES", 10)
+    scores = np.zeros((9, 4))
+    scores[7, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN in row 7"):
+        retrieval_metrics(scores, [0] * 9)
+
+
+def test_an_unknown_tie_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="choose index, average or optimistic"):
+        retrieval_metrics(np.zeros((1, 1)), [0], "random")  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("ties", TIES)
+def test_a_gpu_gives_the_same(ties: Ties) -> None:
+    scores, relevant = case(5, seed=5)
+    assert retrieval_metrics(torch.from_numpy(scores).cuda(), relevant, ties) == pytest.approx(
+        retrieval_metrics(scores, relevant, ties), rel=1e-12
+    )

@@ -1,0 +1,104 @@
+"""The drivers' command lines, seen by a stand-in for python that prints what it is asked to run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+Drive = Callable[..., subprocess.CompletedProcess[str]]
+COLLECTIONS = ("vatex", "msrvttcn")
+SCRIPTS = sorted([*CHECKOUT.glob("*.sh"), *CHECKOUT.glob("scripts/**/*.sh"), CHECKOUT / ".ci/run"])
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Drive:
+    """Runs a driver from an unrelated folder; returns the process, whose output has one argument a line."""
+    fake = tmp_path / "bin" / "python"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit ${FAKE_EXIT:-0}\n')
+    fake.chmod(0o755)
+
+    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        base = {key: value for key, value in os.environ.items() if key not in ("CONFIG", "OUT", "CONDA_PREFIX")}
+        path = f"{fake.parent}{os.pathsep}{base['PATH']}"
+        return subprocess.run(
+            [str(CHECKOUT / name), *arguments],
+            cwd=tmp_path,
+            env={**base, "PATH": path, "VIRTUAL_ENV": str(tmp_path), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def arguments(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("collection", COLLECTIONS)
+def test_do_all(drive: Drive, collection: str) -> None:
+    config = str(CHECKOUT / f"configs/nrccr/{collection}.yaml")
+    start = ["-m", "nrccr", "train", config, "--root", "my data", "--device"]
+    name = f"do_all_{collection}.sh"
+    assert arguments(drive(name, "my data", "cpu")) == [*start, "cpu", "--test"]
+    assert arguments(drive(name, "my data", "1", "--resume", "seed=2", "text.model=a b")) == [
+        *start, "cuda:1", "--test", "--resume", "seed=2", "text.model=a b"
+    ]  # fmt: skip
+
+
+def test_do_all_takes_another_config_and_run_folder(drive: Drive) -> None:
+    done = drive("do_all_vatex.sh", "root", "cpu", "seed=1", CONFIG="my own.yaml", OUT="runs/my run")
+    assert arguments(done) == [
+        "-m", "nrccr", "train", "my own.yaml", "--root", "root", "--device", "cpu", "--test",
+        "--out", "runs/my run", "seed=1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("collection", COLLECTIONS)
+def test_do_test(drive: Drive, collection: str) -> None:
+    done = drive(f"do_test_{collection}.sh", "root", "runs/a b", "0", "evaluation.batch_size=16")
+    assert arguments(done) == [
+        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0",
+        "evaluation.batch_size=16", f"data.collection={collection}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "says"),
+    [
+        ("do_all_vatex.sh", (), "usage"),
+        ("do_all_vatex.sh", ("root",), "usage"),
+        ("do_all_msrvttcn.sh", ("root",), "usage"),
+        ("do_test_vatex.sh", ("root", "model"), "usage"),
+        ("do_test_msrvttcn.sh", ("root", "model"), "usage"),
+        ("do_all_vatex.sh", ("root", "0,1"), "several GPUs"),
+        ("do_test_vatex.sh", ("root", "model", "0,1,2"), "several GPUs"),
+        ("do_all_vatex.sh", ("root", "gpu"), "'gpu'"),
+        ("do_all_vatex.sh", ("root", ""), "''"),
+        ("do_all_vatex.sh", ("root", "seed=1"), "'seed=1'"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_2(drive: Drive, name: str, given: tuple[str, ...], says: str) -> None:
+    done = drive(name, *given)
+    assert done.returncode == 2 and done.stdout == ""
+    assert says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_exit_code_is_that_of_the_run(drive: Drive) -> None:
+    assert drive("do_all_vatex.sh", "root", "cpu", FAKE_EXIT="7").returncode == 7
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: str(script.relative_to(CHECKOUT)))
+def test_scripts_parse(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    sourced = script.name == "driver.sh"
+    assert os.access(script, os.X_OK) is not sourced, "run scripts are executable, the sourced one is not"
