@@ -179,6 +179,12 @@ class Config:
         return READINGS[self.reading][name] if own is None else own
 
 
+    @property
+    def padding_free(self) -> bool:
+        """Whether padding never counts, so that no embedding depends on its neighbours."""
+        return (self.switch("pooling"), self.switch("attention_mask")) == ("masked", "key")
+
+
 def resolved_switches(config: Config) -> dict[str, Any]:
     """Every switch with the value in force."""
     return {f.name: config.switch(f.name) for f in fields(Switches)}

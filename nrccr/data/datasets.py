@@ -1,7 +1,6 @@
 """What training and evaluation read: pairs, visual items, queries.
 
-A dataset's `batch(indices)` gathers a whole batch at once; `__getitem__` is the same for torch's loader, whose sampler
-gives lists of indices.
+A dataset's `batch(indices)` gathers a whole batch at once.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
 
 EnglishCleaning = Literal["source", "all"]
+PARTS = 4  # enough to save most of the padding of a batch of 128
 
 
 class Videos:
@@ -75,20 +75,34 @@ class Counts:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Training pairs (v, s^S, s^T, s^B)."""
+    """Training pairs (v, s^S, s^T, s^B).
+
+    Attributes:
+        source, target, back: tokens of the three captions of each pair.
+        videos: the items.
+        item_of: (pairs,) each pair's item as a position in `videos`.
+        parts: parts of like length that a batch is cut into; 1 where padding counts.
+        counts: what was read.
+    """
 
     source: TokenTable
     target: TokenTable
     back: TokenTable
     videos: Videos
     item_of: Indices
+    parts: int
     counts: Counts
 
     def __len__(self) -> int:
         return len(self.item_of)
 
-    def __getitem__(self, indices: Sequence[int]) -> PairBatch:
-        return self.batch(indices)
+    def __getitem__(self, indices: Indices) -> list[PairBatch]:
+        """The pairs at `indices` (a batch of the loader's sampler), in parts of like length, each padded for itself."""
+        if self.parts == 1:
+            return [self.batch(indices)]
+        lengths = sum(table.lengths[indices] for table in (self.source, self.target, self.back))
+        ordered = np.asarray(indices)[np.argsort(lengths, kind="stable")]
+        return [self.batch(part) for part in np.array_split(ordered, min(self.parts, len(ordered)))]
 
     def batch(self, indices: Sequence[int] | Indices) -> PairBatch:
         """The pairs at `indices`, every language padded to its own longest."""
@@ -133,6 +147,7 @@ class Reader:
     sampling: Literal["first", "uniform"]
     english_cleaning: EnglishCleaning
     mismatch_tolerance: float
+    padding_free: bool
 
     @classmethod
     def open(cls, config: Config, root: Path, tokenizer: CaptionTokenizer) -> Reader:
@@ -151,6 +166,7 @@ class Reader:
             sampling=config.switch("frames"),
             english_cleaning=config.switch("english_cleaning"),
             mismatch_tolerance=data.mismatch_tolerance,
+            padding_free=config.padding_free,
         )
 
     def pairs(self) -> Pairs:
@@ -177,6 +193,7 @@ class Reader:
             back=tables[2],
             videos=self._videos(items),
             item_of=item_of,
+            parts=PARTS if self.padding_free else 1,
             counts=_count(sources, items, matched, tables),
         )
 

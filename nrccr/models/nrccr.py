@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,13 @@ from nrccr.models.text import TextEncoder, freeze_backbone
 from nrccr.models.video import VideoEncoder
 
 
+class States(NamedTuple):
+    """Backbone states m (N, L, H) of captions, and their mask (N, L)."""
+
+    states: Tensor
+    mask: Tensor
+
+
 @dataclass(frozen=True)
 class PairOutput:
     """What the objective sees of a batch; vectors (N, D) of unit length.
@@ -29,7 +36,8 @@ class PairOutput:
     Attributes:
         source, target, visual: c^S, c^T and v.
         teacher, back: h and c^B, or none where no loss asks for them.
-        source_states, target_states: backbone states m (N, L, H) for the discriminator, with their masks (N, L).
+        items: (N,) which item each pair belongs to.
+        source_states, target_states: backbone states m for the discriminator, one entry a part of the batch.
     """
 
     source: Tensor
@@ -37,10 +45,17 @@ class PairOutput:
     visual: Tensor
     teacher: Tensor | None
     back: Tensor | None
-    source_states: Tensor
-    target_states: Tensor
-    source_mask: Tensor
-    target_mask: Tensor
+    items: Tensor
+    source_states: list[States]
+    target_states: list[States]
+
+
+class _Texts(NamedTuple):
+    """Pooled vectors (N, W) by branch, and the states that the discriminator sees."""
+
+    pooled: dict[str, Tensor]
+    source: States
+    target: States
 
 
 class NRCCR(nn.Module):
@@ -80,32 +95,43 @@ class NRCCR(nn.Module):
         blocks = [self.text.block, *self.visual.blocks]
         return self.text.pooling == self.visual.pooling == "masked" and all(block.mask == "key" for block in blocks)
 
-    def forward(self, pairs: PairBatch) -> PairOutput:
-        """One training batch; the text mapping's batch statistics see source, target, teacher, back in this order."""
+    def forward(self, *parts: PairBatch) -> PairOutput:
+        """One training batch, whole or in parts of like length, each padded for itself.
+
+        Parts come together before the mappings, whose batch statistics see all N pairs, the text mapping's in the order
+        source, target, teacher, back.
+        """
+        texts = [self._texts(part) for part in parts]
+        pooled = {name: torch.cat([text.pooled[name] for text in texts]) for name in texts[0].pooled}  # each (N, W)
+        visual = torch.cat([self.visual(part.visual) for part in parts])  # (N, W)
+        mapped = {name: self.map_text(vectors) for name, vectors in pooled.items()}  # each (N, D), in the order above
+        return PairOutput(
+            source=mapped["source"],
+            target=mapped["target"],
+            visual=self.map_visual(visual),
+            teacher=mapped.get("teacher"),
+            back=mapped.get("back"),
+            items=torch.cat([part.items for part in parts]),
+            source_states=[text.source for text in texts],
+            target_states=[text.target for text in texts],
+        )
+
+    def _texts(self, pairs: PairBatch) -> _Texts:
+        """The text branch of one part, up to the mapping."""
         texts = [pairs.source, pairs.target, *([pairs.back] if self.with_back else [])]
+        masks = [text.mask for text in texts]
         states = self.text.states(texts)  # each (N, L, H)
         hidden = [self.text.project(part) for part in states]  # each (N, L, W)
         heads = [self.text.block.heads_of(part) for part in hidden]
-        masks = [text.mask for text in texts]
-        visual = self.map_visual(self.visual(pairs.visual))  # (N, D)
-        source, target = (self.map_text(self.text.pool(hidden[i], masks[i], heads[i])) for i in (0, 1))  # each (N, D)
-        teacher = back = None
+        pooled = {
+            "source": self.text.pool(hidden[0], masks[0], heads[0]),  # (N, W)
+            "target": self.text.pool(hidden[1], masks[1], heads[1]),  # (N, W)
+        }
         if self.with_teacher:
-            taught = self.text.teach(heads[0], masks[0], heads[1], masks[1], hidden[1])  # (N, W)
-            teacher = self.map_text(taught)  # (N, D)
+            pooled["teacher"] = self.text.teach(heads[0], masks[0], heads[1], masks[1], hidden[1])  # (N, W)
         if self.with_back:
-            back = self.map_text(self.text.pool(hidden[2], masks[2], heads[2]))  # (N, D)
-        return PairOutput(
-            source=source,
-            target=target,
-            visual=visual,
-            teacher=teacher,
-            back=back,
-            source_states=states[0],
-            target_states=states[1],
-            source_mask=pairs.source.mask,
-            target_mask=pairs.target.mask,
-        )
+            pooled["back"] = self.text.pool(hidden[2], masks[2], heads[2])  # (N, W)
+        return _Texts(pooled, States(states[0], masks[0]), States(states[1], masks[1]))
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length; evaluation mode, no gradients."""

@@ -5,6 +5,7 @@ N pairs in the batch, D joint-space width.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from nrccr.config import Config
@@ -29,19 +30,18 @@ class NRCCRObjective:
         self.distill = SimilarityDistillation(config.loss.temperature, config.switch("similarity"))
         self.feature = FeatureDistillation(config.switch("feature"))
 
-    def __call__(self, out: PairOutput, items: Tensor, discriminator: nn.Module | None) -> dict[str, Tensor]:
+    def __call__(self, out: PairOutput, discriminator: nn.Module | None) -> dict[str, Tensor]:
         """The encoder's losses, weights applied.
 
         Args:
             out: the network's view of the batch.
-            items: (N,) integers, equal for captions of one item.
             discriminator: already updated on this batch; none where the adversary's weight is zero.
 
         Returns:
             Scalars by name; the total is the sum of those that end in `_loss`.
         """
         w = self.weights
-        same = items[:, None] == items if w.mask_same_item else None  # (N, N)
+        same = out.items[:, None] == out.items if w.mask_same_item else None  # (N, N)
         losses = {
             "source_loss": self.rank(out.source, out.visual, same),
             "target_loss": w.target * self.rank(out.target, out.visual, same),
@@ -58,9 +58,11 @@ class NRCCRObjective:
 
     def discriminate(self, out: PairOutput, discriminator: nn.Module) -> dict[str, Tensor]:
         """The discriminator's loss on detached backbone states, and how often it is right in either language."""
-        source = discriminator(out.source_states.detach(), out.source_mask)  # (N, 2) or (N, 1)
-        target = discriminator(out.target_states.detach(), out.target_mask)
-        real, fake = discriminator_terms(source.float(), target.float())
+        source, target = (  # each (N, 2) or (N, 1)
+            torch.cat([discriminator(part.states.detach(), part.mask) for part in states])
+            for states in (out.source_states, out.target_states)
+        )
+        real, fake = discriminator_terms(source, target)
         source_accuracy, target_accuracy = accuracy(source, target)
         return {
             "discriminator_loss": 0.5 * (real + fake),
@@ -71,8 +73,8 @@ class NRCCRObjective:
         }
 
     def _confuse(self, out: PairOutput, discriminator: nn.Module) -> Tensor:
-        target = discriminator(out.target_states, out.target_mask).float()
+        target = torch.cat([discriminator(*part) for part in out.target_states])  # (N, 2 or 1)
         if self.adversary == "non_saturating":
             return non_saturating_encoder_loss(target)
-        source = discriminator(out.source_states, out.source_mask).float()
+        source = torch.cat([discriminator(*part) for part in out.source_states])
         return minimax_encoder_loss(source, target)

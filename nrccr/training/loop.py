@@ -102,9 +102,9 @@ class Trainer:
         with tqdm(
             total=len(batches), initial=progress.batch, desc=f"epoch {progress.epoch + 1}", disable=None, leave=False
         ) as bar:
-            for batch in loader:
+            for parts in loader:
                 loaded = time.perf_counter()
-                progress.window.add(self.step(batch.to(self.runtime.device)))
+                progress.window.add(self.step(*(part.to(self.runtime.device) for part in parts)))
                 progress.batch += 1
                 progress.step += 1
                 bar.update()
@@ -125,10 +125,10 @@ class Trainer:
                 if stop:
                     raise Interrupted
 
-    def step(self, batch: PairBatch) -> dict[str, Tensor]:
+    def step(self, *parts: PairBatch) -> dict[str, Tensor]:
         """One training step, in the published order: the discriminator first, then the encoders against it."""
         with self.runtime.autocast():
-            out = self.network(batch)
+            out = self.network(*parts)
         report: dict[str, Tensor] = {}
         if self.discriminator is not None and self.adversary_optimizer is not None:
             with self.runtime.autocast():
@@ -138,7 +138,7 @@ class Trainer:
             self.adversary_optimizer.step()
             self.discriminator.requires_grad_(False)
         with self.runtime.autocast():
-            losses = self.objective(out, batch.items, self.discriminator)
+            losses = self.objective(out, self.discriminator)
         loss = total(losses)
         self.optimizer.zero_grad()
         self.runtime.backward(loss)
@@ -175,7 +175,7 @@ class Trainer:
         )
         self._save(log)
 
-    def _loader(self, batches: list[Any]) -> DataLoader[PairBatch]:
+    def _loader(self, batches: list[Any]) -> DataLoader[list[PairBatch]]:
         # Its own generator: the loader would otherwise draw from the global one, once more in a resumed epoch.
         return DataLoader(
             self.pairs,  # type: ignore[arg-type]
