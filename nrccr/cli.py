@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nrccr.errors import UserError
+from nrccr.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
 
@@ -80,7 +80,7 @@ def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     collection = locate(
         root, data.collection, target=data.target, translator=data.translator, feature=data.feature
     )
-    report = check_collection(collection, mismatch_tolerance=data.mismatch_tolerance, expected_width=None)
+    report = check_collection(collection, mismatch_tolerance=data.mismatch_tolerance)
     say(counts_table(report, title=f"{collection.name} in {collection.folder}"))
     for note in report.notes:
         say(f"note: {note}")
@@ -97,9 +97,10 @@ def _train(config: Config, root: Path, folder: Any, device: str | None, *, resum
     from nrccr.data.datasets import Reader
     from nrccr.data.tokens import CaptionTokenizer
     from nrccr.distributed import Runtime, choose_device, make_deterministic
+    from nrccr.files import atomic_folder
     from nrccr.models.nrccr import build_discriminator, build_network
     from nrccr.models.text import backbone_config, build_backbone
-    from nrccr.tables import say
+    from nrccr.tables import counts_line, say
     from nrccr.training.loop import Trainer
 
     chosen = choose_device(device)
@@ -121,16 +122,18 @@ def _train(config: Config, root: Path, folder: Any, device: str | None, *, resum
     trainer = Trainer(config, network, discriminator, pairs, queries, runtime, folder)
     counts = {"train": asdict(pairs.counts), "val": asdict(queries.counts)}
     for split, found in counts.items():
-        say(f"{split}: " + ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in found.items()))
+        say(counts_line(split, found))
     state = folder.load_state() if resume else None
     if state is not None:
         trainer.resume(state)
+        folder.note_resumption(trainer.progress.step)
         say(f"{folder.path}: goes on after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
     else:
         folder.clear()
         folder.describe(config, chosen, counts)
-        backbone.config.save_pretrained(folder.backbone)
-        tokenizer.save(folder.backbone)
+        with atomic_folder(folder.backbone) as temporary:
+            backbone.config.save_pretrained(temporary)
+            tokenizer.save(temporary)
     best = trainer.run()
     say(f"{folder.path}: best validation R@1+5+10 {best.best:.2f} in epoch {best.best_epoch}")
 
@@ -138,10 +141,12 @@ def _train(config: Config, root: Path, folder: Any, device: str | None, *, resum
 def _test(
     path: Path, root: Path, overrides: list[str], split: Literal["test", "val"], out: Path | None, device: str | None
 ) -> None:
+    from dataclasses import asdict
+
     from nrccr.data.datasets import Reader
     from nrccr.evaluation.evaluator import evaluate
     from nrccr.retriever import load_retriever
-    from nrccr.tables import metrics_table, say
+    from nrccr.tables import counts_line, metrics_table, say
 
     retriever = load_retriever(path, overrides, device)
     config = retriever.config
@@ -153,9 +158,11 @@ def _test(
         )
     folder = out if out is not None else (path if path.is_dir() else path.parent) / split
     _require_writable(folder)
+    queries = reader.queries(split)
+    say(counts_line(split, asdict(queries.counts)))
     metrics = evaluate(
         retriever.network,
-        reader.queries(split),
+        queries,
         batch_size=config.evaluation.batch_size,
         target_weight=config.evaluation.target_weight,
         kind=config.switch("score"),
@@ -185,6 +192,8 @@ def main() -> None:
         app(arguments or ["--help"], standalone_mode=False)
     except UserError as error:
         _fail(str(error), 2)
+    except Interrupted as stop:
+        _fail(str(stop), 130)
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except Exception as error:

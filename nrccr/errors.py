@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend."""
+"""The exceptions that the command line turns into one line."""
 
 from __future__ import annotations
 
@@ -8,3 +8,7 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class Interrupted(Exception):  # noqa: N818 - no error
+    """The user stopped a run; what it needs to go on is saved."""

@@ -54,7 +54,7 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
     table.add_column("")
     for name in (*METRICS, "SumR"):
         table.add_column(name, justify="right")
-    paper = paper_figures(metrics["collection"], config)
+    paper = paper_figures(metrics["collection"], config) if metrics["split"] == "test" else None
     for direction, label in (("text_to_visual", "text to video"), ("visual_to_text", "video to text")):
         table.add_row(label, *_cells(metrics[direction]), _number(metrics["SumR"]))
         if paper is not None:
@@ -78,6 +78,11 @@ def counts_table(report: Report, title: str) -> Table:
         counts = (row.items, row.captions, row.unmatched, row.without_features)
         table.add_row(row.split, *(f"{count:,}" for count in counts), frames)
     return table
+
+
+def counts_line(split: str, counts: dict[str, int]) -> str:
+    """What was counted while reading a split, in one line."""
+    return f"{split}: " + ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())
 
 
 def say(what: Table | str) -> None:

@@ -37,18 +37,20 @@ class Layout:
         names: its names on disk and in configs, ours first.
         targets: target languages.
         feature: the usual visual feature.
+        width: how wide its published vectors are.
         files: caption files of each split.
     """
 
     names: tuple[str, ...]
     targets: tuple[str, ...]
     feature: str
+    width: int
     files: Templates
 
 
 LAYOUTS = (
-    Layout(("vatex",), ("zh",), "i3d_kinetics", VIDEO_FILES),
-    Layout(("msrvttcn", "msrvtt10kcn"), ("zh",), "resnext101-resnet152", VIDEO_FILES),
+    Layout(("vatex",), ("zh",), "i3d_kinetics", 1024, VIDEO_FILES),
+    Layout(("msrvttcn", "msrvtt10kcn"), ("zh",), "resnext101-resnet152", 4096, VIDEO_FILES),
 )
 
 

@@ -35,24 +35,27 @@ class CaptionTokenizer:
 
     Args:
         model: hub name or folder of the backbone, as `text.model`.
-        max_tokens: longest caption kept, special tokens included.
+        max_tokens: longest caption kept, special tokens included; fewer where the backbone has fewer positions.
 
     Raises:
         UserError: no tokeniser there.
     """
 
     def __init__(self, model: str, max_tokens: int) -> None:
-        self.max_tokens = max_tokens
         try:
-            kind = AutoConfig.from_pretrained(model).model_type
+            config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+            kind = str(config.model_type)
             if kind == "bert":  # its lower-casing also strips accents, which lower() alone does not
                 self.tokenizer: PreTrainedTokenizerBase = BertTokenizer.from_pretrained(model, do_lower_case=True)
             else:
-                self.tokenizer = AutoTokenizer.from_pretrained(model)
+                self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().split("\n")[0][:160]
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
         self._lower = kind != "bert"
+        # RoBERTa and its kin number positions from the padding id on.
+        taken = config.pad_token_id + 1 if "roberta" in kind else 0
+        self.max_tokens = min(max_tokens, config.max_position_embeddings - taken)
         # A BERT folder without vocabulary would otherwise give a tokeniser that maps every word to [UNK].
         if len(self.tokenizer) < 10:
             pieces = len(self.tokenizer)

@@ -37,7 +37,7 @@ def backbone_config(model: str, overrides: MappingType[str, int | float | str]) 
         UserError: no such model, or a value that its configuration does not have.
     """
     try:
-        config = AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = _first_line(error)
         raise UserError(f"text.model={model}: no configuration there ({reason}); give a folder or hub name") from error
@@ -56,7 +56,7 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
     """
     probe = AutoModel._model_mapping[type(config)]
     takes_pooler = "add_pooling_layer" in inspect.signature(probe.__init__).parameters
-    options = {"add_pooling_layer": False} if takes_pooler else {}
+    options = {"trust_remote_code": False} | ({"add_pooling_layer": False} if takes_pooler else {})
     if pretrained is None:
         backbone: PreTrainedModel = AutoModel.from_config(config, **options)
         return backbone

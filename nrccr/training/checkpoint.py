@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
@@ -62,7 +63,7 @@ class RunFolder:
         """
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
-        if not self.config.is_file() or not self.run.is_file():
+        if not self.config.is_file():
             raise UserError(f"{self.path}: exists and is not a run folder; give another --out")
         if not overwrite:
             raise UserError(f"{self.path}: a run is there already; add --resume or --overwrite, or give another --out")
@@ -78,7 +79,7 @@ class RunFolder:
         Raises:
             UserError: no run, or other values of keys that change its numbers.
         """
-        if not self.config.is_file():
+        if not self.config.is_file() or not self.run.is_file():
             raise UserError(f"{self.path}: no run to resume there; leave out --resume or give its folder as --out")
         was, now = _flat(plain(load_config(self.config))), _flat(plain(config))
         changed = [k for k in now.keys() | was.keys() if was.get(k) != now.get(k) and k not in FREE_ON_RESUME]
@@ -106,6 +107,12 @@ class RunFolder:
                 "data": counts,
             },
         )
+
+    def note_resumption(self, step: int) -> None:
+        """Add to run.json that the run was taken up again after `step`."""
+        run = json.loads(self.run.read_text(encoding="utf-8"))
+        run.setdefault("resumed", []).append({"after_step": step, "command": sys.argv, "commit": _commit()})
+        write_json(self.run, run)
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write the state to resume from, whole or not at all."""

@@ -20,6 +20,7 @@ from nrccr.data.batch import PairBatch
 from nrccr.data.datasets import Pairs, Queries
 from nrccr.data.sampling import epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
+from nrccr.errors import Interrupted
 from nrccr.evaluation.evaluator import validate
 from nrccr.models.discriminator import Discriminator
 from nrccr.models.nrccr import NRCCR
@@ -29,10 +30,6 @@ from nrccr.safeload import save_weights
 from nrccr.training.checkpoint import RunFolder
 from nrccr.training.log import Log, Window
 from nrccr.training.optim import Schedule, adam
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error
-    """The user stopped the run; its state is saved."""
 
 
 @dataclass
@@ -97,6 +94,7 @@ class Trainer:
         loader = self._loader(batches[progress.batch :])
         clock = time.perf_counter()
         data_seconds = step_seconds = 0.0
+        timed = 0  # steps since the last log line; unlike the window, timing begins anew in a resumed run
         saved = time.monotonic()
         self.network.train()
         with tqdm(
@@ -110,20 +108,20 @@ class Trainer:
                 bar.update()
                 now = time.perf_counter()
                 data_seconds, step_seconds, clock = data_seconds + loaded - clock, step_seconds + now - loaded, now
+                timed += 1
                 if progress.step % config.log_every == 0:
                     means = progress.window.means(progress.step)
-                    timing = {"data_seconds": data_seconds, "step_seconds": step_seconds}
-                    per_step = {name: value / progress.window.count for name, value in timing.items()}
+                    timing = {"data_seconds": data_seconds / timed, "step_seconds": step_seconds / timed}
                     rate = {"epoch": progress.epoch + 1, "learning_rate": progress.schedule.learning_rate}
-                    log.write("train", progress.step, rate | means | per_step)
+                    log.write("train", progress.step, rate | means | timing)
                     bar.set_postfix(loss=f"{means['total']:.3f}")
                     progress.window.clear()
-                    data_seconds = step_seconds = 0.0
+                    data_seconds, step_seconds, timed = 0.0, 0.0, 0
                 if stop or time.monotonic() - saved > 60 * config.save_minutes:
                     self._save(log)
                     saved = time.monotonic()
                 if stop:
-                    raise Interrupted
+                    raise Interrupted(f"{self.folder.path}: stopped after step {progress.step}; go on with --resume")
 
     def step(self, *parts: PairBatch) -> dict[str, Tensor]:
         """One training step, in the published order: the discriminator first, then the encoders against it."""
