@@ -127,19 +127,21 @@ def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[st
     visual, text, map_visual, map_text, discriminator = (
         {key.removeprefix("module."): value for key, value in part.items()} for part in parts
     )
-    published = Published(
+    trained = _plain_config(path, options, text, visual, map_text, discriminator)
+    return Published(
         path=path,
-        config=build_config([(str(path), _plain_config(path, options, text, visual, map_text))], overrides),
+        config=build_config([(str(path), trained)], overrides),
         visual=_rename(visual, _VISUAL, path),
         text={k: v for k, v in _rename(text, _TEXT, path).items() if not _OBSOLETE.fullmatch(k)},
         map_visual=_rename(map_visual, _MAPPING, path),
         map_text=_rename(map_text, _MAPPING, path),
         discriminator=_rename(discriminator, _DISCRIMINATOR, path),
     )
-    return published
 
 
-def _plain_config(path: Path, options: dict[str, Any], text: State, visual: State, map_text: State) -> dict[str, Any]:
+def _plain_config(
+    path: Path, options: dict[str, Any], text: State, visual: State, map_text: State, discriminator: State
+) -> dict[str, Any]:
     """The configuration that the options and tensors of a checkpoint speak of."""
     try:
         text_width = len(text["input_proj_layer.net.1.bias"])
@@ -147,7 +149,9 @@ def _plain_config(path: Path, options: dict[str, Any], text: State, visual: Stat
         joint = len(map_text["mapping.fc1.bias"])
     except KeyError as error:
         raise UserError(f"{path}: lacks the tensor {error}; not a video checkpoint of NRCCR") from error
-    layers = [int(name.rpartition(".")[2]) for name in options.get("layer_list") or []]
+    # Only what a test needs must be right; how it was trained is taken over as far as it makes sense.
+    named = {int(name.rpartition(".")[2]) for name in options.get("layer_list") or []}
+    freeze = options.get("frozen")
     translator, _, target = str(options.get("data_type", "google_enc2zh")).rpartition("_enc2")
     loss = {
         "margin": "margin",
@@ -166,22 +170,28 @@ def _plain_config(path: Path, options: dict[str, Any], text: State, visual: Stat
         },
         "text": {
             "pretrained": False,
-            "freeze": options.get("frozen", "frozen"),
-            "trainable_layers": sorted(layers),
+            "freeze": freeze if freeze in ("all_frozen", "none") else "frozen",
+            "trainable_layers": sorted(named & set(range(_count_layers(text)))),
             "width": text_width,
             "heads": options.get("text_num_attention", 8),
         },
         "visual": {"width": visual_width, "heads": options.get("video_num_attention", 8), "layers": 1},
         "joint": {"width": joint},
         "loss": {ours: options[theirs] for ours, theirs in loss.items() if theirs in options},
-        "adversary": {"discriminator": options.get("disc_type", "strong")},
+        "adversary": {"discriminator": _strength(discriminator)},
         "train": {"batch_size": options.get("batch_size", 128), "grad_clip": options.get("grad_clip", 2)},
     }
 
 
 def _count_layers(text: State) -> int:
-    found = {match[1] for key in text if (match := re.match(r"backbone\.encoder\.layer\.(\d+)\.", key))}
-    return len(found)
+    """How many layers the backbone has, by either naming of its tensors."""
+    return len({match[1] for key in text if (match := re.search(r"\.encoder\.layer\.(\d+)\.", key))})
+
+
+def _strength(discriminator: State) -> str:
+    if "discriminator.convolve.0.weight" in discriminator:
+        return "strong"
+    return "weak" if "discriminator.model.weight" in discriminator else "not-so-weak"
 
 
 def _rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path) -> State:

@@ -20,7 +20,7 @@ from nrccr.data.batch import PairBatch
 from nrccr.data.datasets import Pairs, Queries
 from nrccr.data.sampling import epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
-from nrccr.errors import Interrupted
+from nrccr.errors import Interrupted, UserError
 from nrccr.evaluation.evaluator import validate
 from nrccr.models.discriminator import Discriminator
 from nrccr.models.nrccr import NRCCR
@@ -106,11 +106,13 @@ class Trainer:
                 progress.batch += 1
                 progress.step += 1
                 bar.update()
+                logs = progress.step % config.log_every == 0
+                # The means wait for the device: taken before the clock is read.
+                means = progress.window.means(progress.step) if logs else {}
                 now = time.perf_counter()
                 data_seconds, step_seconds, clock = data_seconds + loaded - clock, step_seconds + now - loaded, now
                 timed += 1
-                if progress.step % config.log_every == 0:
-                    means = progress.window.means(progress.step)
+                if logs:
                     timing = {"data_seconds": data_seconds / timed, "step_seconds": step_seconds / timed}
                     rate = {"epoch": progress.epoch + 1, "learning_rate": progress.schedule.learning_rate}
                     log.write("train", progress.step, rate | means | timing)
@@ -182,6 +184,7 @@ class Trainer:
             num_workers=self.config.data.workers,
             pin_memory=self.runtime.device.type == "cuda",
             generator=torch.Generator(),
+            worker_init_fn=_leave_signals_to_parent,
         )
 
     def _save(self, log: Log) -> None:
@@ -197,12 +200,22 @@ class Trainer:
                 "position": {"epoch": progress.epoch, "batch": progress.batch, "step": progress.step},
                 "window": {"sums": progress.window.sums, "count": progress.window.count},
                 "random": random_state(self.runtime.device),
+                "pairs": len(self.pairs),
                 "log_bytes": log.size(),
             }
         )
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Take up a saved state, with all random states; call `run` next."""
+        """Take up a saved state, with all random states; call `run` next.
+
+        Raises:
+            UserError: the state was made with other training data.
+        """
+        if state["pairs"] != len(self.pairs):
+            raise UserError(
+                f"{self.folder.state}: made with {state['pairs']} training pairs, there are {len(self.pairs)} now; "
+                "give the same --root, or start another run with --out"
+            )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.discriminator is not None and self.adversary_optimizer is not None:
@@ -213,6 +226,12 @@ class Trainer:
         self.progress.window.count = state["window"]["count"]
         self.log_bytes = state["log_bytes"]
         restore_random_state(state["random"], self.runtime.device)
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl+C reaches all processes of a terminal; the loop decides when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
