@@ -5,6 +5,7 @@ The dataclasses are the schema: a key that is not here is refused. `configs/base
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -303,9 +304,11 @@ def _check(config: Config, name: str) -> None:
         ({"joint.dropout": c.joint.dropout}, lambda v: 0 <= v < 1, "from 0 up to, not including, 1"),
         ({"evaluation.target_weight": c.evaluation.target_weight}, lambda v: 0 <= v <= 1, "between 0 and 1"),
     ]
+    if c.seed >= 2**63:
+        raise UserError(f"{name}: seed={c.seed} is out of range; it must be below 2**63")
     for values, holds, words in bounds:
         for key, value in values.items():
-            if not holds(value):
+            if not (math.isfinite(value) and holds(value)):
                 raise UserError(f"{name}: {key}={value} is out of range; it must be {words}")
     for branch, width, heads in (("text", c.text.width, c.text.heads), ("visual", c.visual.width, c.visual.heads)):
         if width % heads or 512 % heads:

@@ -15,10 +15,11 @@ from typing import Any
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
 
+    A run that is killed leaves the temporary file behind; the next write of the same file takes its place.
     The file's bytes are flushed to disk before the rename, so that a reader sees the old file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -34,7 +35,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     A folder that is at `path` already is replaced.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:

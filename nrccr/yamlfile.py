@@ -33,6 +33,11 @@ def read_layers(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return layers[::-1]
 
 
+def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    """010 is ten, not eight."""
+    return int(str(loader.construct_scalar(node)))
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: `no` is a word (a language, too), 1e-4 is a number, 2026-01-01 is a word."""
 
@@ -43,6 +48,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?$"),

@@ -1,16 +1,63 @@
-"""Fixtures that every test folder may use."""
+"""Fixtures that every test folder may use: a tiny backbone, a tiny collection, a configuration for both."""
 
 from __future__ import annotations
 
+import json
+import random
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
+import yaml
+
+from nrccr.data.bigfile import write_bigfile
 
 # Small tensors gain nothing from threads, and lose much where other processes hold the cores.
 torch.set_num_threads(1)
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+CHECKOUT = Path(__file__).resolve().parents[1]
+SHARED = CHECKOUT.parent / "shared"
+FEATURE_WIDTH = 16
+ENGLISH = ["a", "man", "woman", "dog", "runs", "sings", "red", "ball", "in", "water"]
+CHINESE = list("人女狗跑唱红球水的在")
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "."]
+TINY_BERT = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "vocab_size": len(SPECIAL) + len(ENGLISH) + len(CHINESE),
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+# Caption files of a split: file name, tag and language.
+CAPTION_FILES = {
+    "train": [
+        ("vatextrain", "enc", ENGLISH),
+        ("vatextrain_google_enc2zh", "enc2zh", CHINESE),
+        ("vatextrain_google_enc2zh2enc", "enc2zh2enc", ENGLISH),
+    ],
+    "val": [("vatexval_google_zh2enc", "zh2enc", ENGLISH), ("vatexval_zh", "zh", CHINESE)],
+    "test": [("vatextest_google_zh2enc", "zh2enc", ENGLISH), ("vatextest_zh", "zh", CHINESE)],
+}
+VIDEOS = {"train": 12, "val": 8, "test": 8}  # with two captions each
+
+
+class Outcome(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +66,118 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the folder ../shared (golden numbers, real captions), which this machine lacks")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a BERT without weights, for all tests: 2 layers, 32 wide, a vocabulary of two dozen words."""
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    (folder / "config.json").write_text(json.dumps(TINY_BERT))
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *ENGLISH, *CHINESE]) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "tokenizer_class": "BertTokenizer"}')
+    return folder
+
+
+@pytest.fixture
+def tiny_collection(tmp_path: Path) -> Path:
+    """Root with a vatex collection: 24 training pairs, 16 queries for 8 videos in validation and in test.
+
+    Videos have 1 to 7 frames of width 16, captions 2 to 6 words.
+    """
+    root = tmp_path / "VisualSearch"
+    text = root / "vatex" / "TextData"
+    text.mkdir(parents=True)
+    choose = random.Random(0)
+    for split, files in CAPTION_FILES.items():
+        for name, tag, words in files:
+            between = " " if words is ENGLISH else ""
+            lines = [
+                f"{split}{video}#{tag}#{k} {between.join(choose.choices(words, k=choose.randint(2, 6)))}\n"
+                for video in range(VIDEOS[split])
+                for k in range(2)
+            ]
+            (text / f"{name}.caption.txt").write_text("".join(lines), encoding="utf-8")
+    values = np.random.default_rng(0)
+    videos = [f"{split}{video}" for split, count in VIDEOS.items() for video in range(count)]
+    frames = [(video, values.standard_normal((1 + i % 7, FEATURE_WIDTH))) for i, video in enumerate(videos)]
+    write_bigfile(root / "vatex" / "FeatureData" / "i3d_kinetics", frames)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    """A configuration, for all tests, that trains on the tiny collection in a second."""
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    values = {
+        "extends": str(CHECKOUT / "configs" / "nrccr" / "vatex-small.yaml"),
+        "text": {
+            "model": str(tiny_bert),
+            "backbone": {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64},
+            "width": 32,
+            "heads": 4,
+        },
+        "visual": {"width": 32, "heads": 4},
+        "joint": {"width": 24},
+        "train": {"batch_size": 8, "epochs": 3, "log_every": 2},
+        "evaluation": {"batch_size": 5},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture
+def nrccr_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs `nrccr ...` in this process; an exception that the command line lets through fails the test."""
+    from nrccr.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["nrccr", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        printed = capfd.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    tiny_config: Path,
+    tiny_collection: Path,
+    nrccr_command: Command,
+) -> Path:
+    """A run folder of the test's own: three epochs on the tiny collection, trained once for all tests."""
+    kept = tmp_path_factory.getbasetemp() / "trained_once"
+    if not kept.exists():
+        done = nrccr_command("train", tiny_config, "--root", tiny_collection, "--out", kept, "--device", "cpu")
+        assert done.code == 0, done.err
+    return Path(shutil.copytree(kept, tmp_path / "run"))
+
+
+@pytest.fixture
+def run_test(nrccr_command: Command, tiny_collection: Path) -> Command:
+    """A function of a run folder or checkpoint and options: `nrccr test` on the tiny collection."""
+
+    def run(path: Path, *options: object) -> Outcome:
+        return nrccr_command("test", path, "--root", tiny_collection, "--device", "cpu", *options)
+
+    return run
+
+
+@pytest.fixture
+def start(nrccr_command: Command, tiny_config: Path, tiny_collection: Path, tmp_path: Path) -> Command:
+    """A function of options: `nrccr train` into the folder `started`, which a refused command must not have made."""
+
+    def run(*options: object) -> Outcome:
+        out = tmp_path / "started"
+        done = nrccr_command("train", tiny_config, "--root", tiny_collection, "--out", out, "--device", "cpu", *options)
+        assert done.code == 0 or not out.exists()
+        return done
+
+    return run

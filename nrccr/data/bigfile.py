@@ -250,7 +250,7 @@ def write_bigfile(folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) 
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:

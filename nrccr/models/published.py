@@ -119,7 +119,8 @@ def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[st
         UserError: not such a checkpoint, or of a kind that is not supported.
     """
     parts, options = checkpoint.get("model"), checkpoint.get("opt")
-    if not isinstance(parts, list) or len(parts) != 5 or not isinstance(options, dict):
+    whole = isinstance(parts, list) and len(parts) == 5 and all(map(_is_state, parts))
+    if not isinstance(parts, list) or not whole or not isinstance(options, dict):
         raise UserError(f"{path}: not an NRCCR checkpoint (it needs a list of five state dicts, `model`, and `opt`)")
     if options.get("model_type", "video") != "video":
         kind = options["model_type"]
@@ -143,14 +144,21 @@ def _plain_config(
     path: Path, options: dict[str, Any], text: State, visual: State, map_text: State, discriminator: State
 ) -> dict[str, Any]:
     """The configuration that the options and tensors of a checkpoint speak of."""
-    try:
-        text_width = len(text["input_proj_layer.net.1.bias"])
-        visual_width = len(visual["input_proj_layer.net.1.bias"])
-        joint = len(map_text["mapping.fc1.bias"])
-    except KeyError as error:
-        raise UserError(f"{path}: lacks the tensor {error}; not a video checkpoint of NRCCR") from error
+    needed = [
+        (text, "input_proj_layer.net.1.weight"),
+        (visual, "input_proj_layer.net.1.weight"),
+        (visual, "input_proj_layer.LayerNorm.weight"),
+        (map_text, "mapping.fc1.weight"),
+        (text, "text_bert.text_bert.embeddings.word_embeddings.weight"),
+        (text, "text_bert.text_bert.embeddings.position_embeddings.weight"),
+    ]
+    for state, key in needed:
+        if key not in state or not state[key].ndim:
+            raise UserError(f"{path}: lacks the tensor {key}; not a video checkpoint of NRCCR")
+    text_width, visual_width, _, joint, _, _ = (len(state[key]) for state, key in needed)
     # Only what a test needs must be right; how it was trained is taken over as far as it makes sense.
-    named = {int(name.rpartition(".")[2]) for name in options.get("layer_list") or []}
+    found = (re.fullmatch(r".*layer\.(\d+)", str(name)) for name in options.get("layer_list") or [])
+    named = {int(match[1]) for match in found if match}
     freeze = options.get("frozen")
     translator, _, target = str(options.get("data_type", "google_enc2zh")).rpartition("_enc2")
     loss = {
@@ -181,6 +189,10 @@ def _plain_config(
         "adversary": {"discriminator": _strength(discriminator)},
         "train": {"batch_size": options.get("batch_size", 128), "grad_clip": options.get("grad_clip", 2)},
     }
+
+
+def _is_state(part: Any) -> bool:
+    return isinstance(part, dict) and all(isinstance(value, Tensor) for value in part.values())
 
 
 def _count_layers(text: State) -> int:

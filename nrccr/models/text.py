@@ -58,7 +58,10 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
     takes_pooler = "add_pooling_layer" in inspect.signature(probe.__init__).parameters
     options = {"trust_remote_code": False} | ({"add_pooling_layer": False} if takes_pooler else {})
     if pretrained is None:
-        backbone: PreTrainedModel = AutoModel.from_config(config, **options)
+        try:
+            backbone: PreTrainedModel = AutoModel.from_config(config, **options)
+        except ValueError as error:
+            raise UserError(f"text.backbone: {_first_line(error)}") from error
         return backbone
     try:
         loaded: PreTrainedModel = AutoModel.from_pretrained(pretrained, config=config, dtype=torch.float32, **options)
