@@ -30,9 +30,10 @@ def load(path: str | os.PathLike[str], text_model: str | None = None, device: st
     Raises:
         nrccr.errors.UserError: no model there, a damaged or refused file, a backbone that does not fit.
     """
+    import json
     from pathlib import Path
 
     from nrccr.retriever import load_retriever
 
-    overrides = [f"text.model={text_model}"] if text_model is not None else []
+    overrides = [f"text.model={json.dumps(str(text_model))}"] if text_model is not None else []
     return load_retriever(Path(path), overrides, device)

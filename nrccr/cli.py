@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nrccr.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
-
     from nrccr.config import Config
+    from nrccr.training.checkpoint import RunFolder
 
 app = typer.Typer(
-    help="Find a video with a query in a language that has no human-labelled training data.",
+    help="Find a video with a query in a language that has no human-labelled training data. "
+    "With --debug, anywhere, an error shows its traceback.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -48,7 +50,7 @@ def train(
 
     loaded = load_config(config, overrides or [])
     folder = RunFolder(out if out is not None else Path("runs") / f"{config.stem}-s{loaded.seed}")
-    _train(loaded, root, folder, device, resume=resume, overwrite=overwrite)
+    _train(loaded, root, folder, device, resume=resume, overwrite=overwrite, test=test)
     if test:
         _test(folder.path, root, [], "test", None, device)
 
@@ -91,13 +93,14 @@ def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     say("no problems found")
 
 
-def _train(config: Config, root: Path, folder: Any, device: str | None, *, resume: bool, overwrite: bool) -> None:
+def _train(
+    config: Config, root: Path, folder: RunFolder, device: str | None, *, resume: bool, overwrite: bool, test: bool
+) -> None:
     from dataclasses import asdict
 
     from nrccr.data.datasets import Reader
     from nrccr.data.tokens import CaptionTokenizer
     from nrccr.distributed import Runtime, choose_device, make_deterministic
-    from nrccr.files import atomic_folder
     from nrccr.models.nrccr import build_discriminator, build_network
     from nrccr.models.text import backbone_config, build_backbone
     from nrccr.tables import counts_line, say
@@ -113,6 +116,8 @@ def _train(config: Config, root: Path, folder: Any, device: str | None, *, resum
     tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
     reader = Reader.open(config, root, tokenizer)
     pairs, queries = reader.pairs(), reader.queries("val")
+    if test:
+        reader.queries("test")  # a broken test split is told now, not after hours
     backbone = build_backbone(
         backbone_config(config.text.model, config.text.backbone),
         pretrained=config.text.model if config.text.pretrained else None,
@@ -126,14 +131,17 @@ def _train(config: Config, root: Path, folder: Any, device: str | None, *, resum
     state = folder.load_state() if resume else None
     if state is not None:
         trainer.resume(state)
-        folder.note_resumption(trainer.progress.step)
+        for change in folder.take_up(config, chosen, pairs.fingerprint(), trainer.progress.step):
+            say(f"note: {change}")
         say(f"{folder.path}: goes on after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
     else:
-        folder.clear()
-        folder.describe(config, chosen, counts)
-        with atomic_folder(folder.backbone) as temporary:
-            backbone.config.save_pretrained(temporary)
-            tokenizer.save(temporary)
+
+
+        def save_backbone(target: Path) -> None:
+            backbone.config.save_pretrained(target)
+            tokenizer.save(target)
+
+        folder.begin(config, chosen, counts, pairs.fingerprint(), save_backbone)
     best = trainer.run()
     say(f"{folder.path}: best validation R@1+5+10 {best.best:.2f} in epoch {best.best_epoch}")
 
@@ -143,6 +151,7 @@ def _test(
 ) -> None:
     from dataclasses import asdict
 
+    from nrccr.config import resolved_switches
     from nrccr.data.datasets import Reader
     from nrccr.evaluation.evaluator import evaluate
     from nrccr.retriever import load_retriever
@@ -168,7 +177,12 @@ def _test(
         kind=config.switch("score"),
         device=retriever.device,
         save_scores=config.evaluation.save_scores,
-        header={"collection": reader.collection.name, "split": split, "checkpoint": str(retriever.checkpoint)},
+        header={
+            "collection": reader.collection.name,
+            "split": split,
+            "checkpoint": str(retriever.checkpoint),
+            "switches": resolved_switches(config),
+        },
         folder=folder,
     )
     say(metrics_table(metrics, config))
@@ -183,27 +197,30 @@ def _require_writable(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the command line: a user's error is one line and exit code 2; `--debug` shows the traceback."""
+    """Run the command line: a user's error is one line and exit code 2; `--debug` shows its traceback before."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    if len(arguments) < len(sys.argv) - 1:
-        app(arguments or ["--help"], standalone_mode=False)
-        return
     try:
         app(arguments or ["--help"], standalone_mode=False)
-    except UserError as error:
-        _fail(str(error), 2)
-    except Interrupted as stop:
-        _fail(str(stop), 130)
-    except KeyboardInterrupt:
-        _fail("stopped", 130)
-    except Exception as error:
-        if hasattr(error, "format_message"):  # a usage error
-            _fail(f"{error.format_message()} (see `nrccr --help`)", 2)
-        if isinstance(error, OSError):
-            _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
-        raise
+    except BaseException as error:
+        if len(arguments) < len(sys.argv) - 1:
+            traceback.print_exc()
+        message, code = _explain(error)
+        typer.echo(f"nrccr: {' '.join(message.split())}", err=True)
+        raise SystemExit(code) from None
 
 
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"nrccr: {' '.join(message.split())}", err=True)
-    raise SystemExit(code)
+def _explain(error: BaseException) -> tuple[str, int]:
+    """One line and an exit code for an error that a user can do something about; others are raised again."""
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, Interrupted):
+        return str(error), 130
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped", 130
+    if hasattr(error, "format_message"):  # a usage error
+        return f"{error.format_message()} (see `nrccr --help`)", 2
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}", 2
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the device is out of memory; lower train.batch_size or evaluation.batch_size", 2
+    raise error

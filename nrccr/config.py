@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -246,6 +246,12 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 
 def _merge(base: DictConfig, values: dict[str, Any], name: str) -> DictConfig:
+    for section, given in values.items():
+        if is_dataclass(getattr(Config(), str(section), None)) and not isinstance(given, dict):
+            raise UserError(f"{name}: {section} is a section; write {section}.KEY=VALUE")
+    text = values.get("text")
+    if isinstance(text, dict) and text.get("backbone") == {}:
+        base.text.backbone = {}  # merging would keep what is there
     try:
         merged = OmegaConf.merge(base, values)
     except OmegaConfBaseException as error:
@@ -256,7 +262,7 @@ def _merge(base: DictConfig, values: dict[str, Any], name: str) -> DictConfig:
 
 def _explain(error: OmegaConfBaseException) -> str:
     what = str(error).split("\n")[0]
-    key = error.full_key or ""
+    key = error.full_key or (f"{error.key}" if error.key is not None else "a section")
     if "not in" in what:
         section = key.rpartition(".")[0]
         owner: Any = Config()
@@ -269,6 +275,8 @@ def _explain(error: OmegaConfBaseException) -> str:
 def _check(config: Config, name: str) -> None:
     """Refuse values out of range, naming the key."""
     c = config
+    if not c.text.model:
+        raise UserError(f"{name}: text.model is empty; give a folder or a hub name")
     positive: dict[str, float] = {
         "data.max_frames": c.data.max_frames,
         "text.width": c.text.width,

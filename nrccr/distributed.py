@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -44,6 +45,11 @@ def make_deterministic(seed: int) -> None:
     # Only a debugging aid, and slow.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32, in the discriminator's convolutions too
+    # The fused attention kernels of a GPU add up gradients in any order, and only warn of it.
+    torch.backends.cuda.enable_flash_sdp(False)
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
@@ -59,6 +65,13 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device by name, for run.json."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({platform.processor() or platform.machine()})"
 
 
 class Runtime:
@@ -78,6 +91,11 @@ class Runtime:
         self.accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no"
         )
+
+    @property
+    def pins_memory(self) -> bool:
+        """Whether batches should wait in page-locked memory."""
+        return self.device.type == "cuda"
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context of forward passes."""

@@ -12,3 +12,8 @@ class UserError(Exception):
 
 class Interrupted(Exception):  # noqa: N818 - no error
     """The user stopped a run; what it needs to go on is saved."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, for one of ours."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]

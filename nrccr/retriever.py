@@ -5,6 +5,7 @@ N captions or videos, F frames, D joint-space width.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 from nrccr.config import Config, build_config
 from nrccr.data.batch import VideoBatch
 from nrccr.data.bigfile import select_frames
-from nrccr.data.sampling import ordered_batches
+from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import CaptionTokenizer, clean_english
 from nrccr.distributed import choose_device
 from nrccr.errors import UserError
-from nrccr.evaluation.encode import encode_texts
+from nrccr.evaluation.encode import encode_batches, encode_texts
 from nrccr.models.nrccr import NRCCR, build_network
 from nrccr.models.published import CHECKPOINT_NAME, read_published
 from nrccr.models.text import backbone_config, build_backbone
@@ -66,6 +67,8 @@ class Retriever:
         Raises:
             UserError: no captions, one without text, or an unknown role.
         """
+        if isinstance(texts, str):
+            raise UserError("encode_text: give a list of captions, not one string")
         if role not in ("source", "target"):
             raise UserError(f"role={role!r}: give source or target")
         empty = [index for index, text in enumerate(texts) if not text.strip()]
@@ -73,6 +76,8 @@ class Retriever:
             raise UserError(f"encode_text: {f'caption {empty[0]} is empty' if empty else 'no captions given'}")
         cleaned = [clean_english(text) for text in texts] if role == "source" else list(texts)
         table = self.tokenizer.encode(cleaned)
+        if table.cut:
+            warnings.warn(f"{table.cut} captions were cut to {self.tokenizer.max_tokens} tokens", stacklevel=2)
         return encode_texts(self.network, table, self.config.evaluation.batch_size, self.device).cpu().numpy()
 
     def encode_video(self, videos: Sequence[npt.NDArray[Any]]) -> Embeddings:
@@ -88,14 +93,14 @@ class Retriever:
         if not clips:
             raise UserError("encode_video: no videos given")
         lengths = np.array([len(clip) for clip in clips])
-        embeddings = np.empty((len(clips), self.config.joint.width), dtype=np.float32)
-        by_length = self.network.independent
-        for chosen in ordered_batches(lengths, self.config.evaluation.batch_size, by_length=by_length):
+
+        def embed(chosen: Indices) -> torch.Tensor:
             frames = pad_sequence([clips[index] for index in chosen], batch_first=True)  # (batch, F, width)
             mask = torch.arange(frames.shape[1]) < torch.from_numpy(lengths[chosen])[:, None]
-            batch = VideoBatch(frames, mask).to(self.device)
-            embeddings[chosen] = self.network.embed_visual(batch).cpu().numpy()
-        return embeddings
+            return self.network.embed_visual(VideoBatch(frames, mask).to(self.device))
+
+        batches = ordered_batches(lengths, self.config.evaluation.batch_size, by_length=self.network.independent)
+        return encode_batches(batches, len(clips), embed, "videos").cpu().numpy()
 
     def _clip(self, index: int, frames: npt.NDArray[np.float32]) -> torch.Tensor:
         if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.feature_width:
@@ -135,7 +140,7 @@ def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> 
 def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
     layers = read_layers(folder / "config.yaml")
     if (folder / "backbone").is_dir():  # the run's own copy; text.model may be a path of another machine
-        layers.append((str(folder), {"text": {"model": str(folder / "backbone"), "backbone": {}}}))
+        layers.append((str(folder), {"text": {"model": str(folder / "backbone")}}))
     config = build_config(layers, overrides)
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():

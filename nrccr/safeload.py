@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
-from nrccr.errors import UserError
+from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_path
 
 _NUMBER = re.compile(r"b1|[iu][1248]|f[248]|c8|c16")
@@ -194,10 +195,16 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
     Args:
         state: Tensors by name, any shapes; tensors that share memory are written once each.
         path: The file to write; folders above it are made.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written.
     """
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
-    with atomic_path(path) as temporary:
-        save_file(copies, temporary)
+    try:
+        with atomic_path(path) as temporary:
+            save_file(copies, temporary)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written ({first_line(error)}); is the disk full?") from error
 
 
 def _require_file(path: Path) -> None:

@@ -10,33 +10,23 @@ from rich.table import Table
 from nrccr.config import Config
 from nrccr.data.check import Report
 
-METRICS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP")
-Figures = dict[str, dict[str, float] | float]
+COLUMNS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "SumR")
+Figures = dict[str, dict[str, str]]
 
 
-def _figures(text_to_visual: str, visual_to_text: str, rsum: float) -> Figures:
-    names = ("R@1", "R@5", "R@10", "MedR", "mAP")
+def _figures(names: str, text_to_visual: str, visual_to_text: str, rsum: str) -> Figures:
     return {
-        "text_to_visual": dict(zip(names, map(float, text_to_visual.split()), strict=True)),
-        "visual_to_text": dict(zip(names, map(float, visual_to_text.split()), strict=True)),
-        "SumR": rsum,
-    }
-
-
-def _ablation(text_to_visual: str, visual_to_text: str, rsum: float) -> Figures:
-    return {
-        "text_to_visual": dict(zip(("R@10", "mAP"), map(float, text_to_visual.split()), strict=True)),
-        "visual_to_text": dict(zip(("R@10", "mAP"), map(float, visual_to_text.split()), strict=True)),
-        "SumR": rsum,
+        direction: dict(zip([*names.split(), "SumR"], [*values.split(), rsum], strict=True))
+        for direction, values in (("text_to_visual", text_to_visual), ("visual_to_text", visual_to_text))
     }
 
 
 # Published figures by collection: NRCCR's, then, on VATEX, the ablation's basic model (L_tri alone).
 NRCCR_FIGURES = {
-    "vatex": _figures("30.4 65.0 75.1 3 45.64", "40.6 72.7 80.9 2 32.40", 364.7),
-    "msrvttcn": _figures("29.6 55.8 67.4 4 41.93", "31.3 56.0 67.2 4 43.00", 307.3),
+    "vatex": _figures("R@1 R@5 R@10 MedR mAP", "30.4 65.0 75.1 3 45.64", "40.6 72.7 80.9 2 32.40", "364.7"),
+    "msrvttcn": _figures("R@1 R@5 R@10 MedR mAP", "29.6 55.8 67.4 4 41.93", "31.3 56.0 67.2 4 43.00", "307.3"),
 }
-BASIC_FIGURES = {"vatex": _ablation("71.7 44.15", "79.1 31.43", 352.2)}
+BASIC_FIGURES = {"vatex": _figures("R@10 mAP", "71.7 44.15", "79.1 31.43", "352.2")}
 
 
 def paper_figures(collection: str, config: Config) -> Figures | None:
@@ -48,22 +38,21 @@ def paper_figures(collection: str, config: Config) -> Figures | None:
 
 
 def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
-    """One row a direction: ours at the headline weight, the paper's where there is one, then the sweep's SumR."""
+    """Both directions at the headline weight, the paper's where there are any, then text to video at every weight."""
     sizes = f"{metrics['queries']:,} queries, {metrics['items']:,} items"
     table = Table(title=f"{metrics['collection']} {metrics['split']}: {sizes}")
     table.add_column("")
-    for name in (*METRICS, "SumR"):
+    for name in COLUMNS:
         table.add_column(name, justify="right")
     paper = paper_figures(metrics["collection"], config) if metrics["split"] == "test" else None
     for direction, label in (("text_to_visual", "text to video"), ("visual_to_text", "video to text")):
-        table.add_row(label, *_cells(metrics[direction]), _number(metrics["SumR"]))
+        table.add_row(label, *_cells(metrics[direction] | {"SumR": metrics["SumR"]}))
         if paper is not None:
-            figures = paper[direction]
-            assert isinstance(figures, dict)
-            table.add_row("  paper, full size", *_cells(figures), _number(paper["SumR"]), style="dim")
+            table.add_row("  paper, full size", *(paper[direction].get(name, "") for name in COLUMNS), style="dim")
+    table.add_section()
     for entry in metrics["sweep"]:
-        label = f"  target weight {1 - entry['source_weight']:.1f}"
-        table.add_row(label, *_cells(entry["text_to_visual"]), _number(entry["SumR"]), style="dim")
+        label = f"target weight {1 - entry['source_weight']:.1f}"
+        table.add_row(label, *_cells(entry["text_to_visual"] | {"SumR": entry["SumR"]}), style="dim")
     table.caption = f"headline: target weight {metrics['target_weight']}, scores {metrics['normalisation']['scores']}"
     return table
 
@@ -87,12 +76,8 @@ def counts_line(split: str, counts: dict[str, int]) -> str:
 
 def say(what: Table | str) -> None:
     """Show a table or a line on standard output."""
-    Console(highlight=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
+    Console(highlight=False, emoji=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
 
 
 def _cells(values: dict[str, float]) -> list[str]:
-    return [_number(values.get(name)) for name in METRICS]
-
-
-def _number(value: Any) -> str:
-    return "" if value is None else f"{value:.1f}" if value == round(value, 1) else f"{value:.2f}"
+    return [f"{values[name]:g}" if name == "MedR" else f"{values[name]:.2f}" for name in COLUMNS]

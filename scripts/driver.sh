@@ -18,7 +18,7 @@ device_of() {
 
 # Replaces the shell, so that signals reach the run. Works from any folder and without an installed package.
 nrccr() {
-    local python=python
+    local python=python3
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$checkout/.venv/bin/python" ]; then
         python=$checkout/.venv/bin/python
     fi

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from nrccr.data.bigfile import write_bigfile
-from nrccr.errors import UserError
 
 Command = Callable[..., Any]
 
@@ -207,5 +206,6 @@ def test_results_that_cannot_be_written_are_known_before_encoding(
 
 
 def test_debug_shows_the_traceback(nrccr_command: Command, tmp_path: Path) -> None:
-    with pytest.raises(UserError):
-        nrccr_command("test", tmp_path / "nowhere", "--root", tmp_path, "--debug")
+    done = nrccr_command("test", tmp_path / "nowhere", "--root", tmp_path, "--debug")
+    assert done.code == 2
+    assert "Traceback" in done.err and done.err.splitlines()[-1].startswith("nrccr: ")

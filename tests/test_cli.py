@@ -49,7 +49,7 @@ def test_metrics_file(run_test: Command, trained: Path) -> None:
     metrics = json.loads((trained / "test" / "metrics.json").read_text())
     assert set(metrics) == {
         "collection", "split", "checkpoint", "queries", "items", "target_weight", "batch_size", "normalisation",
-        "text_to_visual", "visual_to_text", "SumR", "sweep",
+        "text_to_visual", "visual_to_text", "SumR", "sweep", "switches",
     }  # fmt: skip
     expected = {"collection": "vatex", "split": "test", "queries": 16, "items": 8, "target_weight": 0.8}
     assert expected.items() <= metrics.items() and metrics["batch_size"] == 5

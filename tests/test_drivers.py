@@ -18,7 +18,7 @@ SCRIPTS = sorted([*CHECKOUT.glob("*.sh"), *CHECKOUT.glob("scripts/**/*.sh"), CHE
 @pytest.fixture
 def drive(tmp_path: Path) -> Drive:
     """Runs a driver from an unrelated folder; returns the process, whose output has one argument a line."""
-    fake = tmp_path / "bin" / "python"
+    fake = tmp_path / "bin" / "python3"
     fake.parent.mkdir()
     fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit ${FAKE_EXIT:-0}\n')
     fake.chmod(0o755)

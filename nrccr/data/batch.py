@@ -16,7 +16,7 @@ from torch import Tensor
 class _Batch:
     """A dataclass of tensors and batches that moves itself."""
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Return the batch on `device`."""
         return self._map(lambda part: part.to(device, non_blocking=non_blocking))
 

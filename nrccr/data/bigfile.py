@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Iterable, KeysView, Sequence
 from itertools import chain
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nrccr.errors import UserError
+from nrccr.files import atomic_folder
 
 FILES = ("shape.txt", "id.txt", "feature.bin", "video2frames.txt")
 FLOAT_BYTES = 4
@@ -250,14 +250,8 @@ def write_bigfile(folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) 
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as temporary:
         _write_files(temporary, folder, videos)
-        os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_files(temporary: Path, folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:

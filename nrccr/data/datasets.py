@@ -5,6 +5,7 @@ A dataset's `batch(indices)` gathers a whole batch at once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,15 @@ class Pairs:
         lengths = sum(table.lengths[indices] for table in (self.source, self.target, self.back))
         ordered = np.asarray(indices)[np.argsort(lengths, kind="stable")]
         return [self.batch(part) for part in np.array_split(ordered, min(self.parts, len(ordered)))]
+
+    def fingerprint(self) -> str:
+        """A hash of all captions' tokens and of which video each pair has."""
+        digest = hashlib.sha256("\n".join(self.videos.ids).encode())
+        for table in (self.source, self.target, self.back):
+            digest.update(table.content())
+        digest.update(self.item_of.tobytes())
+        digest.update(self.videos.lengths.tobytes())
+        return digest.hexdigest()
 
     def batch(self, indices: Sequence[int] | Indices) -> PairBatch:
         """The pairs at `indices`, every language padded to its own longest."""

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTok
 from transformers.utils import logging as transformers_logging
 
 from nrccr.data.batch import TextBatch
-from nrccr.errors import UserError
+from nrccr.errors import UserError, first_line
 
 _NOT_ENGLISH = re.compile(r"[^A-Za-z0-9]+")
 
@@ -49,13 +49,16 @@ class CaptionTokenizer:
                 self.tokenizer: PreTrainedTokenizerBase = BertTokenizer.from_pretrained(model, do_lower_case=True)
             else:
                 self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().split("\n")[0][:160]
+        except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+            reason = first_line(error)
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
         self._lower = kind != "bert"
         # RoBERTa and its kin number positions from the padding id on.
         taken = config.pad_token_id + 1 if "roberta" in kind else 0
-        self.max_tokens = min(max_tokens, config.max_position_embeddings - taken)
+        positions = getattr(config, "max_position_embeddings", None)
+        if not isinstance(positions, int):
+            raise UserError(f"text.model={model}: a {kind} model is no text encoder with position embeddings")
+        self.max_tokens = min(max_tokens, positions - taken)
         # A BERT folder without vocabulary would otherwise give a tokeniser that maps every word to [UNK].
         if len(self.tokenizer) < 10:
             pieces = len(self.tokenizer)
@@ -97,6 +100,10 @@ class TokenTable:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def content(self) -> bytes:
+        """All tokens and lengths as bytes."""
+        return self.lengths.tobytes() + self._flat.tobytes()
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> TextBatch:
         """The captions at `indices`, padded to the longest of them: tokens and mask (N, L)."""

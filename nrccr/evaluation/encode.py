@@ -21,9 +21,8 @@ from nrccr.data.tokens import TokenTable
 class Network(Protocol):
     """What encoding needs of a network."""
 
-    @property
-    def independent(self) -> bool:
-        """Whether an embedding is the same in every batch."""
+    independent: bool
+    """Whether an embedding is the same in every batch."""
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D)."""
@@ -40,17 +39,26 @@ def encode_texts(network: Network, texts: TokenTable, batch_size: int, device: t
     not, captions of like length share a batch.
     """
     batches = ordered_batches(texts.lengths, batch_size, by_length=network.independent)
-    return _encode(batches, len(texts), lambda chosen: network.embed_text(texts.batch(chosen).to(device)), "captions")
+
+    def embed(chosen: Indices) -> Tensor:
+        return network.embed_text(texts.batch(chosen).to(device))
+
+    return encode_batches(batches, len(texts), embed, "captions")
 
 
 @torch.inference_mode()
 def encode_videos(network: Network, videos: Videos, batch_size: int, device: torch.device) -> Tensor:
     """Embeddings (N, D) of items in their order, on `device`; batches as in encode_texts."""
     batches = ordered_batches(videos.lengths, batch_size, by_length=network.independent)
-    return _encode(batches, len(videos), lambda chosen: network.embed_visual(videos.batch(chosen).to(device)), "videos")
+
+    def embed(chosen: Indices) -> Tensor:
+        return network.embed_visual(videos.batch(chosen).to(device))
+
+    return encode_batches(batches, len(videos), embed, "videos")
 
 
-def _encode(batches: Iterator[Indices], count: int, embed: Callable[[Indices], Tensor], what: str) -> Tensor:
+def encode_batches(batches: Iterator[Indices], count: int, embed: Callable[[Indices], Tensor], what: str) -> Tensor:
+    """Embeddings (count, D) put together from `embed` of each batch of positions; `what` labels the progress bar."""
     embeddings: Tensor | None = None
     with tqdm(total=count, desc=what, unit="", disable=None, leave=False) as progress:
         for chosen in batches:

@@ -100,7 +100,7 @@ def evaluate(
         device: where the network is.
         save_scores: also write `scores.npz`.
         header: first entries of `metrics.json`: collection, split, checkpoint, ...
-        folder: gets `metrics.json`, `ranks.tsv` and perhaps `scores.npz`.
+        folder: gets `ranks.tsv`, perhaps `scores.npz`, and last `metrics.json`.
 
     Returns:
         What `metrics.json` holds.
@@ -123,6 +123,8 @@ def evaluate(
             {"source_weight": w, **both_directions(mix(source, target, 1.0 - w), queries.item_of)} for w in SWEEP
         ],
     }
+    for stale in ("metrics.json", "scores.npz"):
+        (folder / stale).unlink(missing_ok=True)
     if save_scores:
         _write_scores(folder / "scores.npz", mixed, embeddings, queries)
     _write_ranks(folder / "ranks.tsv", mixed, queries)

@@ -67,6 +67,7 @@ class NRCCR(nn.Module):
         joint: width D of the joint space.
         text_width, visual_width: widths of the branches' vectors.
         with_teacher, with_back: leave out branches that no loss uses.
+        independent: an embedding depends on its own caption or item alone, whatever else is in its batch.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class NRCCR(nn.Module):
         dropout: float = 0.2,
         with_teacher: bool = True,
         with_back: bool = True,
+        independent: bool = False,
     ) -> None:
         super().__init__()
         self.text = text
@@ -88,12 +90,7 @@ class NRCCR(nn.Module):
         self.map_visual = Mapping(visual_width, joint, dropout)
         self.with_teacher = with_teacher
         self.with_back = with_back
-
-    @property
-    def independent(self) -> bool:
-        """Whether an embedding depends on its own item or caption alone, whatever else is in its batch."""
-        blocks = [self.text.block, *self.visual.blocks]
-        return self.text.pooling == self.visual.pooling == "masked" and all(block.mask == "key" for block in blocks)
+        self.independent = independent
 
     def forward(self, *parts: PairBatch) -> PairOutput:
         """One training batch, whole or in parts of like length, each padded for itself.
@@ -186,6 +183,7 @@ def build_network(config: Config, backbone: PreTrainedModel, feature_width: int)
         dropout=config.joint.dropout,
         with_teacher=bool(config.loss.similarity or config.loss.feature),
         with_back=bool(config.loss.cycle),
+        independent=config.padding_free,
     )
 
 

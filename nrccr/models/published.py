@@ -5,13 +5,14 @@ Every width comes from the tensors; what no tensor tells (heads, the reading, th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nrccr.config import Config, build_config
@@ -160,7 +161,7 @@ def _plain_config(
     found = (re.fullmatch(r".*layer\.(\d+)", str(name)) for name in options.get("layer_list") or [])
     named = {int(match[1]) for match in found if match}
     freeze = options.get("frozen")
-    translator, _, target = str(options.get("data_type", "google_enc2zh")).rpartition("_enc2")
+    data_type = re.fullmatch(r"(.+)_enc2([a-z]+)(2.*)?", str(options.get("data_type")))
     loss = {
         "margin": "margin",
         "target": "tri_alpha",
@@ -172,8 +173,8 @@ def _plain_config(
     return {
         "data": {
             "collection": options.get("collection", "vatex"),
-            "target": target or "zh",
-            "translator": translator or "google",
+            "target": data_type[2] if data_type else "zh",
+            "translator": data_type[1] if data_type else "google",
             "feature": options.get("visual_feature"),
         },
         "text": {
@@ -185,10 +186,13 @@ def _plain_config(
         },
         "visual": {"width": visual_width, "heads": options.get("video_num_attention", 8), "layers": 1},
         "joint": {"width": joint},
-        "loss": {ours: options[theirs] for ours, theirs in loss.items() if theirs in options},
+        "loss": {ours: options[theirs] for ours, theirs in loss.items() if _is_weight(options.get(theirs))},
         "adversary": {"discriminator": _strength(discriminator)},
-        "train": {"batch_size": options.get("batch_size", 128), "grad_clip": options.get("grad_clip", 2)},
     }
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
 
 
 def _is_state(part: Any) -> bool:
@@ -218,7 +222,7 @@ def _rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Pat
     return renamed
 
 
-def _load(module: Any, state: State, path: Path) -> None:
+def _load(module: nn.Module, state: State, path: Path) -> None:
     own = module.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unexpected:

@@ -5,17 +5,15 @@ N captions in the batch, L tokens, S and T tokens of source and target, H backbo
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from nrccr.data.batch import TextBatch
-from nrccr.errors import UserError
+from nrccr.errors import UserError, first_line
 from nrccr.models.layers import (
     AttentionBlock,
     AttentionMask,
@@ -30,7 +28,7 @@ Freeze = Literal["frozen", "all_frozen", "none"]
 TEXT_POSITIONS = 250
 
 
-def backbone_config(model: str, overrides: MappingType[str, int | float | str]) -> PretrainedConfig:
+def backbone_config(model: str, overrides: Mapping[str, int | float | str]) -> PretrainedConfig:
     """The backbone's configuration by name or folder, with single values replaced.
 
     Raises:
@@ -39,12 +37,15 @@ def backbone_config(model: str, overrides: MappingType[str, int | float | str]) 
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         raise UserError(f"text.model={model}: no configuration there ({reason}); give a folder or hub name") from error
     for key, value in overrides.items():
         if not hasattr(config, key):
             raise UserError(f"text.backbone.{key}: {type(config).__name__} of {model} has no such value; remove it")
-        setattr(config, key, value)
+        try:
+            setattr(config, key, value)
+        except Exception as error:  # transformers checks values with types of its own
+            raise UserError(f"text.backbone.{key}={value}: {first_line(error)}") from error
     return config
 
 
@@ -54,23 +55,25 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
     Raises:
         UserError: weights asked for that are not there.
     """
-    probe = AutoModel._model_mapping[type(config)]
-    takes_pooler = "add_pooling_layer" in inspect.signature(probe.__init__).parameters
-    options = {"trust_remote_code": False} | ({"add_pooling_layer": False} if takes_pooler else {})
     if pretrained is None:
         try:
-            backbone: PreTrainedModel = AutoModel.from_config(config, **options)
-        except ValueError as error:
-            raise UserError(f"text.backbone: {_first_line(error)}") from error
-        return backbone
+            return _without_pooler(AutoModel.from_config, config, dtype=torch.float32)
+        except Exception as error:  # whatever a configuration can break
+            raise UserError(f"text.model, text.backbone: no encoder can be built ({first_line(error)})") from error
     try:
-        loaded: PreTrainedModel = AutoModel.from_pretrained(pretrained, config=config, dtype=torch.float32, **options)
+        return _without_pooler(AutoModel.from_pretrained, pretrained, config=config, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"text.model={pretrained}: no weights there ({_first_line(error)}); "
+            f"text.model={pretrained}: no weights there ({first_line(error)}); "
             "give a folder with weights, or text.pretrained=false for random ones"
         ) from error
-    return loaded
+
+
+def _without_pooler(make: Callable[..., PreTrainedModel], *arguments: Any, **options: Any) -> PreTrainedModel:
+    try:
+        return make(*arguments, add_pooling_layer=False, trust_remote_code=False, **options)
+    except TypeError:  # a model that never has one
+        return make(*arguments, trust_remote_code=False, **options)
 
 
 def freeze_backbone(backbone: nn.Module, mode: Freeze, trainable_layers: Sequence[int]) -> None:
@@ -114,7 +117,6 @@ class TextEncoder(nn.Module):
         width: int,
         heads: int,
         *,
-        positions: int = TEXT_POSITIONS,
         mask: AttentionMask = "outer",
         scale: AttentionScale = "value_width",
         feed_forward: bool = False,
@@ -125,7 +127,7 @@ class TextEncoder(nn.Module):
         self.pooling = pooling
         self.teacher = teacher
         self.backbone = backbone
-        self.project = Projection(int(backbone.config.hidden_size), width, positions)
+        self.project = Projection(int(backbone.config.hidden_size), width, TEXT_POSITIONS)
         self.block = AttentionBlock(width, heads, mask=mask, scale=scale, feed_forward=feed_forward)
 
     def states(self, texts: Sequence[TextBatch]) -> list[Tensor]:
@@ -159,7 +161,3 @@ class TextEncoder(nn.Module):
             return mean_over_positions(cross, source_mask, self.pooling)
         both = torch.cat([cross, states], dim=1)  # (N, S + T, W)
         return mean_over_positions(both, torch.cat([source_mask, target_mask], dim=1), self.pooling)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:160]

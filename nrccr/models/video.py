@@ -21,7 +21,6 @@ class VideoEncoder(nn.Module):
         width: width W of the branch.
         heads: attention heads.
         layers: attention blocks, one in the published models.
-        positions: longest clip there are position vectors for.
         mask, scale, feed_forward: the reading of the blocks, see AttentionBlock.
         pooling: "padded" (released: padded frames count, as zero vectors that pass through every layer) or "masked".
     """
@@ -33,7 +32,6 @@ class VideoEncoder(nn.Module):
         heads: int,
         layers: int,
         *,
-        positions: int = FRAME_POSITIONS,
         mask: AttentionMask = "outer",
         scale: AttentionScale = "value_width",
         feed_forward: bool = False,
@@ -41,7 +39,7 @@ class VideoEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = pooling
-        self.project = Projection(features, width, positions)
+        self.project = Projection(features, width, FRAME_POSITIONS)
         self.blocks = nn.ModuleList(
             AttentionBlock(width, heads, mask=mask, scale=scale, feed_forward=feed_forward) for _ in range(layers)
         )

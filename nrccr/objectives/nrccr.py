@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from nrccr.config import Config
-from nrccr.losses.adversarial import accuracy, discriminator_terms, minimax_encoder_loss, non_saturating_encoder_loss
+from nrccr.losses.adversarial import (
+    accuracy,
+    discriminator_loss,
+    discriminator_terms,
+    minimax_encoder_loss,
+    non_saturating_encoder_loss,
+)
 from nrccr.losses.distill import SimilarityDistillation
 from nrccr.losses.feature import FeatureDistillation
 from nrccr.losses.triplet import TripletLoss
@@ -65,7 +71,7 @@ class NRCCRObjective:
         real, fake = discriminator_terms(source, target)
         source_accuracy, target_accuracy = accuracy(source, target)
         return {
-            "discriminator_loss": 0.5 * (real + fake),
+            "discriminator_loss": discriminator_loss(source, target),
             "discriminator_source": real.detach(),
             "discriminator_target": fake.detach(),
             "discriminator_source_accuracy": source_accuracy,

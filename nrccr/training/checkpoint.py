@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,12 +15,13 @@ from typing import Any
 import torch
 
 from nrccr.config import Config, load_config, plain, resolved_switches, to_yaml
-from nrccr.errors import UserError
-from nrccr.files import atomic_path, write_json, write_text
+from nrccr.distributed import describe_device
+from nrccr.errors import UserError, first_line
+from nrccr.files import atomic_folder, atomic_path, write_json, write_text
 from nrccr.safeload import load_checkpoint
 
 # Keys that may differ when a run is resumed: they change how long it trains, never what a step computes.
-FREE_ON_RESUME = ("train.epochs", "train.save_minutes", "data.workers")
+FREE_ON_RESUME = ("train.epochs", "train.patience", "train.save_minutes", "data.workers", "evaluation.save_scores")
 LIBRARIES = ("torch", "transformers", "accelerate", "omegaconf", "numpy", "safetensors")
 
 
@@ -68,11 +69,6 @@ class RunFolder:
         if not overwrite:
             raise UserError(f"{self.path}: a run is there already; add --resume or --overwrite, or give another --out")
 
-    def clear(self) -> None:
-        """Delete the run that is there, if any."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
-
     def require_resumable(self, config: Config) -> None:
         """Make sure that a run is there and was made with this configuration.
 
@@ -90,42 +86,103 @@ class RunFolder:
                 "resume with the same configuration, or start another run with --out"
             )
 
-    def describe(self, config: Config, device: torch.device, counts: dict[str, Any]) -> None:
-        """Write config.yaml and run.json."""
-        write_text(self.config, to_yaml(config))
-        write_json(
-            self.run,
-            {
-                "command": sys.argv,
-                "commit": _commit(),
-                "versions": {"nrccr": _version("nrccr"), "python": platform.python_version()}
-                | {name: _version(name) for name in LIBRARIES},
-                "seed": config.seed,
-                "device": _device_name(device),
-                "threads": torch.get_num_threads(),
-                "switches": resolved_switches(config),
-                "data": counts,
-            },
-        )
+    def begin(
+        self,
+        config: Config,
+        device: torch.device,
+        counts: dict[str, Any],
+        fingerprint: str,
+        save_backbone: Callable[[Path], None],
+    ) -> None:
+        """Make the folder, in place of a run that is there, with all that is known before the first step.
 
-    def note_resumption(self, step: int) -> None:
-        """Add to run.json that the run was taken up again after `step`."""
+        Args:
+            config: the run's configuration.
+            device: where it computes.
+            counts: what was read of each split.
+            fingerprint: of the training data.
+            save_backbone: writes the backbone's configuration and tokeniser into a folder.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        run = {
+            "command": sys.argv,
+            "commit": _commit(),
+            "seed": config.seed,
+            "switches": resolved_switches(config),
+            "data": counts,
+            "fingerprint": fingerprint,
+            **_circumstances(device),
+        }
+        try:
+            with atomic_folder(self.path) as temporary:
+                new = RunFolder(temporary)
+                write_text(new.config, to_yaml(config))
+                write_json(new.run, run)
+                new.backbone.mkdir()
+                save_backbone(new.backbone)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({first_line(error)}); give another --out") from error
+
+    def take_up(self, config: Config, device: torch.device, fingerprint: str, step: int) -> list[str]:
+        """Write into config.yaml and run.json that the run goes on after `step`.
+
+        Returns:
+            One line for each circumstance that may change the last digits: threads, versions.
+
+        Raises:
+            UserError: another kind of device, or other training data.
+        """
         run = json.loads(self.run.read_text(encoding="utf-8"))
-        run.setdefault("resumed", []).append({"after_step": step, "command": sys.argv, "commit": _commit()})
+        now = _circumstances(device)
+        if run["device"].split(":")[0].split(" ")[0] != device.type:
+            raise UserError(f"{self.run}: the run began on {run['device']}; resume it there, or give another --out")
+        if run["fingerprint"] != fingerprint:
+            raise UserError(f"{self.run}: the training data changed since; give the same --root, or another --out")
+        changed = [
+            f"{key} was {run[key]}, is {now[key]}: the last digits may differ from an uninterrupted run"
+            for key in ("threads", "versions")
+            if run[key] != now[key]
+        ]
+        write_text(self.config, to_yaml(config))
+        run.setdefault("resumed", []).append({"after_step": step, "command": sys.argv, "commit": _commit()} | now)
         write_json(self.run, run)
+        return changed
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Write the state to resume from, whole or not at all."""
-        with atomic_path(self.state) as temporary:
-            torch.save(state, temporary)
+        """Write the state to resume from, whole or not at all.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        try:
+            with atomic_path(self.state) as temporary:
+                torch.save(state, temporary)
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{self.state}: cannot be written ({first_line(error)}); is the disk full?") from error
 
     def load_state(self) -> dict[str, Any] | None:
         """The state to resume from; none if the run was stopped before its first one.
 
         Raises:
-            UserError: a damaged file.
+            UserError: a damaged file, or none although the run finished an epoch.
         """
-        return load_checkpoint(self.state) if self.state.is_file() else None
+        if self.state.is_file():
+            return load_checkpoint(self.state)
+        if self.weights.is_file():
+            raise UserError(f"{self.state}: missing, there is nothing to resume from; add --overwrite to train anew")
+        return None
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
+    """What numbers depend on besides configuration and data."""
+    libraries = {name: _version(name) for name in LIBRARIES}
+    return {
+        "device": describe_device(device),
+        "threads": torch.get_num_threads(),
+        "versions": {"nrccr": _version("nrccr"), "python": platform.python_version()} | libraries,
+    }
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -155,9 +212,3 @@ def _commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({platform.processor() or platform.machine()})"

@@ -65,6 +65,8 @@ class Log:
     def __init__(self, folder: Path, kept: int = 0, step: int = 0) -> None:
         self.path = folder / "metrics.jsonl"
         self._file = self.path.open("ab")
+        if self._file.tell() < kept:
+            raise UserError(f"{self.path}: shorter than the state to resume from says; give back the whole run folder")
         self._file.truncate(kept)
         self._file.seek(kept)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)

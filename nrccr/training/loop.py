@@ -20,7 +20,7 @@ from nrccr.data.batch import PairBatch
 from nrccr.data.datasets import Pairs, Queries
 from nrccr.data.sampling import epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
-from nrccr.errors import Interrupted, UserError
+from nrccr.errors import Interrupted, UserError, first_line
 from nrccr.evaluation.evaluator import validate
 from nrccr.models.discriminator import Discriminator
 from nrccr.models.nrccr import NRCCR
@@ -84,6 +84,8 @@ class Trainer:
                 while progress.epoch < config.epochs and not progress.schedule.exhausted(config):
                     self._epoch(log, stop)
                     self._finish_epoch(log)
+                    if stop:
+                        raise self._interrupted()
         finally:
             log.close()
         return progress.schedule
@@ -102,7 +104,7 @@ class Trainer:
         ) as bar:
             for parts in loader:
                 loaded = time.perf_counter()
-                progress.window.add(self.step(*(part.to(self.runtime.device) for part in parts)))
+                progress.window.add(self.step(*(part.to(self.runtime.device, non_blocking=True) for part in parts)))
                 progress.batch += 1
                 progress.step += 1
                 bar.update()
@@ -123,7 +125,10 @@ class Trainer:
                     self._save(log)
                     saved = time.monotonic()
                 if stop:
-                    raise Interrupted(f"{self.folder.path}: stopped after step {progress.step}; go on with --resume")
+                    raise self._interrupted()
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(f"{self.folder.path}: stopped after step {self.progress.step}; go on with --resume")
 
     def step(self, *parts: PairBatch) -> dict[str, Tensor]:
         """One training step, in the published order: the discriminator first, then the encoders against it."""
@@ -182,7 +187,7 @@ class Trainer:
             batch_size=None,
             sampler=batches,
             num_workers=self.config.data.workers,
-            pin_memory=self.runtime.device.type == "cuda",
+            pin_memory=self.runtime.pins_memory,
             generator=torch.Generator(),
             worker_init_fn=_leave_signals_to_parent,
         )
@@ -200,7 +205,6 @@ class Trainer:
                 "position": {"epoch": progress.epoch, "batch": progress.batch, "step": progress.step},
                 "window": {"sums": progress.window.sums, "count": progress.window.count},
                 "random": random_state(self.runtime.device),
-                "pairs": len(self.pairs),
                 "log_bytes": log.size(),
             }
         )
@@ -209,13 +213,17 @@ class Trainer:
         """Take up a saved state, with all random states; call `run` next.
 
         Raises:
-            UserError: the state was made with other training data.
+            UserError: the state is not one of this network.
         """
-        if state["pairs"] != len(self.pairs):
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(
-                f"{self.folder.state}: made with {state['pairs']} training pairs, there are {len(self.pairs)} now; "
-                "give the same --root, or start another run with --out"
-            )
+                f"{self.folder.state}: does not fit this configuration and text.model ({first_line(error)}); "
+                "resume with what the run began with, or start another with --out"
+            ) from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.discriminator is not None and self.adversary_optimizer is not None:
@@ -229,9 +237,9 @@ class Trainer:
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl+C reaches all processes of a terminal; the loop decides when its workers end."""
+    """Signals may reach all processes of a group; the loop decides when its workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager

@@ -189,7 +189,6 @@ SPOILED: list[tuple[str, Callable[[Parts, dict[str, Any]], Any], str]] = [
     ("four parts", lambda parts, opt: parts.pop(), "five state dicts"),
     ("not state dicts", spoil_part, "five state dicts"),
     ("heads", lambda parts, opt: opt.update(text_num_attention=7), "text.heads=7"),
-    ("type", lambda parts, opt: opt.update(margin="wide"), "loss.margin"),
 ]
 
 
@@ -227,3 +226,8 @@ def test_something_else_is_refused(tmp_path: Path, tiny_bert: Path) -> None:
         torch.save(content, path)
         with pytest.raises(UserError, match="not an NRCCR checkpoint"):
             nrccr.load(path, text_model=str(tiny_bert))
+
+
+def test_options_of_training_never_stop_a_test(made: Make, tiny_bert: Path) -> None:
+    path, _, _ = made(lambda parts, opt: opt.update(margin="wide", batch_size=1, grad_clip=0, back_w=None, frozen="?"))
+    assert nrccr.load(path, text_model=str(tiny_bert)).config.loss.margin == 0.2
