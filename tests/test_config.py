@@ -211,3 +211,26 @@ def test_a_single_switch_overrides_its_reading_alone(empty: Path, name: str) -> 
         expected = resolved_switches(load_config(empty, [f"reading={reading}"])) | {name: own}
         text: Any = yaml.safe_dump(own).split("\n")[0]
         assert resolved_switches(load_config(empty, [f"reading={reading}", f"switches.{name}={text}"])) == expected
+
+
+def test_an_empty_backbone_clears_and_others_merge(tmp_path: Path) -> None:
+    small = "{hidden_size: 32, num_hidden_layers: 2}"
+    (tmp_path / "a.yaml").write_text(f"text:\n  pretrained: false\n  backbone: {small}\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\ntext:\n  backbone: {hidden_size: 64}\n")
+    assert load_config(tmp_path / "b.yaml").text.backbone == {"hidden_size": 64, "num_hidden_layers": 2}
+    cleared = load_config(tmp_path / "b.yaml", ["text.backbone={}", "text.pretrained=true"])
+    assert cleared.text.backbone == {} and cleared.text.pretrained
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed: 1\nseed: 2\n", "seed stands there twice"),
+        ("text: 5\n", "text is a section"),
+        ("text: {model: ''}\n", "text.model is empty"),
+    ],
+)
+def test_repeated_keys_and_sections_without_keys_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(UserError, match=says):
+        load_config(tmp_path / "a.yaml")

@@ -42,6 +42,8 @@ def backbone_config(model: str, overrides: Mapping[str, int | float | str]) -> P
     for key, value in overrides.items():
         if not hasattr(config, key):
             raise UserError(f"text.backbone.{key}: {type(config).__name__} of {model} has no such value; remove it")
+        if isinstance(value, int) and value < 0:
+            raise UserError(f"text.backbone.{key}={value}: must not be negative")
         try:
             setattr(config, key, value)
         except Exception as error:  # transformers checks values with types of its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,18 @@ def test_teacher_vector(
         if teacher == "cross_and_target":  # the block's input of the target stands beside the cross output
             rows += list(target[n]) if pooling == "padded" else list(target[n][pairs.target.mask[n]])
         torch.testing.assert_close(taught[n], torch.stack(rows).mean(0), atol=1e-5, rtol=1e-5)
+
+
+def test_a_backbone_is_float32_whatever_its_folder_says(tiny_bert: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_bert / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
+    backbone = build_backbone(backbone_config(str(tmp_path), {}), pretrained=None)
+    assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_attention_heads", "hidden_act"])
+def test_backbone_values_that_make_no_encoder(tiny_bert: Path, key: str) -> None:
+    for value in ("abc", -4, 0, 5):
+        with pytest.raises(UserError) as caught:
+            build_backbone(backbone_config(str(tiny_bert), {key: value}), pretrained=None)
+        assert "text.backbone" in str(caught.value) and "\n" not in str(caught.value)

@@ -242,3 +242,40 @@ def test_bf16_trains_in_finite_numbers(train: Train, results: Results, whole: Pa
     assert done.code == 0, done.err
     first, expected = (results(folder)[1][0] for folder in (tmp_path / "bf16", whole))
     assert first["total"] != expected["total"] and first["total"] == pytest.approx(expected["total"], rel=0.05)
+
+
+def test_a_lost_state_is_no_reason_to_delete_a_run(train: Train, whole: Path, results: Results) -> None:
+    before = results(whole)
+    shutil.rmtree(whole / "last")
+    done = train(whole, "--resume")
+    assert done.code == 2 and "last/state.pt: missing" in done.err
+    assert results(whole) == before
+
+
+def test_resume_refuses_other_training_data_and_a_damaged_log(
+    train: Train, whole: Path, tiny_collection: Path
+) -> None:
+    (whole / "metrics.jsonl").write_text("")
+    done = train(whole, "--resume")
+    assert done.code == 2 and "metrics.jsonl: shorter" in done.err
+    captions = tiny_collection / "vatex" / "TextData" / "vatextrain.caption.txt"
+    text = captions.read_text(encoding="utf-8")
+    captions.write_text(text.replace("\n", " dog\n", 1), encoding="utf-8")
+    done = train(whole, "--resume")
+    assert done.code == 2 and "training data changed" in done.err
+
+
+def test_resume_is_recorded_with_what_changed(train: Train, whole: Path) -> None:
+    run = json.loads((whole / "run.json").read_text())
+    (whole / "run.json").write_text(json.dumps(run | {"threads": 99}))
+    done = train(whole, "--resume", "train.epochs=4")
+    assert done.code == 0 and "note: threads was 99" in done.out
+    assert yaml.safe_load((whole / "config.yaml").read_text())["train"]["epochs"] == 4
+    assert json.loads((whole / "run.json").read_text())["resumed"][0]["after_step"] == 3 * STEPS
+
+
+def test_the_test_split_is_looked_at_before_training(train: Train, tiny_collection: Path, tmp_path: Path) -> None:
+    (tiny_collection / "vatex" / "TextData" / "vatextest_zh.caption.txt").unlink()
+    done = train(tmp_path / "run", "--test")
+    assert done.code == 2 and "vatextest_zh" in done.err
+    assert not (tmp_path / "run").exists()
