@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
+    from types import ModuleType
 
     from nrccr.retriever import Retriever
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`nrccr.evaluation.metrics` without a further import; torch is loaded only then."""
+    if name != "evaluation":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    importlib.import_module("nrccr.evaluation.metrics")
+    return importlib.import_module("nrccr.evaluation")
 
 
 def load(path: str | os.PathLike[str], text_model: str | None = None, device: str = "cpu") -> Retriever:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,3 +131,8 @@ def test_golden_published_checkpoint(shared: Path) -> None:
         texts = [line.split(" ", 1)[1] for line in path.read_text(encoding="utf-8").splitlines()[:16]]
         chosen: Any = role
         np.testing.assert_allclose(model.encode_text(texts, role=chosen), wanted[name][:16], atol=1e-5)
+
+
+def test_metrics_are_reachable_from_the_package() -> None:
+    code = "import nrccr, sys; assert 'torch' not in sys.modules; print(nrccr.evaluation.metrics.retrieval_metrics)"
+    assert "retrieval_metrics" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
