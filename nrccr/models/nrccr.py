@@ -98,7 +98,9 @@ class NRCCR(nn.Module):
         Parts come together before the mappings, whose batch statistics see all N pairs, the text mapping's in the order
         source, target, teacher, back.
         """
-        texts = [self._texts(part) for part in parts]
+        branches = ("source", "target", "back") if self.with_back else ("source", "target")
+        states = iter(self.text.states([getattr(part, name) for part in parts for name in branches]))  # each (N, L, H)
+        texts = [self._texts(part, [next(states) for _ in branches]) for part in parts]
         pooled = {name: torch.cat([text.pooled[name] for text in texts]) for name in texts[0].pooled}  # each (N, W)
         visual = torch.cat([self.visual(part.visual) for part in parts])  # (N, W)
         mapped = {name: self.map_text(vectors) for name, vectors in pooled.items()}  # each (N, D), in the order above
@@ -113,11 +115,9 @@ class NRCCR(nn.Module):
             target_states=[text.target for text in texts],
         )
 
-    def _texts(self, pairs: PairBatch) -> _Texts:
-        """The text branch of one part, up to the mapping."""
-        texts = [pairs.source, pairs.target, *([pairs.back] if self.with_back else [])]
-        masks = [text.mask for text in texts]
-        states = self.text.states(texts)  # each (N, L, H)
+    def _texts(self, pairs: PairBatch, states: list[Tensor]) -> _Texts:
+        """The text branch of one part from its backbone states (N, L, H), up to the mapping."""
+        masks = [pairs.source.mask, pairs.target.mask, pairs.back.mask]
         hidden = [self.text.project(part) for part in states]  # each (N, L, W)
         heads = [self.text.block.heads_of(part) for part in hidden]
         pooled = {
