@@ -76,7 +76,11 @@ def parse_yaml(text: str, name: str) -> Any:
     if "${" in text:
         raise UserError(f"{name}: ${{...}} is not supported; write the value itself")
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader with fewer scalar types
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
 
