@@ -91,9 +91,7 @@ def _open(collection: Collection, report: Report) -> BigFile | None:
     except UserError as error:
         report.problems.append(str(error))
         return None
-    report.notes.append(
-        f"{folder}: {features.count} frames, width {features.width}, {len(features.video_ids)} videos"
-    )
+    report.notes.append(f"{folder}: {features.count} frames, width {features.width}, {len(features.video_ids)} videos")
     if folder.name == usual.feature and features.width != usual.width:
         report.notes.append(
             f"{folder / 'shape.txt'}: the published {usual.feature} is {usual.width} wide, this {features.width}; "

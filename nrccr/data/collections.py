@@ -47,10 +47,17 @@ class Layout:
     width: int
     files: Templates
 
+    def file_names(self, prefix: str, split: Split, role: Role, translator: str, target: str) -> list[str]:
+        """Names that a caption file may have in a collection whose files are named `prefix`, ours first."""
+        templates = self.files[split][role]
+        return [template.format(c=prefix, t=translator, x=target) + ".caption.txt" for template in templates]
 
+
+GENERATED = Layout(("generated",), ("de", "zh"), "pixels", 1024, VIDEO_FILES)
 LAYOUTS = (
     Layout(("vatex",), ("zh",), "i3d_kinetics", 1024, VIDEO_FILES),
     Layout(("msrvttcn", "msrvtt10kcn"), ("zh",), "resnext101-resnet152", 4096, VIDEO_FILES),
+    GENERATED,
 )
 
 
@@ -114,9 +121,9 @@ class Collection:
         # Files are named after their folder; a folder that was renamed keeps files named the other way.
         prefixes = sorted(self.layout.names, key=lambda name: name != self.folder.name)
         names = [
-            template.format(c=prefix, t=self.translator, x=self.target) + ".caption.txt"
+            name
             for prefix in prefixes
-            for template in self.layout.files[split][role]
+            for name in self.layout.file_names(prefix, split, role, self.translator, self.target)
         ]
         for name in names:
             if (folder / name).is_file():
@@ -156,3 +163,9 @@ def locate(
         raise UserError(f"{root}: no folder {' or '.join(names)} in it; give the folder of all collections as --root")
     features = folder / "FeatureData" / (feature or layout.feature)
     return Collection(layout.names[0], folder, target, translator, features, layout)
+
+
+def find_backbone(root: Path, model: str) -> str:
+    """`text.model` as a folder: the given one, else one of that name under the root, else it is left a hub name."""
+    inside = root / model
+    return str(inside) if inside.is_dir() and not Path(model).is_dir() else model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nrccr.data.collections import SPLITS, SplitFiles, locate
+from nrccr.data.collections import SPLITS, SplitFiles, find_backbone, locate
 from nrccr.errors import UserError
 
 
@@ -87,7 +87,7 @@ def test_a_missing_file_is_named_with_its_folder(make_collection: Callable[..., 
 
 def test_what_is_not_there(make_collection: Callable[..., Path], tmp_path: Path) -> None:
     root = make_collection()
-    assert complaint(lambda: locate(root, "flickr")) == "collection 'flickr' is unknown; choose one of vatex, msrvttcn"
+    assert complaint(lambda: locate(root, "flickr")) == "collection 'flickr' is unknown; choose one of vatex, msrvttcn, generated"
     said = complaint(lambda: locate(root, "vatex", target="de"))
     assert said == "collection 'vatex' has no target language 'de'; choose one of zh"
     assert complaint(lambda: locate(tmp_path / "no", "vatex")).startswith(f"{tmp_path / 'no'}: no such folder")
@@ -102,3 +102,12 @@ def test_real_files(shared: Path) -> None:
         assert collection.features.is_dir()
         for split in SPLITS:
             assert collection.split(split).source.is_file()
+
+
+def test_backbone_may_lie_under_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "root" / "generated" / "backbone").mkdir(parents=True)
+    assert find_backbone(tmp_path / "root", "bert-base-multilingual-cased") == "bert-base-multilingual-cased"
+    assert find_backbone(Path("root"), "generated/backbone") == "root/generated/backbone"
+    (tmp_path / "generated" / "backbone").mkdir(parents=True)
+    assert find_backbone(Path("root"), "generated/backbone") == "generated/backbone"

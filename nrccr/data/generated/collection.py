@@ -1,0 +1,234 @@
+"""Writes the generated collection in the layout of every other one, so that all commands work on it unchanged."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tokenizers import normalizers, pre_tokenizers
+from tqdm import tqdm
+from transformers import BertConfig
+
+from nrccr.data.bigfile import write_bigfile
+from nrccr.data.collections import GENERATED, SPLITS, Role, Split
+from nrccr.data.generated.chinese import CHINESE
+from nrccr.data.generated.english import ENGLISH
+from nrccr.data.generated.german import GERMAN
+from nrccr.data.generated.noise import HIGHEST_RATE, Translation, Translator
+from nrccr.data.generated.scenes import Scene, draw, handwriting, make_scenes, split_samples
+from nrccr.data.generated.words import Grammar, Plan, Word, make_plan
+from nrccr.errors import UserError
+from nrccr.files import atomic_folder, write_json, write_text
+
+TARGETS: Mapping[str, Grammar] = {"de": GERMAN, "zh": CHINESE}
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+RARE = 10  # a word that occurs less often is spelt in pieces
+BACKBONE = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
+POSITIONS = 128
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides every byte of a generated collection.
+
+    Attributes:
+        seed: of scenes, captions and errors.
+        rates: shares of the words that translators get wrong, one translator each.
+        videos: how many in training, validation and test.
+        captions: how many of each video.
+    """
+
+    seed: int = 0
+    rates: tuple[float, ...] = (0.0, 0.2, 0.4)
+    videos: tuple[int, int, int] = (600, 100, 300)
+    captions: int = 5
+
+    def check(self) -> None:
+        """Refuse what cannot be made.
+
+        Raises:
+            UserError: a number out of range.
+        """
+        if not self.rates or any(not 0 <= rate <= HIGHEST_RATE for rate in self.rates):
+            raise UserError(f"noise rates {self.rates} must lie between 0 and {HIGHEST_RATE}, at least one of them")
+        if len({translator_name(rate) for rate in self.rates}) < len(self.rates):
+            raise UserError(f"noise rates {self.rates} must differ, in whole percent")
+        if min(self.videos) < 2 or self.captions < 1:
+            raise UserError(
+                f"{self.videos} videos with {self.captions} captions: give 2 videos a split, 1 caption each"
+            )
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One caption to be written: whose, and what it says."""
+
+    scene: Scene
+    number: int
+    plan: Plan
+
+
+def translator_name(rate: float) -> str:
+    """The translator who gets a share of the words wrong: 0.2 -> `noise20`, as `data.translator` takes it."""
+    return f"noise{round(100 * rate)}"
+
+
+def generate(out: Path, recipe: Recipe) -> Path:
+    """Write the collection into the folder `generated` of `out`; it appears whole or not at all.
+
+    Besides captions and features it holds `scenes.jsonl` (what happens in every video), `backbone/` (configuration and
+    vocabulary of a small text encoder) and, beside every translated file, `.errors.jsonl` with its clean sentences.
+
+    Returns:
+        the folder.
+
+    Raises:
+        UserError: it exists already, or the recipe is out of range.
+    """
+    recipe.check()
+    folder = out / GENERATED.names[0]
+    if folder.exists():
+        raise UserError(f"{folder}: exists already; choose another folder or remove this one")
+    pixels, digits = handwriting()
+    samples = split_samples(digits, recipe.seed)
+    scenes = {
+        split: make_scenes(split, count, samples[split], recipe.seed)
+        for split, count in zip(SPLITS, recipe.videos, strict=True)
+    }
+    everything = [scene for split in SPLITS for scene in scenes[split]]
+    with atomic_folder(folder) as temporary:
+        progress = tqdm(everything, desc="videos", unit="video", disable=None, leave=False)
+        frames = ((scene.video, draw(scene, pixels).reshape(scene.frames, -1)) for scene in progress)
+        write_bigfile(temporary / "FeatureData" / GENERATED.feature, frames)
+        texts = temporary / "TextData"
+        seen = list(_write_training(texts, scenes["train"], recipe))
+        for split in SPLITS[1:]:
+            _write_queries(texts, split, scenes[split], recipe)
+        write_text(temporary / "scenes.jsonl", _lines(asdict(scene) for scene in everything))
+        write_json(temporary / "recipe.json", asdict(recipe))
+        _write_backbone(temporary / "backbone", seen)
+    return folder
+
+
+def _write_training(texts: Path, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
+    """Write the training files; give all their captions."""
+    captions = list(_captions(scenes, "en", recipe))
+    english = [ENGLISH.render(c.plan, _random(recipe, "source", c)) for c in captions]
+    yield from _write_captions(texts, "train", "source", "", "", captions, map(ENGLISH.spell, english))
+    for target, grammar in TARGETS.items():
+        clean = [grammar.render(c.plan, _random(recipe, target, c)) for c in captions]
+        paraphrase = [ENGLISH.render(c.plan, _random(recipe, f"{target} back", c)) for c in captions]
+        for rate in recipe.rates:
+            name = translator_name(rate)
+            there = Translator(target, grammar, rate, random.Random(f"{recipe.seed} {target} {name}"))
+            back = Translator("en", ENGLISH, rate, random.Random(f"{recipe.seed} {target} {name} back"))
+            forth = [there.translate(*pair) for pair in zip(clean, english, strict=True)]
+            _write_errors(texts, "train", "target", name, target, captions, forth)
+            noisy = (grammar.spell(translation.noisy) for translation in forth)
+            yield from _write_captions(texts, "train", "target", name, target, captions, noisy)
+            returned = [_return(back, words, translation) for words, translation in zip(paraphrase, forth, strict=True)]
+            _write_errors(texts, "train", "back", name, target, captions, returned)
+            again = (ENGLISH.spell(translation.noisy) for translation in returned)
+            yield from _write_captions(texts, "train", "back", name, target, captions, again)
+
+
+def _return(translator: Translator, clean: Sequence[Word], there: Translation) -> Translation:
+    """The way back starts from the errors of the way there and adds its own."""
+    back = translator.translate(translator.repeat(clean, there.slips), there.noisy)
+    return Translation(list(clean), back.noisy, [*there.slips, *back.slips])
+
+
+def _write_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: Recipe) -> None:
+    """Write a split's human queries and their translations into English."""
+    for target, grammar in TARGETS.items():
+        captions = list(_captions(scenes, target, recipe))
+        queries = [grammar.render(c.plan, _random(recipe, target, c)) for c in captions]
+        english = [ENGLISH.render(c.plan, _random(recipe, f"{target} source", c)) for c in captions]
+        _write_captions(texts, split, "target", "", target, captions, map(grammar.spell, queries))
+        for rate in recipe.rates:
+            name = translator_name(rate)
+            translator = Translator("en", ENGLISH, rate, random.Random(f"{recipe.seed} {split} {target} {name}"))
+            sources = [translator.translate(*pair) for pair in zip(english, queries, strict=True)]
+            _write_errors(texts, split, "source", name, target, captions, sources)
+            noisy = (ENGLISH.spell(translation.noisy) for translation in sources)
+            _write_captions(texts, split, "source", name, target, captions, noisy)
+
+
+def _captions(scenes: Sequence[Scene], language: str, recipe: Recipe) -> Iterator[Caption]:
+    for scene in scenes:
+        choose = random.Random(f"{recipe.seed} {scene.video} {language} plans")
+        for number in range(recipe.captions):
+            yield Caption(scene, number, make_plan(scene, choose))
+
+
+def _random(recipe: Recipe, purpose: str, caption: Caption) -> random.Random:
+    return random.Random(f"{recipe.seed} {caption.scene.video} {caption.number} {purpose}")
+
+
+def _file(split: Split, role: Role, translator: str, target: str) -> str:
+    return GENERATED.file_names(GENERATED.names[0], split, role, translator, target)[0]
+
+
+def _write_captions(
+    texts: Path,
+    split: Split,
+    role: Role,
+    translator: str,
+    target: str,
+    captions: Sequence[Caption],
+    said: Iterable[str],
+) -> list[str]:
+    tag = {"source": "enc", "target": target, "back": "enc"}[role]
+    written = list(said)
+    lines = (f"{c.scene.video}#{tag}#{c.number} {text}\n" for c, text in zip(captions, written, strict=True))
+    write_text(texts / _file(split, role, translator, target), "".join(lines))
+    return written
+
+
+def _write_errors(
+    texts: Path,
+    split: Split,
+    role: Role,
+    translator: str,
+    target: str,
+    captions: Sequence[Caption],
+    translations: Sequence[Translation],
+) -> None:
+    """Beside a translated file, line for line: clean words, noisy words, errors."""
+    name = _file(split, role, translator, target).replace(".caption.txt", ".errors.jsonl")
+    lines = (
+        {
+            "item": caption.scene.video,
+            "number": caption.number,
+            "clean": _texts(translation.clean),
+            "noisy": _texts(translation.noisy),
+            "errors": [slip.kind for slip in translation.slips],
+        }
+        for caption, translation in zip(captions, translations, strict=True)
+    )
+    write_text(texts / name, _lines(lines))
+
+
+def _texts(words: Sequence[Word]) -> list[str]:
+    return [word.text for word in words if word.text != ","]
+
+
+def _lines(values: Iterable[Mapping[str, object]]) -> str:
+    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+
+
+def _write_backbone(folder: Path, captions: Iterable[str]) -> None:
+    """Configuration and vocabulary of a small BERT: the captions' frequent words whole, every character as a piece."""
+    normalise, cut = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    texts = (normalise.normalize_str(caption) for caption in captions)
+    counts = Counter(word for text in texts for word, _ in cut.pre_tokenize_str(text))
+    characters = sorted({character for word in counts for character in word})
+    frequent = [word for word in sorted(counts, key=lambda word: (-counts[word], word)) if counts[word] >= RARE]
+    pieces = dict.fromkeys([*SPECIAL, *characters, *(f"##{character}" for character in characters), *frequent])
+    write_text(folder / "vocab.txt", "".join(f"{piece}\n" for piece in pieces))
+    config = BertConfig(vocab_size=len(pieces), max_position_embeddings=POSITIONS, **BACKBONE)
+    config.save_pretrained(folder)
