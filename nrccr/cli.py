@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from nrccr.errors import Interrupted, UserError
-
-if TYPE_CHECKING:
-    from nrccr.config import Config
-    from nrccr.training.checkpoint import RunFolder
 
 app = typer.Typer(
     help="Find a video with a query in a language that has no human-labelled training data. "
@@ -27,6 +22,7 @@ app = typer.Typer(
 Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides.")]
+SplitName = Annotated[str, typer.Option(help="test or val.")]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml")]
 
 
@@ -45,14 +41,15 @@ def train(
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one")
 
+    from nrccr.commands import test_run, train_run
     from nrccr.config import load_config
     from nrccr.training.checkpoint import RunFolder
 
     loaded = load_config(config, overrides or [])
     folder = RunFolder(out if out is not None else Path("runs") / f"{config.stem}-s{loaded.seed}")
-    _train(loaded, root, folder, device, resume=resume, overwrite=overwrite, test=test)
+    train_run(loaded, root, folder, device, resume=resume, overwrite=overwrite, test=test)
     if test:
-        _test(folder.path, root, [], "test", None, device)
+        test_run(folder.path, root, [], "test", None, device)
 
 
 @app.command()
@@ -60,14 +57,14 @@ def test(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_CHECKPOINT")],
     root: Root,
     overrides: Overrides = None,
-    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    split: SplitName = "test",
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: <RUN_DIR>/<split>.")] = None,
     device: Device = None,
 ) -> None:
     """Test a run or a published checkpoint: writes metrics.json and ranks.tsv, prints a table."""
-    if split not in ("test", "val"):
-        raise UserError(f"--split {split}: give test or val")
-    _test(path, root, overrides or [], "test" if split == "test" else "val", out, device)
+    from nrccr.commands import test_run
+
+    test_run(path, root, overrides or [], _split(split), out, device)
 
 
 @app.command()
@@ -79,9 +76,7 @@ def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     from nrccr.tables import counts_table, say
 
     data = load_config(config, overrides or []).data
-    collection = locate(
-        root, data.collection, target=data.target, translator=data.translator, feature=data.feature
-    )
+    collection = locate(root, data.collection, target=data.target, translator=data.translator, feature=data.feature)
     report = check_collection(collection, mismatch_tolerance=data.mismatch_tolerance)
     say(counts_table(report, title=f"{collection.name} in {collection.folder}"))
     for note in report.notes:
@@ -93,107 +88,91 @@ def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     say("no problems found")
 
 
-def _train(
-    config: Config, root: Path, folder: RunFolder, device: str | None, *, resume: bool, overwrite: bool, test: bool
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of collections; `generated` is made in it.")],
+    seed: Annotated[int, typer.Option(help="Of scenes, captions and translation errors.")] = 0,
+    noise: Annotated[
+        str, typer.Option(help="Shares of wrongly translated words, percent, one translator each.")
+    ] = "0,20,40",
+    videos: Annotated[str, typer.Option(help="Videos in training, validation and test.")] = "600,100,300",
+    captions: Annotated[int, typer.Option(help="Captions of a video.")] = 5,
 ) -> None:
-    from dataclasses import asdict
+    """Write the generated collection: moving handwriting with captions in English, German and Chinese."""
+    from nrccr.data.generated.collection import Recipe, generate, translator_name
+    from nrccr.tables import say
 
-    from nrccr.data.datasets import Reader
-    from nrccr.data.tokens import CaptionTokenizer
-    from nrccr.distributed import Runtime, choose_device, make_deterministic
-    from nrccr.models.nrccr import build_discriminator, build_network
-    from nrccr.models.text import backbone_config, build_backbone
-    from nrccr.tables import counts_line, say
-    from nrccr.training.loop import Trainer
-
-    chosen = choose_device(device)
-    if resume:
-        folder.require_resumable(config)
-    else:
-        folder.refuse(overwrite=overwrite)
-    make_deterministic(config.seed)
-    runtime = Runtime(chosen, config.train.precision)
-    tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
-    reader = Reader.open(config, root, tokenizer)
-    pairs, queries = reader.pairs(), reader.queries("val")
-    if test:
-        reader.queries("test")  # a broken test split is told now, not after hours
-    backbone = build_backbone(
-        backbone_config(config.text.model, config.text.backbone),
-        pretrained=config.text.model if config.text.pretrained else None,
-    )
-    network = build_network(config, backbone, reader.features.width)
-    discriminator = build_discriminator(config, int(backbone.config.hidden_size))
-    trainer = Trainer(config, network, discriminator, pairs, queries, runtime, folder)
-    counts = {"train": asdict(pairs.counts), "val": asdict(queries.counts)}
-    for split, found in counts.items():
-        say(counts_line(split, found))
-    state = folder.load_state() if resume else None
-    if state is not None:
-        trainer.resume(state)
-        for change in folder.take_up(config, chosen, pairs.fingerprint(), trainer.progress.step):
-            say(f"note: {change}")
-        say(f"{folder.path}: goes on after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
-    else:
+    rates = tuple(percent / 100 for percent in _integers("--noise", noise))
+    sizes = _integers("--videos", videos)
+    if len(sizes) != 3:
+        raise UserError(f"--videos {videos}: give three numbers, such as 600,100,300")
+    recipe = Recipe(seed, rates, (sizes[0], sizes[1], sizes[2]), captions)
+    folder = generate(out, recipe)
+    say(f"{folder}: {sum(sizes):,} videos with {captions} captions each")
+    say(f"data.target: de or zh; data.translator: {', '.join(map(translator_name, rates))}")
 
 
-        def save_backbone(target: Path) -> None:
-            backbone.config.save_pretrained(target)
-            tokenizer.save(target)
-
-        folder.begin(config, chosen, counts, pairs.fingerprint(), save_backbone)
-    best = trainer.run()
-    say(f"{folder.path}: best validation R@1+5+10 {best.best:.2f} in epoch {best.best_epoch}")
-
-
-def _test(
-    path: Path, root: Path, overrides: list[str], split: Literal["test", "val"], out: Path | None, device: str | None
+@app.command()
+def noise(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of collections; left out: a generated one.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of all runs, the table and the plot.")] = Path("runs/noise"),
+    translators: Annotated[
+        str, typer.Option(help="Values of data.translator, cleanest first.")
+    ] = "noise0,noise20,noise40",
+    models: Annotated[
+        str, typer.Option(help="basic, nrccr, no-similarity, no-feature, no-cycle, no-adversary.")
+    ] = "basic,nrccr",
+    seeds: Annotated[str, typer.Option(help="Seeds of each model with each translator.")] = "0,1,2",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One seed, two translators, three epochs, a small collection.")
+    ] = False,
+    device: Device = None,
 ) -> None:
-    from dataclasses import asdict
+    """Compare models under translation noise; what is finished is kept, so that a stopped comparison goes on."""
+    from nrccr.commands import compare_under_noise
 
-    from nrccr.config import resolved_switches
-    from nrccr.data.datasets import Reader
-    from nrccr.evaluation.evaluator import evaluate
-    from nrccr.retriever import load_retriever
-    from nrccr.tables import counts_line, metrics_table, say
-
-    retriever = load_retriever(path, overrides, device)
-    config = retriever.config
-    reader = Reader.open(config, root, retriever.tokenizer)
-    if reader.features.width != retriever.feature_width:
-        raise UserError(
-            f"{reader.features.folder}: features are {reader.features.width} wide, {retriever.checkpoint} was trained "
-            f"on {retriever.feature_width}; give the features it was trained on as data.feature=NAME"
-        )
-    folder = out if out is not None else (path if path.is_dir() else path.parent) / split
-    _require_writable(folder)
-    queries = reader.queries(split)
-    say(counts_line(split, asdict(queries.counts)))
-    metrics = evaluate(
-        retriever.network,
-        queries,
-        batch_size=config.evaluation.batch_size,
-        target_weight=config.evaluation.target_weight,
-        kind=config.switch("score"),
-        device=retriever.device,
-        save_scores=config.evaluation.save_scores,
-        header={
-            "collection": reader.collection.name,
-            "split": split,
-            "checkpoint": str(retriever.checkpoint),
-            "switches": resolved_switches(config),
-        },
-        folder=folder,
-    )
-    say(metrics_table(metrics, config))
-    say(f"written: {folder}")
+    names, compared, chosen = translators.split(","), models.split(","), _integers("--seeds", seeds)
+    if quick:
+        names, chosen = [names[0], names[-1]], chosen[:1]
+    extra = ["train.epochs=3"] if quick else []
+    sizes = (150, 30, 60) if quick else None
+    compare_under_noise(config, [*extra, *(overrides or [])], root, sizes, out, names, compared, chosen, device)
 
 
-def _require_writable(folder: Path) -> None:
-    """Find out before hours of encoding that results cannot be kept."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"{folder}: cannot be written; give another folder with --out")
+@app.command()
+def rank(
+    path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_CHECKPOINT")],
+    queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="Captions in the target language.")],
+    root: Root,
+    split: SplitName = "test",
+    top: Annotated[int, typer.Option(min=1, help="How many videos of each query.")] = 3,
+    right: Annotated[str | None, typer.Option(help="The video that each query means, with commas between.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of film strips, for features that are pixels.")] = None,
+    device: Device = None,
+) -> None:
+    """Rank a split's videos for queries."""
+    from nrccr.commands import rank_videos
+
+    expected = right.split(",") if right is not None else None
+    if expected is not None and len(expected) != len(queries):
+        raise UserError(f"--right names {len(expected)} videos for {len(queries)} queries; give one a query")
+    rank_videos(path, root, queries, _split(split), top, expected, picture, device)
+
+
+def _split(name: str) -> Literal["val", "test"]:
+    if name not in ("test", "val"):
+        raise UserError(f"--split {name}: give test or val")
+    return "test" if name == "test" else "val"
+
+
+def _integers(option: str, text: str) -> list[int]:
+    """Numbers written with commas between them."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} {text}: give whole numbers with commas between them") from None
 
 
 def main() -> None:

@@ -179,7 +179,6 @@ class Config:
         own = getattr(self.switches, name)
         return READINGS[self.reading][name] if own is None else own
 
-
     @property
     def padding_free(self) -> bool:
         """Whether padding never counts, so that no embedding depends on its neighbours."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from nrccr.config import Config
 from nrccr.data.check import Report
+
+if TYPE_CHECKING:
+    from nrccr.analysis.noise import Row
+    from nrccr.analysis.strips import Strip
 
 COLUMNS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "SumR")
 Figures = dict[str, dict[str, str]]
@@ -66,6 +72,42 @@ def counts_table(report: Report, title: str) -> Table:
         frames = "" if row.frames is None else f"{row.frames[0]} / {row.frames[1]:.1f} / {row.frames[2]}"
         counts = (row.items, row.captions, row.unmatched, row.without_features)
         table.add_row(row.split, *(f"{count:,}" for count in counts), frames)
+    return table
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean, and the deviation of the sample where there is more than one value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def in_words(values: Sequence[float]) -> str:
+    """`mean ± deviation`, one decimal."""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+
+
+def noise_table(rows: Sequence[Row]) -> Table:
+    """Models under translation noise, mean and deviation over seeds."""
+    table = Table(title="text to video and SumR under translation noise")
+    for name in ("translator", "model", "T2V R@1+5+10", "SumR", "seeds"):
+        table.add_column(name, justify="left" if name in ("translator", "model") else "right")
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before is not None and before.translator != row.translator:
+            table.add_section()
+        table.add_row(row.translator, row.model, in_words(row.recall), in_words(row.sumr), str(len(row.sumr)))
+    return table
+
+
+def ranked_table(ranked: Sequence[tuple[str, Sequence[Strip]]], places: Sequence[int] | None, title: str) -> Table:
+    """Queries with their best videos and scores, a star at the right one, and the rank of that one if it is known."""
+    table = Table(title=title)
+    table.add_column("query", overflow="fold")
+    table.add_column("best videos")
+    if places is not None:
+        table.add_column("rank of the right one", justify="right")
+    for number, (query, strips) in enumerate(ranked):
+        best = "\n".join(f"{strip.video} {strip.score:.3f}{' *' if strip.right else ''}" for strip in strips)
+        table.add_row(query, best, *([str(places[number])] if places is not None else []))
     return table
 
 

@@ -11,7 +11,7 @@ Ties, for an item with g higher scores in its row and e equal ones (itself inclu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal, TypeAlias, cast
 
@@ -79,17 +79,16 @@ def ranks(scores: Scores, relevant: Relevant, ties: Ties = "index") -> npt.NDArr
     return _ranks_and_precision(scores, relevant, ties)[0]
 
 
-def recall_sum(text_to_visual: dict[str, float], visual_to_text: dict[str, float]) -> float:
-    """SumR: the six recalls of both directions added up, in percent.
+def recall_sum(*directions: Mapping[str, float]) -> float:
+    """R@1, R@5 and R@10 added up over directions, in percent; of both directions it is SumR.
 
     Args:
-        text_to_visual: from `retrieval_metrics`.
-        visual_to_text: from `retrieval_metrics`.
+        directions: from `retrieval_metrics`, one or more.
 
     Returns:
-        0..600.
+        0..300 a direction.
     """
-    return sum(direction[f"R@{k}"] for direction in (text_to_visual, visual_to_text) for k in RECALLS)
+    return sum(direction[f"R@{k}"] for direction in directions for k in RECALLS)
 
 
 def _ranks_and_precision(
@@ -221,9 +220,7 @@ def _integers(values: Any) -> npt.NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def _pad(
-    columns: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _pad(columns: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
     """Relevant columns of one block, (b, K) padded with column 0, and which of them are real, (b, K) bool."""
     counts = np.diff(starts)  # (b,)
     valid = np.arange(counts.max()) < counts[:, None]  # (b, K)

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# From a fresh clone to ranked videos, offline, on a laptop: scripts/quickstart.sh [FOLDER, default runs/quickstart]
+# Makes a collection of moving handwriting, trains NRCCR on it, tests it, ranks videos for three German queries and draws
+# them. What is done already is kept: run it again to go on, or give another folder to start anew.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/setup.sh
+
+folder=${1:-runs/quickstart}
+run=$folder/nrccr
+
+part() {
+    echo
+    echo "== $1 ($SECONDS s)"
+}
+
+SECONDS=0
+part "collection: one translated word in five is wrong"
+if [ ! -d "$folder/VisualSearch/generated" ]; then
+    "$python" -m nrccr generate "$folder/VisualSearch" --noise 20
+fi
+
+part "training and test"
+if [ ! -f "$run/test/metrics.json" ]; then
+    resume=()
+    [ ! -f "$run/config.yaml" ] || resume=(--resume)
+    "$python" -m nrccr train configs/nrccr/generated.yaml --root "$folder/VisualSearch" --out "$run" --device cpu \
+        --test ${resume[@]+"${resume[@]}"}
+fi
+
+part "three German queries"
+"$python" -m nrccr rank "$run" --root "$folder/VisualSearch" --device cpu --picture "$folder/queries.png" \
+    --right test00010,test00023,test00033 \
+    "Zuerst verschwindet rechts eine große Eins, dann steigt eine Acht nach oben." \
+    "Eine große Sieben wandert nach rechts und eine kleine Fünf steigt auf." \
+    "In der Mitte wächst eine Sechs, während eine große Sieben vor schwarzem Hintergrund sinkt."
+
+part "done: the picture is $folder/queries.png, the run $run"
