@@ -117,7 +117,7 @@ def noise(
     config: ConfigFile,
     overrides: Overrides = None,
     root: Annotated[Path | None, typer.Option(help="Folder of collections; left out: a generated one.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of all runs, the table and the plot.")] = Path("runs/noise"),
+    out: Annotated[Path | None, typer.Option(help="Folder of all; default: runs/noise, or runs/noise-quick.")] = None,
     translators: Annotated[
         str, typer.Option(help="Values of data.translator, cleanest first.")
     ] = "noise0,noise20,noise40",
@@ -138,7 +138,8 @@ def noise(
         names, chosen = [names[0], names[-1]], chosen[:1]
     extra = ["train.epochs=3"] if quick else []
     sizes = (150, 30, 60) if quick else None
-    compare_under_noise(config, [*extra, *(overrides or [])], root, sizes, out, names, compared, chosen, device)
+    place = out if out is not None else Path("runs/noise-quick" if quick else "runs/noise")
+    compare_under_noise(config, [*extra, *(overrides or [])], root, sizes, place, names, compared, chosen, device)
 
 
 @app.command()

@@ -157,6 +157,8 @@ def compare_under_noise(
     for cell, folder in folders.items():
         if folder.config.is_file():
             folder.require_resumable(configs[cell])
+            if (folder.path / "test" / "metrics.json").is_file() and load_config(folder.config) != configs[cell]:
+                raise UserError(f"{folder.path}: finished with other epochs or patience; give another --out")
     place = root if root is not None else _own_collection(out, configs[cells[0]], translators, videos)
     found: dict[noise.Cell, dict[str, Any]] = {}
     for number, cell in enumerate(cells, start=1):
@@ -178,7 +180,7 @@ def compare_under_noise(
 def _own_collection(out: Path, config: Config, translators: Sequence[str], videos: tuple[int, int, int] | None) -> Path:
     """The generated collection beside the runs, made if it is not there."""
     from nrccr.analysis import noise
-    from nrccr.data.generated.collection import Recipe, generate
+    from nrccr.data.generated.collection import Recipe, generate, read_recipe
 
     if config.data.collection != GENERATED.names[0]:
         raise UserError(f"{config.data.collection}: give the folder of the collections as --root")
@@ -189,9 +191,12 @@ def _own_collection(out: Path, config: Config, translators: Sequence[str], video
             f"--translators {','.join(translators)}: those of the generated collection are noise0, noise20 ..."
         )
     root = out / "VisualSearch"
-    if not (root / GENERATED.names[0]).is_dir():
-        recipe = Recipe(rates=known) if videos is None else Recipe(rates=known, videos=videos)
+    recipe = Recipe(rates=known) if videos is None else Recipe(rates=known, videos=videos)
+    folder = root / GENERATED.names[0]
+    if not folder.is_dir():
         say(f"written: {generate(root, recipe)}")
+    elif recipe != read_recipe(folder):
+        raise UserError(f"{folder}: made for another comparison; give another --out, or this one as --root {root}")
     return root
 
 

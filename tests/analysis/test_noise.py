@@ -91,8 +91,9 @@ def test_command_keeps_what_is_finished(small: Path, tmp_path: Path, nrccr_comma
     for row in rows:
         found = json.loads((out / f"{row['model']}-{row['translator']}-s5" / "test" / "metrics.json").read_text())
         assert row["sumr"] == [found["SumR"]]
-    changed = nrccr_command(*two, "loss.margin=0.5")
-    assert changed.code == 2 and "loss.margin" in changed.err
+    for change in ("loss.margin=0.5", "train.epochs=2"):
+        changed = nrccr_command(*two, change)
+        assert changed.code == 2 and ("loss.margin" in changed.err or "other epochs" in changed.err)
 
 
 def test_stopped_run_goes_on(small: Path, tmp_path: Path, nrccr_command: Command) -> None:
@@ -123,3 +124,7 @@ def test_own_collection_and_quick(small: Path, tmp_path: Path, nrccr_command: Co
     assert done.code == 0, done.err
     assert sum(path.is_dir() for path in out.glob("nrccr-*")) == 2
     assert len((out / "VisualSearch" / "generated" / "scenes.jsonl").read_text().splitlines()) == 240
+    again = nrccr_command(
+        "noise", small, "--out", out, "--models", "nrccr", "--seeds", "1", "--device", "cpu", *options
+    )
+    assert again.code == 2 and "another comparison" in again.err

@@ -114,6 +114,15 @@ def generate(out: Path, recipe: Recipe) -> Path:
     return folder
 
 
+def read_recipe(folder: Path) -> Recipe | None:
+    """What a generated collection was made with; None if that cannot be told."""
+    try:
+        found = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        return Recipe(int(found["seed"]), tuple(found["rates"]), tuple(found["videos"]), int(found["captions"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _write_training(texts: Path, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
     """Write the training files; give all their captions."""
     captions = list(_captions(scenes, "en", recipe))
