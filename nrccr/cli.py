@@ -76,7 +76,14 @@ def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     from nrccr.tables import counts_table, say
 
     data = load_config(config, overrides or []).data
-    collection = locate(root, data.collection, target=data.target, translator=data.translator, feature=data.feature)
+    collection = locate(
+        root,
+        data.collection,
+        target=data.target,
+        translator=data.translator,
+        feature=data.feature,
+        round_trips=data.round_trips,
+    )
     report = check_collection(collection, mismatch_tolerance=data.mismatch_tolerance)
     say(counts_table(report, title=f"{collection.name} in {collection.folder}"))
     for note in report.notes:
