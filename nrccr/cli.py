@@ -58,13 +58,26 @@ def test(
     root: Root,
     overrides: Overrides = None,
     split: SplitName = "test",
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: <RUN_DIR>/<split>.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write; default: <RUN_DIR>/<split>, for text to text <RUN_DIR>/<split>-text-to-text."
+        ),
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="text-to-visual, or text-to-text: queries against their translations.")
+    ] = "text-to-visual",
+    by_length: Annotated[bool, typer.Option("--by-length", help="Also recalls by the query's length.")] = False,
     device: Device = None,
 ) -> None:
     """Test a run or a published checkpoint: writes metrics.json and ranks.tsv, prints a table."""
+    if task not in ("text-to-visual", "text-to-text"):
+        raise UserError(f"--task {task}: give text-to-visual or text-to-text")
+
     from nrccr.commands import test_run
 
-    test_run(path, root, overrides or [], _split(split), out, device)
+    among_texts = task == "text-to-text"
+    test_run(path, root, overrides or [], _split(split), out, device, among_texts=among_texts, by_length=by_length)
 
 
 @app.command()
