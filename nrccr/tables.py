@@ -61,7 +61,7 @@ def text_to_text_table(metrics: dict[str, Any], config: Config) -> Table:
 
 def length_table(bins: Sequence[dict[str, Any]]) -> Table:
     """Recalls of queries of like length."""
-    table = Table(title="by length of the query, special tokens not counted")
+    table = Table(title="by length of the query")
     for name in ("tokens", "queries", "R@1", "R@5", "R@10"):
         table.add_column(name, justify="right")
     for entry in bins:
@@ -126,7 +126,7 @@ def counts_line(split: str, counts: dict[str, int]) -> str:
 
 def say(what: Table | str) -> None:
     """Show a table or a line on standard output."""
-    Console(highlight=False, emoji=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
+    Console(highlight=False, emoji=False, soft_wrap=isinstance(what, str)).print(what, markup=False, crop=False)
 
 
 def _cells(values: dict[str, float]) -> list[str]:
