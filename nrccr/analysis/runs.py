@@ -15,9 +15,18 @@ from nrccr.errors import UserError
 from nrccr.yamlfile import flatten
 
 # Keys that change no number, and so may differ between runs that are averaged.
-FREE = ("seed", "data.workers", "image.path", "train.log_every", "train.save_minutes", "evaluation.save_scores")
+FREE = (
+    "seed",
+    "data.workers",
+    "image.path",
+    "image.cache",
+    "train.log_every",
+    "train.save_minutes",
+    "evaluation.save_scores",
+)
+NAMED = ("text.model", "image.model")  # hub names or folders: where a folder lies changes nothing
 # Keys, and beginnings of keys, that make another model of it: such a run is not put beside the paper's figures.
-OTHER_MODEL = ("reading", "switches.", "text.", "visual.", "joint.", "model")
+OTHER_MODEL = ("reading", "switches.", "text.", "visual.", "image.", "joint.", "model")
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,8 @@ class Group:
     def differences(self, reference: Config) -> dict[str, Any]:
         """Values that are not those of a configuration; training data is not looked at."""
         wanted = _values(reference, {"collection": self.collection}, None)
-        return {key: value for key, value in self.first.values.items() if key != "data" and value != wanted.get(key)}
+        own = self.first.values
+        return {key: own.get(key) for key in {**wanted, **own} if key != "data" and own.get(key) != wanted.get(key)}
 
 
 def is_other_model(differences: Mapping[str, Any]) -> bool:
@@ -141,7 +151,7 @@ def _values(config: Config, metrics: Mapping[str, Any], data: str | None) -> dic
     """What numbers follow from; a test may have had other settings than the run's own configuration."""
     values = {key: value for key, value in flatten(plain(config)).items() if key not in FREE}
     values["data.collection"] = metrics["collection"]
-    values["text.model"] = Path(config.text.model).name  # the rest is where it lies
+    values |= {key: Path(values[key]).name for key in NAMED if key in values}
     for key in ("target_weight", "batch_size"):
         values[f"evaluation.{key}"] = metrics.get(key, values[f"evaluation.{key}"])
     switches = metrics.get("switches", resolved_switches(config))
