@@ -1,4 +1,4 @@
-"""Every file under configs/: it loads, its model can be built, and its header keeps its promise."""
+"""Every file under configs/: its model can be built, and its header keeps its promise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nrccr.config import Config, build_config, load_config, plain
+from nrccr.config import load_config
 from nrccr.models.nrccr import build_discriminator, build_network
 from nrccr.models.text import backbone_config, build_backbone
 
@@ -21,13 +21,6 @@ of_each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.
 
 def is_table_row(path: Path) -> bool:
     return path.parent.name == "nrccr" and not any(word in path.stem for word in ("small", "generated"))
-
-
-@of_each_config
-def test_loads_and_resolves(path: Path) -> None:
-    config = load_config(path)
-    assert build_config([("again", plain(config))]) == config
-    assert (config == Config()) is (path.stem == "base")
 
 
 @of_each_config
