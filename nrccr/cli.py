@@ -58,13 +58,26 @@ def test(
     root: Root,
     overrides: Overrides = None,
     split: SplitName = "test",
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: <RUN_DIR>/<split>.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write; default: <RUN_DIR>/<split>, for text to text <RUN_DIR>/<split>-text-to-text."
+        ),
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="text-to-visual, or text-to-text: queries against their translations.")
+    ] = "text-to-visual",
+    by_length: Annotated[bool, typer.Option("--by-length", help="Also recalls by the query's length.")] = False,
     device: Device = None,
 ) -> None:
     """Test a run or a published checkpoint: writes metrics.json and ranks.tsv, prints a table."""
+    if task not in ("text-to-visual", "text-to-text"):
+        raise UserError(f"--task {task}: give text-to-visual or text-to-text")
+
     from nrccr.commands import test_run
 
-    test_run(path, root, overrides or [], _split(split), out, device)
+    among_texts = task == "text-to-text"
+    test_run(path, root, overrides or [], _split(split), out, device, among_texts=among_texts, by_length=by_length)
 
 
 @app.command()
@@ -76,7 +89,14 @@ def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     from nrccr.tables import counts_table, say
 
     data = load_config(config, overrides or []).data
-    collection = locate(root, data.collection, target=data.target, translator=data.translator, feature=data.feature)
+    collection = locate(
+        root,
+        data.collection,
+        target=data.target,
+        translator=data.translator,
+        feature=data.feature,
+        round_trips=data.round_trips,
+    )
     report = check_collection(collection, mismatch_tolerance=data.mismatch_tolerance)
     say(counts_table(report, title=f"{collection.name} in {collection.folder}"))
     for note in report.notes:
@@ -160,6 +180,33 @@ def rank(
     if expected is not None and len(expected) != len(queries):
         raise UserError(f"--right names {len(expected)} videos for {len(queries)} queries; give one a query")
     rank_videos(path, root, queries, _split(split), top, expected, picture, device)
+
+
+@app.command()
+def table(
+    runs: Annotated[
+        list[Path] | None, typer.Option(help="Folder to look for finished runs in; repeat it for more. Default: runs.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for tables.md and tables.tex.")] = None,
+    docs: Annotated[
+        Path | None, typer.Option(help="Markdown file whose marked part the papers' tables become.")
+    ] = None,
+) -> None:
+    """Put finished runs into the papers' tables: published figures beside ours, mean and deviation over seeds."""
+    from nrccr.analysis.report import make_tables, to_rich, update_docs, write_tables
+    from nrccr.tables import say
+
+    usual = Path("runs")
+    folders = runs if runs is not None else [usual] if usual.is_dir() else []
+    papers, others = make_tables(folders)
+    for made in (*papers, *others):
+        say(to_rich(made))
+    if out is not None:
+        write_tables(out, [*papers, *others])
+        say(f"written: {out}/tables.md, tables.tex")
+    if docs is not None:
+        update_docs(docs, papers)
+        say(f"written: {docs}")
 
 
 def _split(name: str) -> Literal["val", "test"]:

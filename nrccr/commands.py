@@ -19,11 +19,12 @@ from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_videos
 from nrccr.evaluation.evaluator import evaluate
+from nrccr.evaluation.text_to_text import TASK, evaluate_text_to_text
 from nrccr.files import write_text
 from nrccr.models.nrccr import build_discriminator, build_network
 from nrccr.models.text import backbone_config, build_backbone
 from nrccr.retriever import load_retriever
-from nrccr.tables import counts_line, metrics_table, noise_table, ranked_table, say
+from nrccr.tables import counts_line, length_table, metrics_table, noise_table, ranked_table, say, text_to_text_table
 from nrccr.training.checkpoint import RunFolder
 from nrccr.training.loop import Trainer
 
@@ -74,9 +75,31 @@ def train_run(
 
 
 def test_run(
-    path: Path, root: Path, overrides: list[str], split: Literal["test", "val"], out: Path | None, device: str | None
+    path: Path,
+    root: Path,
+    overrides: list[str],
+    split: Literal["test", "val"],
+    out: Path | None,
+    device: str | None,
+    *,
+    among_texts: bool = False,
+    by_length: bool = False,
 ) -> None:
-    """Test a run or a checkpoint: a table, and files in `out` or the folder of the split."""
+    """Test a run or a checkpoint: tables, and files in `out` or the folder of the split.
+
+    Args:
+        path: run folder or checkpoint.
+        root: folder of the collections.
+        overrides: `key=value`, over the configuration found there.
+        split: what to test on.
+        out: where to write.
+        device: see nrccr.distributed.choose_device.
+        among_texts: rank the queries' translations, not the items.
+        by_length: also recalls by the query's length.
+
+    Raises:
+        UserError: no model or no such split there, features that do not fit, a folder that cannot be written.
+    """
 
     retriever = load_retriever(path, overrides, device)
     config = retriever.config
@@ -86,27 +109,41 @@ def test_run(
             f"{reader.features.folder}: features are {reader.features.width} wide, {retriever.checkpoint} was trained "
             f"on {retriever.feature_width}; give the features it was trained on as data.feature=NAME"
         )
-    folder = out if out is not None else (path if path.is_dir() else path.parent) / split
+    folder = (
+        out
+        if out is not None
+        else (path if path.is_dir() else path.parent) / (f"{split}-{TASK}" if among_texts else split)
+    )
     _require_writable(folder)
     queries = reader.queries(split)
     say(counts_line(split, asdict(queries.counts)))
-    metrics = evaluate(
-        retriever.network,
-        queries,
-        batch_size=config.evaluation.batch_size,
-        target_weight=config.evaluation.target_weight,
-        kind=config.switch("score"),
-        device=retriever.device,
-        save_scores=config.evaluation.save_scores,
-        header={
+    how: dict[str, Any] = {
+        "batch_size": config.evaluation.batch_size,
+        "device": retriever.device,
+        "header": {
             "collection": reader.collection.name,
             "split": split,
             "checkpoint": str(retriever.checkpoint),
             "switches": resolved_switches(config),
         },
-        folder=folder,
-    )
-    say(metrics_table(metrics, config))
+        "folder": folder,
+        "lengths": queries.target.lengths - retriever.tokenizer.special if by_length else None,
+    }
+    if among_texts:
+        metrics = evaluate_text_to_text(retriever.network, queries, **how)
+        say(text_to_text_table(metrics, config))
+    else:
+        metrics = evaluate(
+            retriever.network,
+            queries,
+            target_weight=config.evaluation.target_weight,
+            kind=config.switch("score"),
+            save_scores=config.evaluation.save_scores,
+            **how,
+        )
+        say(metrics_table(metrics, config))
+    if by_length:
+        say(length_table(metrics["by_length"]))
     say(f"written: {folder}")
 
 

@@ -73,6 +73,7 @@ class DataConfig:
     collection: str = "vatex"
     target: str = "zh"
     translator: str = "google"
+    round_trips: int = 0
     feature: str | None = None
     max_frames: int = 64
     mismatch_tolerance: float = 0.01
@@ -297,6 +298,7 @@ def _check(config: Config, name: str) -> None:
     }
     at_least_zero: dict[str, float] = {
         "seed": c.seed,
+        "data.round_trips": c.data.round_trips,
         "data.workers": c.data.workers,
         "data.mismatch_tolerance": c.data.mismatch_tolerance,
         "train.halve_after": c.train.halve_after,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from nrccr.analysis.published import SUMR, Figures, paper_figures
 from nrccr.config import Config
 from nrccr.data.check import Report
 
@@ -17,30 +18,6 @@ if TYPE_CHECKING:
     from nrccr.analysis.strips import Strip
 
 COLUMNS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "SumR")
-Figures = dict[str, dict[str, str]]
-
-
-def _figures(names: str, text_to_visual: str, visual_to_text: str, rsum: str) -> Figures:
-    return {
-        direction: dict(zip([*names.split(), "SumR"], [*values.split(), rsum], strict=True))
-        for direction, values in (("text_to_visual", text_to_visual), ("visual_to_text", visual_to_text))
-    }
-
-
-# Published figures by collection: NRCCR's, then, on VATEX, the ablation's basic model (L_tri alone).
-NRCCR_FIGURES = {
-    "vatex": _figures("R@1 R@5 R@10 MedR mAP", "30.4 65.0 75.1 3 45.64", "40.6 72.7 80.9 2 32.40", "364.7"),
-    "msrvttcn": _figures("R@1 R@5 R@10 MedR mAP", "29.6 55.8 67.4 4 41.93", "31.3 56.0 67.2 4 43.00", "307.3"),
-}
-BASIC_FIGURES = {"vatex": _figures("R@10 mAP", "71.7 44.15", "79.1 31.43", "352.2")}
-
-
-def paper_figures(collection: str, config: Config) -> Figures | None:
-    """The paper's figures for this collection and set of losses, where it has them."""
-    extra = [bool(w) for w in (config.loss.similarity, config.loss.feature, config.loss.cycle, config.loss.adversary)]
-    if all(extra):
-        return NRCCR_FIGURES.get(collection)
-    return None if any(extra) else BASIC_FIGURES.get(collection)
 
 
 def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
@@ -50,16 +27,47 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
     table.add_column("")
     for name in COLUMNS:
         table.add_column(name, justify="right")
-    paper = paper_figures(metrics["collection"], config) if metrics["split"] == "test" else None
+    paper = paper_figures(config, metrics["collection"]) if metrics["split"] == "test" else {}
     for direction, label in (("text_to_visual", "text to video"), ("visual_to_text", "video to text")):
         table.add_row(label, *_cells(metrics[direction] | {"SumR": metrics["SumR"]}))
-        if paper is not None:
-            table.add_row("  paper, full size", *(paper[direction].get(name, "") for name in COLUMNS), style="dim")
+        if paper:
+            cells = (paper.get(SUMR if name == "SumR" else (direction, name), "") for name in COLUMNS)
+            table.add_row("  paper, full size", *cells, style="dim")
     table.add_section()
     for entry in metrics["sweep"]:
         label = f"target weight {1 - entry['source_weight']:.1f}"
         table.add_row(label, *_cells(entry["text_to_visual"] | {"SumR": entry["SumR"]}), style="dim")
     table.caption = f"headline: target weight {metrics['target_weight']}, scores {metrics['normalisation']['scores']}"
+    return table
+
+
+def text_to_text_table(metrics: dict[str, Any], config: Config) -> Table:
+    """Queries against their translations, both directions, the paper's figure where there is one."""
+    table = Table(title=f"{metrics['collection']} {metrics['split']}, text to text: {metrics['queries']:,} queries")
+    table.add_column("")
+    for name in COLUMNS[:-1]:
+        table.add_column(name, justify="right")
+    paper: Figures = {}
+    if metrics["split"] == "test":
+        paper = paper_figures(config, metrics["collection"], "test-text-to-text")
+    languages = {"target_to_source": "query to its translation", "source_to_target": "translation to its query"}
+    for direction, label in languages.items():
+        table.add_row(label, *_cells(metrics[direction]))
+        cells = [paper.get((direction, name), "") for name in COLUMNS[:-1]]
+        if any(cells):
+            table.add_row("  paper, full size", *cells, style="dim")
+    return table
+
+
+def length_table(bins: Sequence[dict[str, Any]]) -> Table:
+    """Recalls of queries of like length."""
+    table = Table(title="by length of the query")
+    for name in ("tokens", "queries", "R@1", "R@5", "R@10"):
+        table.add_column(name, justify="right")
+    for entry in bins:
+        first, last = entry["tokens"]
+        tokens = f"{first} or more" if last is None else f"{first} to {last}"
+        table.add_row(tokens, f"{entry['queries']:,}", *(f"{entry[name]:.2f}" for name in ("R@1", "R@5", "R@10")))
     return table
 
 
@@ -80,10 +88,10 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def in_words(values: Sequence[float]) -> str:
-    """`mean ± deviation`, one decimal."""
+def in_words(values: Sequence[float], digits: int = 1) -> str:
+    """`mean ± deviation`, with so many decimals."""
     mean, deviation = mean_and_deviation(values)
-    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def noise_table(rows: Sequence[Row]) -> Table:
@@ -118,8 +126,9 @@ def counts_line(split: str, counts: dict[str, int]) -> str:
 
 def say(what: Table | str) -> None:
     """Show a table or a line on standard output."""
-    Console(highlight=False, emoji=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
+    Console(highlight=False, emoji=False, soft_wrap=isinstance(what, str)).print(what, markup=False, crop=False)
 
 
 def _cells(values: dict[str, float]) -> list[str]:
-    return [f"{values[name]:g}" if name == "MedR" else f"{values[name]:.2f}" for name in COLUMNS]
+    present = [name for name in COLUMNS if name in values]
+    return [f"{values[name]:g}" if name == "MedR" else f"{values[name]:.2f}" for name in present]

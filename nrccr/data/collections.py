@@ -17,11 +17,12 @@ Role = Literal["source", "target", "back"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Templates = Mapping[Split, Mapping[Role, tuple[str, ...]]]
 
-# Names of caption files: {c} collection, {t} translator, {x} target language. Two names are two spellings of one file.
+# Names of caption files: {c} collection, {t} translator, {x} target language, {more} further round trips of the
+# translation. Two names are two spellings of one file.
 VIDEO_FILES: Templates = {
     "train": {
         "source": ("{c}train",),
-        "target": ("{c}train_{t}_enc2{x}",),
+        "target": ("{c}train_{t}_enc2{x}{more}",),
         "back": ("{c}train_{t}_enc2{x}2enc",),
     },
     "val": {"source": ("{c}val_{t}_{x}2enc", "{c}val_{t}_{x}c2en"), "target": ("{c}val_{x}",)},
@@ -47,10 +48,12 @@ class Layout:
     width: int
     files: Templates
 
-    def file_names(self, prefix: str, split: Split, role: Role, translator: str, target: str) -> list[str]:
+    def file_names(
+        self, prefix: str, split: Split, role: Role, translator: str, target: str, round_trips: int = 0
+    ) -> list[str]:
         """Names that a caption file may have in a collection whose files are named `prefix`, ours first."""
-        templates = self.files[split][role]
-        return [template.format(c=prefix, t=translator, x=target) + ".caption.txt" for template in templates]
+        words = {"c": prefix, "t": translator, "x": target, "more": f"2enc2{target}" * round_trips}
+        return [template.format(**words) + ".caption.txt" for template in self.files[split][role]]
 
 
 GENERATED = Layout(("generated",), ("de", "zh"), "pixels", 1024, VIDEO_FILES)
@@ -87,6 +90,7 @@ class Collection:
         translator: whose translations.
         features: the folder of its visual features, which `BigFile` opens.
         layout: its file names.
+        round_trips: how often the training split's translation went to the source language and back once more.
     """
 
     name: str
@@ -95,6 +99,7 @@ class Collection:
     translator: str
     features: Path
     layout: Layout
+    round_trips: int = 0
 
     def split(self, split: Split) -> SplitFiles:
         """Caption files of a split.
@@ -123,7 +128,7 @@ class Collection:
         names = [
             name
             for prefix in prefixes
-            for name in self.layout.file_names(prefix, split, role, self.translator, self.target)
+            for name in self.layout.file_names(prefix, split, role, self.translator, self.target, self.round_trips)
         ]
         for name in names:
             if (folder / name).is_file():
@@ -134,7 +139,13 @@ class Collection:
 
 
 def locate(
-    root: Path, collection: str, *, target: str = "zh", translator: str = "google", feature: str | None = None
+    root: Path,
+    collection: str,
+    *,
+    target: str = "zh",
+    translator: str = "google",
+    feature: str | None = None,
+    round_trips: int = 0,
 ) -> Collection:
     """Find a collection under the root.
 
@@ -144,6 +155,7 @@ def locate(
         target: target language.
         translator: whose translations.
         feature: name of the visual feature; by default the collection's usual one. `BigFile` checks its folder.
+        round_trips: further translations of the training text into the source language and back.
 
     Raises:
         UserError: the collection or the target language is unknown, or its folder is missing.
@@ -162,7 +174,7 @@ def locate(
     if folder is None:
         raise UserError(f"{root}: no folder {' or '.join(names)} in it; give the folder of all collections as --root")
     features = folder / "FeatureData" / (feature or layout.feature)
-    return Collection(layout.names[0], folder, target, translator, features, layout)
+    return Collection(layout.names[0], folder, target, translator, features, layout, round_trips)
 
 
 def find_backbone(root: Path, model: str) -> str:

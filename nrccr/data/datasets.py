@@ -167,7 +167,14 @@ class Reader:
             UserError: no such collection under `root`, or damaged features.
         """
         data = config.data
-        collection = locate(root, data.collection, target=data.target, translator=data.translator, feature=data.feature)
+        collection = locate(
+            root,
+            data.collection,
+            target=data.target,
+            translator=data.translator,
+            feature=data.feature,
+            round_trips=data.round_trips,
+        )
         return cls(
             collection=collection,
             tokenizer=tokenizer,

@@ -37,6 +37,9 @@ class CaptionTokenizer:
         model: hub name or folder of the backbone, as `text.model`.
         max_tokens: longest caption kept, special tokens included; fewer where the backbone has fewer positions.
 
+    Attributes:
+        special: how many special tokens every caption gets.
+
     Raises:
         UserError: no tokeniser there.
     """
@@ -63,6 +66,7 @@ class CaptionTokenizer:
         if len(self.tokenizer) < 10:
             pieces = len(self.tokenizer)
             raise UserError(f"text.model={model}: its vocabulary holds {pieces} pieces; is vocab.txt missing?")
+        self.special = int(self.tokenizer.num_special_tokens_to_add())
 
     def encode(self, texts: Sequence[str]) -> TokenTable:
         """Token ids of all captions, special tokens included, cut at `max_tokens` (the table counts how many were)."""

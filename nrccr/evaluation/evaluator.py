@@ -5,6 +5,7 @@ Q queries, N items, D joint-space width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from nrccr.data.datasets import Queries
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import Network, encode_texts, encode_videos
-from nrccr.evaluation.metrics import ranks, recall_sum, retrieval_metrics
+from nrccr.evaluation.metrics import ranks, recall_sum, recalls_by_length, retrieval_metrics
 from nrccr.evaluation.score import ScoreKind, mix, prepare, similarity
 from nrccr.files import atomic_path, write_json, write_text
 
@@ -88,6 +89,7 @@ def evaluate(
     save_scores: bool,
     header: dict[str, Any],
     folder: Path,
+    lengths: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Test a network: headline metrics, the sweep of weights, and the files of a test folder.
 
@@ -101,6 +103,7 @@ def evaluate(
         save_scores: also write `scores.npz`.
         header: first entries of `metrics.json`: collection, split, checkpoint, ...
         folder: gets `ranks.tsv`, perhaps `scores.npz`, and last `metrics.json`.
+        lengths: (Q,) tokens of each query; where given, `metrics.json` also has recalls by length.
 
     Returns:
         What `metrics.json` holds.
@@ -123,6 +126,8 @@ def evaluate(
             {"source_weight": w, **both_directions(mix(source, target, 1.0 - w), queries.item_of)} for w in SWEEP
         ],
     }
+    if lengths is not None:
+        metrics["by_length"] = recalls_by_length(ranks(mixed, queries.item_of), lengths)
     for stale in ("metrics.json", "scores.npz"):
         (folder / stale).unlink(missing_ok=True)
     if save_scores:
@@ -138,13 +143,22 @@ def _finite(embeddings: Embeddings, queries: Queries) -> Embeddings:
         (embeddings.target, queries.query_ids),
         (embeddings.visual, queries.videos.ids),
     ):
-        bad = (~values.isfinite().all(dim=1)).nonzero().flatten().tolist()
-        if bad:
-            raise UserError(
-                f"the embedding of {ids[bad[0]]} and {len(bad) - 1} others is not finite; "
-                "look for NaN in the features with `nrccr check`, or in the checkpoint"
-            )
+        require_finite(values, ids)
     return embeddings
+
+
+def require_finite(embedded: Tensor, ids: Sequence[str]) -> None:
+    """Make sure that embeddings (N, D) hold no NaN or infinity.
+
+    Raises:
+        UserError: some do; the message names the first of `ids` (N).
+    """
+    bad = (~embedded.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if bad:
+        raise UserError(
+            f"the embedding of {ids[bad[0]]} and {len(bad) - 1} others is not finite; "
+            "look for NaN in the features with `nrccr check`, or in the checkpoint"
+        )
 
 
 def _write_ranks(path: Path, scores: Tensor, queries: Queries) -> None:

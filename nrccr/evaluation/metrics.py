@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,28 @@ from torch import Tensor
 # Q rows (queries), N columns (items), b rows in a block, K relevant items in the fullest row of a block
 
 Ties: TypeAlias = Literal["index", "average", "optimistic"]
-Scores: TypeAlias = npt.NDArray[Any] | Tensor
+
+
+class Rows(Protocol):
+    """A score matrix (Q, N) whose rows are computed when they are asked for, such as `score.Cosines`."""
+
+    @property
+    def ndim(self) -> int:
+        """Two."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Q, N)."""
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Scores of some queries."""
+
+
+Scores: TypeAlias = npt.NDArray[Any] | Tensor | Rows
 Relevant: TypeAlias = npt.NDArray[Any] | Tensor | Sequence[int] | Sequence[Sequence[int]]
 
 RECALLS = (1, 5, 10)
+LENGTHS = (10, 15, 20, 25, 30)  # tokens of the longest query in each bin of recalls_by_length but the last
 BLOCK_ENTRIES = 1 << 20  # entries of one block of scores: 4 MB of float32 stays in a processor's cache
 
 
@@ -34,8 +52,8 @@ def retrieval_metrics(scores: Scores, relevant: Relevant, ties: Ties = "index") 
     """Retrieval metrics of a score matrix, one query a row (specification of NRCCR, section 8).
 
     Args:
-        scores: (Q, N) array or tensor on any device, higher is better; -inf and inf are allowed, NaN is not. A
-            transposed view is as good as a copy. Never changed.
+        scores: (Q, N) array, tensor on any device or `Rows`, higher is better; -inf and inf are allowed, NaN is not.
+            A transposed view is as good as a copy. Never changed.
         relevant: the relevant columns: (Q,) integers, one a row; or (Q, N) booleans; or Q sequences of integers.
         ties: `index`, `average` or `optimistic`; see the head of this file.
 
@@ -54,8 +72,7 @@ def retrieval_metrics(scores: Scores, relevant: Relevant, ties: Ties = "index") 
         ValueError: empty scores, NaN, a row without a relevant item, a column out of range or named twice.
     """
     best, precision = _ranks_and_precision(scores, relevant, ties)
-    recalls = {f"R@{k}": 100.0 * float(np.mean(best < k + 1 if k > 1 else best == 1)) for k in RECALLS}
-    return recalls | {
+    return _recalls(best) | {
         "MedR": float(np.median(best)),
         "MeanR": float(np.mean(best)),
         "mAP": 100.0 * float(np.mean(precision)),
@@ -77,6 +94,32 @@ def ranks(scores: Scores, relevant: Relevant, ties: Ties = "index") -> npt.NDArr
         ValueError: as `retrieval_metrics`.
     """
     return _ranks_and_precision(scores, relevant, ties)[0]
+
+
+def recalls_by_length(
+    best: npt.NDArray[np.float64], lengths: npt.NDArray[np.int64], longest: Sequence[int] = LENGTHS
+) -> list[dict[str, Any]]:
+    """Recalls of queries of like length (the paper's figure 5).
+
+    Args:
+        best: (Q,) ranks, from `ranks`.
+        lengths: (Q,) tokens of each query.
+        longest: the longest length of each bin but the last, ascending.
+
+    Returns:
+        One entry for each bin that has queries, shortest first: `tokens` (its shortest and its longest length, None
+        where there is no limit), `queries` (how many), R@1, R@5 and R@10 (percent).
+    """
+    first, last = [0, *(edge + 1 for edge in longest)], [*longest, None]
+    bins = np.searchsorted(longest, lengths)  # (Q,)
+    return [
+        {"tokens": [first[at], last[at]], "queries": int((bins == at).sum()), **_recalls(best[bins == at])}
+        for at in np.unique(bins).tolist()
+    ]
+
+
+def _recalls(best: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {f"R@{k}": 100.0 * float(np.mean(best < k + 1 if k > 1 else best == 1)) for k in RECALLS}
 
 
 def recall_sum(*directions: Mapping[str, float]) -> float:

@@ -5,6 +5,7 @@ Q queries, N items, D joint-space width.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -15,6 +16,31 @@ ScoreKind = Literal["minmax", "raw"]
 def similarity(text: Tensor, visual: Tensor) -> Tensor:
     """Cosines (Q, N) of unit vectors text (Q, D) and visual (N, D)."""
     return text @ visual.T
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """Cosines (Q, N) of unit vectors, computed for the rows that are asked for.
+
+    For captions against captions, where all at once would take much memory: 900 MB for 15,000 x 15,000.
+
+    Attributes:
+        queries: (Q, D).
+        items: (N, D).
+    """
+
+    queries: Tensor
+    items: Tensor
+    ndim: int = 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Q, N)."""
+        return len(self.queries), len(self.items)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Cosines of some queries with all items."""
+        return similarity(self.queries[rows], self.items)
 
 
 def normalise_minmax(scores: Tensor) -> Tensor:

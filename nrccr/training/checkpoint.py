@@ -19,6 +19,7 @@ from nrccr.distributed import describe_device
 from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_folder, atomic_path, write_json, write_text
 from nrccr.safeload import load_checkpoint
+from nrccr.yamlfile import flatten
 
 # Keys that may differ when a run is resumed: they change how long it trains, never what a step computes.
 FREE_ON_RESUME = ("train.epochs", "train.patience", "train.save_minutes", "data.workers", "evaluation.save_scores")
@@ -77,7 +78,7 @@ class RunFolder:
         """
         if not self.config.is_file() or not self.run.is_file():
             raise UserError(f"{self.path}: no run to resume there; leave out --resume or give its folder as --out")
-        was, now = _flat(plain(load_config(self.config))), _flat(plain(config))
+        was, now = flatten(plain(load_config(self.config))), flatten(plain(config))
         changed = [k for k in now.keys() | was.keys() if was.get(k) != now.get(k) and k not in FREE_ON_RESUME]
         if changed:
             key = sorted(changed)[0]
@@ -183,13 +184,6 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {"nrccr": _version("nrccr"), "python": platform.python_version()} | libraries,
     }
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _version(name: str) -> str | None:

@@ -73,6 +73,19 @@ def test_another_translator(make_collection: Callable[..., Path]) -> None:
     assert files.source.name == "vatextest_baidu_zh2enc.caption.txt"
 
 
+def test_noisier_training_text(make_collection: Callable[..., Path]) -> None:
+    root = make_collection()
+    text = root / "vatex" / "TextData"
+    noisier = text / "vatextrain_google_enc2zh2enc2zh.caption.txt"
+    (text / "vatextrain_google_enc2zh.caption.txt").rename(noisier)
+    collection = locate(root, "vatex", round_trips=1)
+    back = text / "vatextrain_google_enc2zh2enc.caption.txt"
+    assert collection.split("train") == SplitFiles(text / "vatextrain.caption.txt", noisier, back)
+    assert collection.split("test") == locate(root, "vatex").split("test")
+    said = complaint(lambda: locate(root, "vatex", round_trips=2).split("train"))
+    assert f"{text}: no file vatextrain_google_enc2zh2enc2zh2enc2zh.caption.txt (vatex, train, target" in said
+
+
 def test_a_missing_file_is_named_with_its_folder(make_collection: Callable[..., Path]) -> None:
     root = make_collection()
     text = root / "vatex" / "TextData"

@@ -105,9 +105,7 @@ def test_embeddings_before_the_step(trainer: Trainer, batch: PairBatch, golden: 
         np.testing.assert_allclose(embeddings.detach().numpy(), wanted[name], atol=1e-5, err_msg=name)
 
 
-def test_losses_gradients_and_updates_of_one_step(
-    trainer: Trainer, batch: PairBatch, expected: dict[str, Any]
-) -> None:
+def test_losses_gradients_and_updates_of_one_step(trainer: Trainer, batch: PairBatch, expected: dict[str, Any]) -> None:
     before = {k: p.detach().clone() for k, p in trainer.network.named_parameters()}
     report = trainer.step(batch)
     for theirs, ours in REPORTED.items():

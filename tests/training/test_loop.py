@@ -252,9 +252,7 @@ def test_a_lost_state_is_no_reason_to_delete_a_run(train: Train, whole: Path, re
     assert results(whole) == before
 
 
-def test_resume_refuses_other_training_data_and_a_damaged_log(
-    train: Train, whole: Path, tiny_collection: Path
-) -> None:
+def test_resume_refuses_other_training_data_and_a_damaged_log(train: Train, whole: Path, tiny_collection: Path) -> None:
     (whole / "metrics.jsonl").write_text("")
     done = train(whole, "--resume")
     assert done.code == 2 and "metrics.jsonl: shorter" in done.err
