@@ -32,26 +32,44 @@ NRCCR_FIGURES = {
     "vatex": _figures("R@1 R@5 R@10 MedR mAP", "30.4 65.0 75.1 3 45.64", "40.6 72.7 80.9 2 32.40", "364.7"),
     "msrvttcn": _figures("R@1 R@5 R@10 MedR mAP", "29.6 55.8 67.4 4 41.93", "31.3 56.0 67.2 4 43.00", "307.3"),
 }
+# On images by collection, kind of visual branch, task and target language.
+_IMAGES = "R@1 R@5 R@10 MedR mAP"
+IMAGE_FIGURES: dict[tuple[str, str, int, str], Figures] = {
+    ("multi30k", "clip", 1, "de"): _figures(_IMAGES, "53.8 81.8 88.3 1 66.60", "53.8 82.7 90.3 1 66.66", "450.7"),
+    ("multi30k", "clip", 1, "fr"): _figures(_IMAGES, "54.7 81.7 89.2 1 67.05", "54.9 82.7 89.7 1 67.29", "452.9"),
+    ("multi30k", "clip", 1, "cs"): _figures(_IMAGES, "52.6 79.4 87.9 1 65.26", "52.3 78.7 87.8 1 64.68", "438.7"),
+    ("multi30k", "vectors", 1, "de"): _figures("", "", "", "306.8"),
+    ("multi30k", "vectors", 1, "fr"): _figures("", "", "", "306.1"),
+    ("multi30k", "vectors", 1, "cs"): _figures("", "", "", "301.3"),
+    ("multi30k", "clip", 2, "de"): _figures("", "", "", "480.9"),
+    ("multi30k", "clip", 2, "fr"): _figures("", "", "", "482.1"),
+    ("multi30k", "clip", 2, "cs"): _figures("", "", "", "467.1"),
+    ("mscoco", "clip", 1, "zh"): _figures("", "", "", "512.4"),
+    ("mscoco", "clip", 1, "ja"): _figures("", "", "", "507.0"),
+}
 BASIC_FIGURES = {"vatex": _figures("R@10 mAP", "71.7 44.15", "79.1 31.43", "352.2")}
 
 
 def paper_figures(collection: str, config: Config) -> Figures | None:
     """The paper's figures for this collection and set of losses, where it has them."""
     extra = [bool(w) for w in (config.loss.similarity, config.loss.feature, config.loss.cycle, config.loss.adversary)]
+    if all(extra) and config.visual.kind != "video":
+        return IMAGE_FIGURES.get((collection, config.visual.kind, config.data.task, config.data.target))
     if all(extra):
         return NRCCR_FIGURES.get(collection)
     return None if any(extra) else BASIC_FIGURES.get(collection)
 
 
 def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
-    """Both directions at the headline weight, the paper's where there are any, then text to video at every weight."""
+    """Both directions at the headline weight, the paper's where there are any, then text to items at every weight."""
     sizes = f"{metrics['queries']:,} queries, {metrics['items']:,} items"
     table = Table(title=f"{metrics['collection']} {metrics['split']}: {sizes}")
     table.add_column("")
     for name in COLUMNS:
         table.add_column(name, justify="right")
     paper = paper_figures(metrics["collection"], config) if metrics["split"] == "test" else None
-    for direction, label in (("text_to_visual", "text to video"), ("visual_to_text", "video to text")):
+    item = "video" if config.visual.kind == "video" else "image"
+    for direction, label in (("text_to_visual", f"text to {item}"), ("visual_to_text", f"{item} to text")):
         table.add_row(label, *_cells(metrics[direction] | {"SumR": metrics["SumR"]}))
         if paper is not None:
             table.add_row("  paper, full size", *(paper[direction].get(name, "") for name in COLUMNS), style="dim")

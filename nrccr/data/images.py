@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -29,8 +30,9 @@ Array = npt.NDArray[np.float32]
 class ImageSource(Protocol):
     """Images by id, as vectors or as pixels."""
 
-    width: int | None
-    """Width of the vectors; none where they are pixels."""
+    @property
+    def width(self) -> int | None:
+        """Width of the vectors; none where they are pixels."""
 
     def __contains__(self, image_id: object) -> bool:
         """Whether the image is there."""
@@ -59,7 +61,7 @@ class Vectors:
         self.path = path
         self._matrix = self._map()
         self.count, width = self._matrix.shape
-        self.width: int | None = int(width)
+        self.width = int(width)
         names = _read_ids(ids)
         if len(names) != self.count:
             raise UserError(f"{ids}: {len(names)} ids, but {path} has {self.count} rows; copy both again")
@@ -83,7 +85,7 @@ class Vectors:
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
         """One line if vectors hold a NaN or an infinity."""
-        step = max(1, BLOCK_BYTES // (4 * (self.width or 1)))
+        step = max(1, BLOCK_BYTES // (4 * self.width))
         bad: list[str] = []
         for start in range(0, len(image_ids), step):
             block = image_ids[start : start + step]
@@ -120,7 +122,7 @@ class EncodedImages:
 
     def __init__(self, features: BigFile) -> None:
         self.features = features
-        self.width: int | None = features.width
+        self.width = features.width
 
     def __contains__(self, image_id: object) -> bool:
         """Whether the image was encoded."""
@@ -216,8 +218,43 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-class Pictures:
-    """Raw images of a folder, `<id>.jpg`, decoded and pre-processed when they are read.
+class PictureFiles:
+    """Files of raw images in a folder, `<id>.jpg`.
+
+    Args:
+        folder: where they lie.
+
+    Raises:
+        UserError: no such folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of images; give it as image.path=FOLDER")
+        self.folder = folder
+
+    def path(self, image_id: str) -> Path:
+        """The file of an image."""
+        return self.folder / f"{image_id}.jpg"
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether the image's file is there."""
+        return self.path(str(image_id)).is_file()
+
+    def unreadable(self, image_ids: Sequence[str]) -> str | None:
+        """One line about files whose head is not that of an image; they are not decoded."""
+        bad: list[str] = []
+        for image in tqdm(image_ids, desc="images", unit="", disable=None, leave=False):
+            try:
+                with Image.open(self.path(image)):
+                    pass
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                bad.append(image)
+        return f"{self.folder}: {len(bad)} files are no images ({shortened(bad)}); copy them again" if bad else None
+
+
+class Pictures(PictureFiles):
+    """Raw images, decoded and pre-processed when they are read.
 
     Args:
         folder: where they lie.
@@ -228,19 +265,9 @@ class Pictures:
     """
 
     def __init__(self, folder: Path, preprocess: Preprocessor) -> None:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder of images; give it as image.path=FOLDER")
-        self.folder = folder
+        super().__init__(folder)
         self.preprocess = preprocess
         self.width: int | None = None
-
-    def path(self, image_id: str) -> Path:
-        """The file of an image."""
-        return self.folder / f"{image_id}.jpg"
-
-    def __contains__(self, image_id: object) -> bool:
-        """Whether the image's file is there."""
-        return self.path(str(image_id)).is_file()
 
     def read(self, image_ids: Sequence[str]) -> Array:
         """Pixels (N, 3, H, W) float32.
@@ -251,9 +278,8 @@ class Pictures:
         return np.stack([self.preprocess(load_picture(self.path(image))) for image in image_ids])
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
-        """One line about files that hold nothing; what else is damaged is found when it is decoded."""
-        bad = [image for image in image_ids if not self.path(image).stat().st_size]
-        return f"{self.folder}: {len(bad)} images are empty files ({shortened(bad)}); copy them again" if bad else None
+        """None: what is damaged is told when it is decoded."""
+        return None
 
 
 def load_picture(path: Path) -> Image.Image:
