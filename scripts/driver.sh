@@ -72,7 +72,8 @@ train_task_and_test() {
 # test_image_run COLLECTION ROOTPATH MODELDIR IMAGE_PATH|None GPU [options] [key=value ...]
 test_image_run() {
     [ $# -ge 5 ] || fail "usage: $0 ROOTPATH MODELDIR IMAGE_PATH|None GPU|cpu [--split val] [--out FOLDER] [key=value ...]"
-    local images=$4
-    [ "$images" = None ] && set -- "${@:1:3}" "${@:5}" || set -- "${@:1:3}" "${@:5}" "image.path='${images//\'/\'\'}'"
+    local images=$4 quote="'"
+    set -- "${@:1:3}" "${@:5}"
+    [ "$images" = None ] || set -- "$@" "image.path='${images//$quote/$quote$quote}'"
     test_run "$@"
 }
