@@ -85,19 +85,13 @@ def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     """Validate a collection on disk before hours of training; exits with code 2 if something is wrong."""
     from nrccr.config import load_config
     from nrccr.data.check import check_collection
-    from nrccr.data.collections import locate
+    from nrccr.data.datasets import locate_data
     from nrccr.tables import counts_table, say
 
-    data = load_config(config, overrides or []).data
-    collection = locate(
-        root,
-        data.collection,
-        target=data.target,
-        translator=data.translator,
-        feature=data.feature,
-        round_trips=data.round_trips,
-    )
-    report = check_collection(collection, mismatch_tolerance=data.mismatch_tolerance)
+    loaded = load_config(config, overrides or [])
+    collection = locate_data(loaded, root)
+    raw = loaded.visual.kind == "clip"
+    report = check_collection(collection, mismatch_tolerance=loaded.data.mismatch_tolerance, pictures=raw)
     say(counts_table(report, title=f"{collection.name} in {collection.folder}"))
     for note in report.notes:
         say(f"note: {note}")

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from nrccr.config import Config, load_config, resolved_switches
 from nrccr.data.collections import GENERATED, find_backbone
-from nrccr.data.datasets import Reader
+from nrccr.data.datasets import Queries, Reader, Videos
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_videos
 from nrccr.evaluation.evaluator import evaluate
+from nrccr.evaluation.image_cache import ImageCache
 from nrccr.evaluation.text_to_text import TASK, evaluate_text_to_text
 from nrccr.files import write_text
-from nrccr.models.nrccr import build_discriminator, build_network
+from nrccr.models.image import ImageEncoder, build_image_encoder, image_config
+from nrccr.models.nrccr import NRCCR, build_discriminator, build_network
 from nrccr.models.text import backbone_config, build_backbone
 from nrccr.retriever import load_retriever
 from nrccr.tables import counts_line, length_table, metrics_table, noise_table, ranked_table, say, text_to_text_table
@@ -45,14 +48,27 @@ def train_run(
     tokenizer = CaptionTokenizer(model, config.text.max_tokens)
     reader = Reader.open(config, root, tokenizer)
     pairs, queries = reader.pairs(), reader.queries("val")
-    if test:
-        reader.queries("test")  # a broken test split is told now, not after hours
+    # A broken test split is told now, not after hours.
+    for other in (queries, *([reader.queries("test")] if test else [])):
+        if other.videos.width != pairs.videos.width:
+            raise UserError(
+                f"{other.videos.place}: features are {other.videos.width} wide, those of training "
+                f"{pairs.videos.width}; extract them again"
+            )
     backbone = build_backbone(
         backbone_config(model, config.text.backbone),
         pretrained=model if config.text.pretrained else None,
     )
-    network = build_network(config, backbone, reader.features.width)
+    encoder = None
+    if config.visual.kind == "clip":
+        images = config.image
+        encoder = build_image_encoder(image_config(images.model), images.model if images.pretrained else None)
+    network = build_network(config, backbone, pairs.videos.width, encoder)
     discriminator = build_discriminator(config, int(backbone.config.hidden_size))
+    cache = _image_cache(config, network, chosen)
+    if cache is not None:
+        pairs = replace(pairs, videos=cache.encoded(f"{reader.collection.name}-train", pairs.videos))
+        queries = _encode_images(cache, reader, "val", queries)
     trainer = Trainer(config, network, discriminator, pairs, queries, runtime, folder)
     counts = {"train": asdict(pairs.counts), "val": asdict(queries.counts)}
     for split, found in counts.items():
@@ -65,13 +81,31 @@ def train_run(
         say(f"{folder.path}: goes on after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
     else:
 
-        def save_backbone(target: Path) -> None:
-            backbone.config.save_pretrained(target)
-            tokenizer.save(target)
+        def save_models(run: RunFolder) -> None:
+            backbone.config.save_pretrained(run.backbone)
+            tokenizer.save(run.backbone)
+            if encoder is not None and reader.preprocess is not None:
+                encoder.config.save_pretrained(run.image_encoder)
+                reader.preprocess.save(run.image_encoder)
 
-        folder.begin(config, chosen, counts, pairs.fingerprint(), save_backbone)
+        folder.begin(config, chosen, counts, pairs.fingerprint(), save_models)
     best = trainer.run()
     say(f"{folder.path}: best validation R@1+5+10 {best.best:.2f} in epoch {best.best_epoch}")
+
+
+def _image_cache(config: Config, network: NRCCR, device: torch.device) -> ImageCache | None:
+    """Where a frozen image encoder keeps its vectors; none where there is no such encoder."""
+    visual = network.visual
+    if not isinstance(visual, ImageEncoder) or visual.encoder is None or visual.trainable:
+        return None
+    return ImageCache(Path(config.image.cache), visual.to(device), device, config.evaluation.batch_size)
+
+
+def _encode_images(cache: ImageCache | None, reader: Reader, split: str, queries: Queries) -> Queries:
+    """The split with its raw images as vectors of a frozen encoder."""
+    if cache is None:
+        return queries
+    return replace(queries, videos=cache.encoded(f"{reader.collection.name}-{split}", queries.videos))
 
 
 def test_run(
@@ -103,19 +137,16 @@ def test_run(
 
     retriever = load_retriever(path, overrides, device)
     config = retriever.config
-    reader = Reader.open(config, root, retriever.tokenizer)
-    if reader.features.width != retriever.feature_width:
-        raise UserError(
-            f"{reader.features.folder}: features are {reader.features.width} wide, {retriever.checkpoint} was trained "
-            f"on {retriever.feature_width}; give the features it was trained on as data.feature=NAME"
-        )
-    folder = (
-        out
-        if out is not None
-        else (path if path.is_dir() else path.parent) / (f"{split}-{TASK}" if among_texts else split)
-    )
+    reader = Reader.open(config, root, retriever.tokenizer, retriever.preprocess)
+    name = f"{split}-{TASK}" if among_texts else split
+    folder = out if out is not None else (path if path.is_dir() else path.parent) / name
     _require_writable(folder)
     queries = reader.queries(split)
+    if queries.videos.width not in (None, retriever.feature_width):
+        raise UserError(
+            f"{queries.videos.place}: features are {queries.videos.width} wide, {retriever.checkpoint} was trained "
+            f"on {retriever.feature_width}; give the features it was trained on as data.feature=NAME"
+        )
     say(counts_line(split, asdict(queries.counts)))
     how: dict[str, Any] = {
         "batch_size": config.evaluation.batch_size,
@@ -133,6 +164,7 @@ def test_run(
         metrics = evaluate_text_to_text(retriever.network, queries, **how)
         say(text_to_text_table(metrics, config))
     else:
+        queries = _encode_images(_image_cache(config, retriever.network, retriever.device), reader, split, queries)
         metrics = evaluate(
             retriever.network,
             queries,
@@ -266,7 +298,9 @@ def rank_videos(
 
     retriever = load_retriever(path, [], device)
     config = retriever.config
-    videos = Reader.open(config, root, retriever.tokenizer).queries(split).videos
+    videos = Reader.open(config, root, retriever.tokenizer, retriever.preprocess).queries(split).videos
+    if picture is not None and not isinstance(videos, Videos):
+        raise UserError(f"--picture {picture}: draws videos; leave it out for images")
     missing = [video for video in right or () if video not in videos.ids]
     if missing:
         raise UserError(f"--right {missing[0]}: no such video in split {split}")
@@ -280,7 +314,7 @@ def rank_videos(
             Strip(
                 video=videos.ids[index],
                 score=float(scores[row, index]),
-                frames=videos.batch([index]).frames[0].numpy(),
+                frames=videos.batch([index]).frames[0].numpy() if isinstance(videos, Videos) else np.empty((0, 0)),
                 right=right is not None and videos.ids[index] == right[row],
             )
             for index in best

@@ -71,6 +71,7 @@ class DataConfig:
     """The collection on disk and how it is read."""
 
     collection: str = "vatex"
+    task: int = 1
     target: str = "zh"
     translator: str = "google"
     round_trips: int = 0
@@ -98,9 +99,21 @@ class TextConfig:
 class VisualConfig:
     """The visual branch."""
 
+    kind: Literal["video", "vectors", "clip"] = "video"
     width: int = 1024
     heads: int = 8
     layers: int = 1
+
+
+@dataclass
+class ImageConfig:
+    """Raw images and their encoder, for `visual.kind: clip`."""
+
+    model: str = "openai/clip-vit-base-patch32"
+    pretrained: bool = True
+    path: str | None = None
+    trainable: bool = False
+    cache: str = "runs/image-features"
 
 
 @dataclass
@@ -169,6 +182,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
     visual: VisualConfig = field(default_factory=VisualConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
     joint: JointConfig = field(default_factory=JointConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
@@ -179,6 +193,11 @@ class Config:
         """The value of a switch: its own if set, else the reading's."""
         own = getattr(self.switches, name)
         return READINGS[self.reading][name] if own is None else own
+
+    @property
+    def cleans_queries(self) -> bool:
+        """Whether translated queries are cleaned as English of the training set is: on videos, not on images."""
+        return self.visual.kind == "video" or bool(self.switch("english_cleaning") == "all")
 
     @property
     def padding_free(self) -> bool:
@@ -275,8 +294,9 @@ def _explain(error: OmegaConfBaseException) -> str:
 def _check(config: Config, name: str) -> None:
     """Refuse values out of range, naming the key."""
     c = config
-    if not c.text.model:
-        raise UserError(f"{name}: text.model is empty; give a folder or a hub name")
+    named = {"text.model": c.text.model, "image.model": c.image.model, "image.cache": c.image.cache}
+    for key in (key for key, value in named.items() if not value):
+        raise UserError(f"{name}: {key} is empty; give a folder{'' if 'cache' in key else ' or a hub name'}")
     positive: dict[str, float] = {
         "data.max_frames": c.data.max_frames,
         "text.width": c.text.width,
@@ -308,6 +328,7 @@ def _check(config: Config, name: str) -> None:
         (positive, lambda v: v > 0, "above 0"),
         (at_least_zero, lambda v: v >= 0, "0 or more"),
         ({"train.batch_size": c.train.batch_size}, lambda v: v >= 2, "2 or more (batch normalisation needs two)"),
+        ({"data.task": c.data.task}, lambda v: v in (1, 2), "1 or 2"),
         ({"text.max_tokens": c.text.max_tokens}, lambda v: 3 <= v <= 250, "between 3 and 250"),
         ({"data.max_frames": c.data.max_frames}, lambda v: v <= 80, "at most 80, the number of position vectors"),
         ({"joint.dropout": c.joint.dropout}, lambda v: 0 <= v < 1, "from 0 up to, not including, 1"),
@@ -319,7 +340,8 @@ def _check(config: Config, name: str) -> None:
         for key, value in values.items():
             if not (math.isfinite(value) and holds(value)):
                 raise UserError(f"{name}: {key}={value} is out of range; it must be {words}")
-    for branch, width, heads in (("text", c.text.width, c.text.heads), ("visual", c.visual.width, c.visual.heads)):
+    branches = [("text", c.text.width, c.text.heads), ("visual", c.visual.width, c.visual.heads)]
+    for branch, width, heads in branches[: 2 if c.visual.kind == "video" else 1]:
         if width % heads or 512 % heads:
             raise UserError(f"{name}: {branch}.heads={heads} must divide {branch}.width={width} and 512")
     if c.text.pretrained and c.text.backbone:

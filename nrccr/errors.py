@@ -9,6 +9,10 @@ class UserError(Exception):
     The command line prints it without a traceback and exits with code 2.
     """
 
+    def __init__(self, message: str) -> None:
+        # torch's loader raises a worker's error anew, with the worker's whole traceback for a message.
+        super().__init__(message.rpartition(f"{__name__}.UserError: ")[2].strip())
+
 
 class Interrupted(Exception):  # noqa: N818 - no error
     """The user stopped a run; what it needs to go on is saved."""

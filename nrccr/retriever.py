@@ -1,10 +1,11 @@
 """A trained model and what belongs to it: configuration, tokeniser, device.
 
-N captions or videos, F frames, D joint-space width.
+N captions, videos or images, F frames, D joint-space width.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +15,19 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
 from nrccr.config import Config, build_config
-from nrccr.data.batch import VideoBatch
+from nrccr.data.batch import ImageBatch, VideoBatch
 from nrccr.data.bigfile import select_frames
+from nrccr.data.images import Preprocessor, clip_preprocessor, load_picture, load_preprocessor
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import CaptionTokenizer, clean_english
 from nrccr.distributed import choose_device
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_batches, encode_texts
+from nrccr.models.image import build_image_encoder, image_config
 from nrccr.models.nrccr import NRCCR, build_network
 from nrccr.models.published import CHECKPOINT_NAME, read_published
 from nrccr.models.text import backbone_config, build_backbone
@@ -39,11 +43,12 @@ class Retriever:
     """A model ready to encode; made by `nrccr.load`.
 
     Attributes:
-        network: `embed_text(TextBatch)` and `embed_visual(VideoBatch)` give (N, D) of unit length.
+        network: `embed_text(TextBatch)` and `embed_visual(VideoBatch or ImageBatch)` give (N, D) of unit length.
         config: what it was trained with.
         tokenizer: its captions' tokeniser.
         device: where it computes.
         checkpoint: the file that its weights come from.
+        preprocess: of raw images, where it has an encoder for those.
     """
 
     network: NRCCR
@@ -51,18 +56,20 @@ class Retriever:
     tokenizer: CaptionTokenizer
     device: torch.device
     checkpoint: Path
+    preprocess: Preprocessor | None = None
 
     @property
     def feature_width(self) -> int:
-        """Width of the frame features it was trained on."""
-        return self.network.visual.project.linear.in_features
+        """Width of the features it was trained on; that of its image encoder's output where it has one."""
+        return self.network.visual.feature_width
 
     def encode_text(self, texts: Sequence[str], role: Literal["source", "target"] = "target") -> Embeddings:
         """Captions -> (N, D) float32, unit length.
 
         Args:
             texts: raw captions; in the released reading an embedding depends a little on the others of its batch.
-            role: "source" for English, which is cleaned first; "target" for target-language text, taken as it is.
+            role: "source" for English, which is cleaned as translated queries of its collection are: on videos, not on
+                images; "target" for target-language text, taken as it is.
 
         Raises:
             UserError: no captions, one without text, or an unknown role.
@@ -74,7 +81,8 @@ class Retriever:
         empty = [index for index, text in enumerate(texts) if not text.strip()]
         if not texts or empty:
             raise UserError(f"encode_text: {f'caption {empty[0]} is empty' if empty else 'no captions given'}")
-        cleaned = [clean_english(text) for text in texts] if role == "source" else list(texts)
+        cleans = role == "source" and self.config.cleans_queries
+        cleaned = [clean_english(text) for text in texts] if cleans else list(texts)
         table = self.tokenizer.encode(cleaned)
         if table.cut:
             warnings.warn(f"{table.cut} captions were cut to {self.tokenizer.max_tokens} tokens", stacklevel=2)
@@ -87,8 +95,10 @@ class Retriever:
             videos: frame features (F, feature width) of each; longer ones are cut as in training.
 
         Raises:
-            UserError: no videos, one without frames, of another width, or with a NaN.
+            UserError: no videos, one without frames, of another width, or with a NaN; a model of images.
         """
+        if self.config.visual.kind != "video":
+            raise UserError("encode_video: this model takes images; use encode_image")
         clips = [self._clip(index, np.asarray(video, dtype=np.float32)) for index, video in enumerate(videos)]
         if not clips:
             raise UserError("encode_video: no videos given")
@@ -101,6 +111,48 @@ class Retriever:
 
         batches = ordered_batches(lengths, self.config.evaluation.batch_size, by_length=self.network.independent)
         return encode_batches(batches, len(clips), embed, "videos").cpu().numpy()
+
+    def encode_image(self, images: Sequence[str | os.PathLike[str] | Image.Image | npt.NDArray[Any]]) -> Embeddings:
+        """Images -> (N, D) float32, unit length.
+
+        Args:
+            images: vectors (feature width,) of each or, where the model has an image encoder, raw ones: files, pillow
+                images or arrays (H, W, 3) of bytes.
+
+        Raises:
+            UserError: no images, one that cannot be read, a vector of another width or with a NaN; a model of videos.
+        """
+        if self.config.visual.kind == "video":
+            raise UserError("encode_image: this model takes videos; use encode_video")
+        if not len(images):
+            raise UserError("encode_image: no images given")
+
+        def embed(chosen: Indices) -> torch.Tensor:
+            batch = [self._image(int(index), images[index]) for index in chosen]
+            if len({values.shape for values in batch}) > 1:
+                raise UserError("encode_image: give vectors or raw images, not both")
+            return self.network.embed_visual(ImageBatch(torch.stack(batch)).to(self.device))
+
+        batches = ordered_batches(
+            np.ones(len(images), dtype=np.int64), self.config.evaluation.batch_size, by_length=False
+        )
+        return encode_batches(batches, len(images), embed, "images").cpu().numpy()
+
+    def _image(self, index: int, image: Any) -> torch.Tensor:
+        """Pixels (3, H, W) or a vector (feature width,)."""
+        values = image if isinstance(image, np.ndarray) else None
+        if values is not None and values.shape == (self.feature_width,):
+            vector = values.astype(np.float32)
+            if not np.isfinite(vector).all():
+                raise UserError(f"encode_image: image {index} holds a NaN or an infinity")
+            return torch.from_numpy(vector)
+        if values is not None and (values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8):
+            wanted = f"({self.feature_width},)" + (" or (height, width, 3) of bytes" if self.preprocess else "")
+            raise UserError(f"encode_image: image {index} is {values.dtype} {values.shape}; it must be {wanted}")
+        if self.preprocess is None:
+            raise UserError(f"encode_image: image {index} is raw; this model takes vectors ({self.feature_width},)")
+        raw = Image.fromarray(values) if values is not None else image
+        return torch.from_numpy(self.preprocess(raw if isinstance(raw, Image.Image) else load_picture(Path(raw))))
 
     def _clip(self, index: int, frames: npt.NDArray[np.float32]) -> torch.Tensor:
         if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.feature_width:
@@ -141,27 +193,36 @@ def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> R
     layers = read_layers(folder / "config.yaml")
     if (folder / "backbone").is_dir():  # the run's own copy; text.model may be a path of another machine
         layers.append((str(folder), {"text": {"model": str(folder / "backbone")}}))
+    if (folder / "image_encoder").is_dir():
+        layers.append((str(folder), {"image": {"model": str(folder / "image_encoder")}}))
     config = build_config(layers, overrides)
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():
         raise UserError(f"{folder}: no {WEIGHTS_NAME} yet, the run has not finished an epoch; resume or restart it")
     state = load_weights(weights)
     backbone = build_backbone(backbone_config(config.text.model, config.text.backbone), pretrained=None)
-    width = state.get("visual.project.input_norm.weight", torch.empty(1)).shape[0]
-    network = build_network(config, backbone, width)
+    kind = config.visual.kind
+    seen_by = "visual.project.linear.weight" if kind == "video" else "visual.linear.weight"
+    width = state.get(seen_by, torch.empty(1, 1)).shape[-1]
+    encoder = build_image_encoder(image_config(config.image.model), None) if kind == "clip" else None
+    network = build_network(config, backbone, width, encoder)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{weights}: does not fit its configuration or text.model ({reason})") from error
-    return _ready(network, config, device, weights)
+    preprocess = load_preprocessor(config.image.model) if kind == "clip" else None
+    return _ready(network, config, device, weights, preprocess)
 
 
 def _load_published(path: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
     published = read_published(path, load_checkpoint(path), list(overrides))
-    return _ready(published.network(), published.config, device, path)
+    preprocess = clip_preprocessor(published.image_size) if published.image_size else None
+    return _ready(published.network(), published.config, device, path, preprocess)
 
 
-def _ready(network: NRCCR, config: Config, device: torch.device, checkpoint: Path) -> Retriever:
+def _ready(
+    network: NRCCR, config: Config, device: torch.device, checkpoint: Path, preprocess: Preprocessor | None
+) -> Retriever:
     tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
-    return Retriever(network.to(device).eval(), config, tokenizer, device, checkpoint)
+    return Retriever(network.to(device).eval(), config, tokenizer, device, checkpoint, preprocess)

@@ -21,14 +21,15 @@ COLUMNS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "SumR")
 
 
 def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
-    """Both directions at the headline weight, the paper's where there are any, then text to video at every weight."""
+    """Both directions at the headline weight, the paper's where there are any, then text to items at every weight."""
     sizes = f"{metrics['queries']:,} queries, {metrics['items']:,} items"
     table = Table(title=f"{metrics['collection']} {metrics['split']}: {sizes}")
     table.add_column("")
     for name in COLUMNS:
         table.add_column(name, justify="right")
     paper = paper_figures(config, metrics["collection"]) if metrics["split"] == "test" else {}
-    for direction, label in (("text_to_visual", "text to video"), ("visual_to_text", "video to text")):
+    item = "video" if config.visual.kind == "video" else "image"
+    for direction, label in (("text_to_visual", f"text to {item}"), ("visual_to_text", f"{item} to text")):
         table.add_row(label, *_cells(metrics[direction] | {"SumR": metrics["SumR"]}))
         if paper:
             cells = (paper.get(SUMR if name == "SumR" else (direction, name), "") for name in COLUMNS)

@@ -42,3 +42,38 @@ test_run() {
     shift 4
     nrccr test "$model" --root "$root" --device "$device" "$@" "data.collection=$collection"
 }
+
+# train_task_and_test CONFIG ROOTPATH [TASK] GPU [options] [key=value ...]; arguments before the first option or
+# key=value are counted.
+train_task_and_test() {
+    local usage="usage: [CONFIG=FILE] [OUT=FOLDER] $0 ROOTPATH [TASK] GPU|cpu [--resume|--overwrite] [key=value ...]"
+    local config=$1 given=0 argument task
+    shift
+    for argument in "${@:2}"; do # ROOTPATH may hold any character
+        case $argument in -* | *=*) break ;; esac
+        given=$((given + 1))
+    done
+    if [ $given -eq 2 ]; then
+        task=$2
+        case $task in 1 | 2) ;; *) fail "TASK must be 1 or 2, not '$task'" ;; esac
+        for argument in "${@:4}"; do
+            case $argument in
+                "data.task=$task") ;;
+                data.task=*) fail "TASK $task and $argument contradict each other; leave one out" ;;
+            esac
+        done
+        set -- "$1" "${@:3}" "data.task=$task"
+    elif [ $given -ne 1 ]; then
+        fail "$usage"
+    fi
+    train_and_test "$config" "$@"
+}
+
+# test_image_run COLLECTION ROOTPATH MODELDIR IMAGE_PATH|None GPU [options] [key=value ...]
+test_image_run() {
+    [ $# -ge 5 ] || fail "usage: $0 ROOTPATH MODELDIR IMAGE_PATH|None GPU|cpu [--split val] [--out FOLDER] [key=value ...]"
+    local images=$4 quote="'"
+    set -- "${@:1:3}" "${@:5}"
+    [ "$images" = None ] || set -- "$@" "image.path='${images//$quote/$quote$quote}'"
+    test_run "$@"
+}

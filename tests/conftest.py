@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from nrccr.data.bigfile import write_bigfile
 
@@ -179,5 +180,86 @@ def start(nrccr_command: Command, tiny_config: Path, tiny_collection: Path, tmp_
         done = nrccr_command("train", tiny_config, "--root", tiny_collection, "--out", out, "--device", "cpu", *options)
         assert done.code == 0 or not out.exists()
         return done
+
+    return run
+
+
+IMAGES = {"train": 12, "val": 8, "test": 8}  # with two captions each
+GERMAN = ["ein", "mann", "frau", "hund", "rennt", "singt", "rot", "ball", "im", "wasser"]
+IMAGE_CAPTIONS = {
+    "train": [
+        ("multi30ktrain_enc", "enc", ENGLISH),
+        ("multi30ktrain_google_enc2de", "enc2de", GERMAN),
+        ("multi30ktrain_google_enc2de2enc", "enc2de2enc", ENGLISH),
+    ],
+    "val": [("multi30kval_google_de2enc_task1", "de2enc", ENGLISH), ("multi30kval_de_task1", "de", GERMAN)],
+    "test": [
+        ("multi30ktest_google_de2enc_2016_task1", "de2enc", ENGLISH),
+        ("multi30ktest_de_2016_task1", "de", GERMAN),
+    ],
+}
+VECTOR_NAMES = {"train": "train", "val": "val", "test": "test_2016_flickr"}
+ID_LISTS = {"train": "train_id.txt", "val": "val_id.txt", "test": "test_id_2016.txt"}
+
+
+@pytest.fixture
+def tiny_images(tmp_path: Path) -> Path:
+    """Root with a multi30k collection: 24 training pairs, 16 queries for 8 images in validation and in test.
+
+    Vectors of width 16, and the images themselves, 40 x 50 pixels of noise; two captions an image.
+    """
+    root = tmp_path / "ImageSearch"
+    text, features = root / "multi30k" / "TextData", root / "multi30k" / "FeatureData"
+    pictures = root / "multi30k" / "flickr30k-images"
+    for folder in (text, features / "resnet_152", pictures):
+        folder.mkdir(parents=True)
+    choose, values = random.Random(0), np.random.default_rng(0)
+    for split, files in IMAGE_CAPTIONS.items():
+        ids = [f"{split}{image}" for image in range(IMAGES[split])]
+        for name, tag, words in files:
+            lines = [
+                f"{image}#{tag}#{k} {' '.join(choose.choices(words, k=choose.randint(2, 6)))}\n"
+                for image in ids
+                for k in range(2)
+            ]
+            (text / f"{name}.caption.txt").write_text("".join(lines), encoding="utf-8")
+        vectors = values.standard_normal((len(ids), FEATURE_WIDTH)).astype(np.float32)
+        np.save(features / "resnet_152" / f"{VECTOR_NAMES[split]}-resnet_152-avgpool.npy", vectors)
+        (features / ID_LISTS[split]).write_text("\n".join(ids) + "\n")
+        for image in ids:
+            pixels = values.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(pictures / f"{image}.jpg")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a CLIP without weights: one layer, 64 wide, 32 x 32 pixels, vectors of width 24."""
+    folder = tmp_path_factory.mktemp("tiny_clip")
+    vision = {
+        "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 128,
+        "image_size": 32, "patch_size": 8, "projection_dim": 24,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip_vision_model", **vision}))
+    return folder
+
+
+@pytest.fixture
+def image_run(nrccr_command: Command, tiny_bert: Path, tiny_clip: Path, tiny_images: Path, tmp_path: Path) -> Command:
+    """A function of a command's first words and options: on the images, with tiny models and one or two epochs."""
+    shared_keys = [
+        f"text.model={tiny_bert}", "text.backbone.hidden_size=32", "text.backbone.intermediate_size=64",
+        "text.width=32", "text.heads=4", "visual.width=32", "joint.width=24", "train.batch_size=8", "train.epochs=2",
+        "train.log_every=2", "evaluation.batch_size=5", f"image.model={tiny_clip}", "image.pretrained=false",
+        f"image.cache={tmp_path / 'cache'}",
+    ]  # fmt: skip
+
+    def run(name: str, *options: object) -> Outcome:
+        config = CHECKOUT / "configs" / "nrccr" / "multi30k-small.yaml"
+        root = ("--root", tiny_images)
+        if name == "test":
+            return nrccr_command("test", *options, *root, "--device", "cpu", f"image.cache={tmp_path / 'cache'}")
+        device = () if name == "check" else ("--device", "cpu")
+        return nrccr_command(name, config, *root, *device, *shared_keys, *options)
 
     return run

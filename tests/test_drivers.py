@@ -44,7 +44,7 @@ def arguments(done: subprocess.CompletedProcess[str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("collection", COLLECTIONS)
+@pytest.mark.parametrize("collection", [*COLLECTIONS, "mscoco"])
 def test_do_all(drive: Drive, collection: str) -> None:
     config = str(CHECKOUT / f"configs/nrccr/{collection}.yaml")
     start = ["-m", "nrccr", "train", config, "--root", "my data", "--device"]
@@ -85,12 +85,61 @@ def test_do_test(drive: Drive, collection: str) -> None:
         ("do_all_vatex.sh", ("root", "gpu"), "'gpu'"),
         ("do_all_vatex.sh", ("root", ""), "''"),
         ("do_all_vatex.sh", ("root", "seed=1"), "'seed=1'"),
+        ("do_all_multi30k.sh", (), "usage"),
+        ("do_all_multi30k.sh", ("root",), "usage"),
+        ("do_all_multi30k.sh", ("root", "seed=1"), "usage"),
+        ("do_all_multi30k.sh", ("root", "1", "0", "2"), "usage"),
+        ("do_all_multi30k.sh", ("root", "3", "0"), "'3'"),
+        ("do_all_multi30k.sh", ("root", "1", "0", "data.task=2"), "contradict"),
+        ("do_all_mscoco.sh", ("root",), "usage"),
+        ("do_test_multi30k.sh", ("root", "model", "cpu"), "usage"),
+        ("do_test_mscoco.sh", ("root", "model", "None"), "usage"),
+        ("do_test_mscoco.sh", ("root", "model", "None", "gpu"), "'gpu'"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_2(drive: Drive, name: str, given: tuple[str, ...], says: str) -> None:
     done = drive(name, *given)
     assert done.returncode == 2 and done.stdout == ""
     assert says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+MULTI30K = ["-m", "nrccr", "train", str(CHECKOUT / "configs/nrccr/multi30k.yaml"), "--root", "my=data", "--device"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (("cpu",), ["cpu", "--test"]),
+        (("1",), ["cuda:1", "--test"]),
+        (("2", "0"), ["cuda:0", "--test", "data.task=2"]),
+        (("1", "cpu", "--resume", "seed=2"), ["cpu", "--test", "--resume", "seed=2", "data.task=1"]),
+        (("1", "seed=2"), ["cuda:1", "--test", "seed=2"]),
+        (("cpu", "data.task=2"), ["cpu", "--test", "data.task=2"]),
+        (("2", "cpu", "data.task=2"), ["cpu", "--test", "data.task=2", "data.task=2"]),
+    ],
+)
+def test_do_all_multi30k_counts_its_arguments(drive: Drive, given: tuple[str, ...], wanted: list[str]) -> None:
+    assert arguments(drive("do_all_multi30k.sh", "my=data", *given)) == [*MULTI30K, *wanted]
+
+
+def test_do_all_multi30k_takes_another_config_and_run_folder(drive: Drive) -> None:
+    done = drive("do_all_multi30k.sh", "root", "2", "cpu", "seed=1", CONFIG="my own.yaml", OUT="runs/my run")
+    assert arguments(done) == [
+        "-m", "nrccr", "train", "my own.yaml", "--root", "root", "--device", "cpu", "--test",
+        "--out", "runs/my run", "seed=1", "data.task=2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("collection", ["multi30k", "mscoco"])
+@pytest.mark.parametrize(
+    ("images", "key"), [("None", []), ("my pics", ["image.path='my pics'"]), ("it's", ["image.path='it''s'"])]
+)
+def test_do_test_of_images(drive: Drive, collection: str, images: str, key: list[str]) -> None:
+    done = drive(f"do_test_{collection}.sh", "root", "runs/a b", images, "0", "--split", "val", "seed=3")
+    assert arguments(done) == [
+        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0", "--split", "val", "seed=3", *key,
+        f"data.collection={collection}",
+    ]  # fmt: skip
 
 
 def test_exit_code_is_that_of_the_run(drive: Drive) -> None:

@@ -1,6 +1,6 @@
 """Named batches: what the loaders give and the networks take.
 
-N items or captions, L tokens, F frames, D feature width.
+N items or captions, L tokens, F frames, D feature width, 3 x H x W pixels.
 """
 
 from __future__ import annotations
@@ -55,6 +55,20 @@ class VideoBatch(_Batch):
 
 
 @dataclass(frozen=True)
+class ImageBatch(_Batch):
+    """Images, raw or as vectors.
+
+    Attributes:
+        pixels_or_vectors: (N, 3, H, W) pre-processed pixels, or (N, D) float vectors.
+    """
+
+    pixels_or_vectors: Tensor
+
+
+VisualBatch = VideoBatch | ImageBatch
+
+
+@dataclass(frozen=True)
 class PairBatch(_Batch):
     """Training pairs: (v, s^S, s^T, s^B) of the paper, and which item each belongs to.
 
@@ -69,5 +83,5 @@ class PairBatch(_Batch):
     source: TextBatch
     target: TextBatch
     back: TextBatch
-    visual: VideoBatch
+    visual: VisualBatch
     items: Tensor

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
-from nrccr.data.collections import SPLITS, Collection, Split
+from nrccr.data.collections import SPELLINGS, SPLITS, Collection, Split
+from nrccr.data.images import PictureFiles, Vectors
 from nrccr.errors import UserError
+
+Source = BigFile | Vectors | PictureFiles
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,11 @@ class SplitCounts:
 
     Attributes:
         split: train, val or test.
-        items: videos with a caption in all files of the split.
+        items: videos or images with a caption in all files of the split.
         captions: captions in all files of the split.
         unmatched: lines without a partner, all files of the split together.
         without_features: items that have no features.
-        frames: fewest, mean and most frames of an item; None where no item has features.
+        frames: fewest, mean and most frames of an item; None where no item has features, and of images.
     """
 
     split: Split
@@ -51,25 +55,36 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def check_collection(collection: Collection, *, mismatch_tolerance: float) -> Report:
+def check_collection(collection: Collection, *, mismatch_tolerance: float, pictures: bool = False) -> Report:
     """Validate captions and features of a collection.
 
     Args:
         collection: what `locate` found.
         mismatch_tolerance: largest share of a caption file's lines that may lack a partner, 0..1.
+        pictures: on a collection of images, look at raw images, not at vectors.
 
     Returns:
         counts, and every problem rather than the first: missing files, bad lines, unmatched lines above the tolerance,
         items without features, items in two splits, a wrong width, frames with a NaN or an infinity.
     """
     report = Report()
-    features = _open(collection, report)
+    features = _open(collection, report) if collection.layout.images is None else None
+    raw = _open_pictures(collection, report) if pictures else None
+    widths: dict[Split, int] = {}
     items: dict[Split, dict[str, None]] = {}
     for split in SPLITS:
+        source: Source | None = features or raw
+        if collection.layout.images is not None and not pictures:
+            source = _open_vectors(collection, split, widths, report)
         files = _read_split(collection, split, report)
         if files:
-            items[split] = _check_split(split, files, features, mismatch_tolerance, report)
+            items[split] = _check_split(split, files, source, mismatch_tolerance, report)
     _check_overlap(items, report)
+    if len(set(widths.values())) > 1:
+        found = ", ".join(f"{split} {width}" for split, width in widths.items())
+        report.problems.append(
+            f"{collection.features}: the splits' vectors differ in width ({found}); extract them again"
+        )
     if features is not None:
         used = {item for found in items.values() for item in found}
         idle = [video for video in features.video_ids if video not in used]
@@ -92,12 +107,44 @@ def _open(collection: Collection, report: Report) -> BigFile | None:
         report.problems.append(str(error))
         return None
     report.notes.append(f"{folder}: {features.count} frames, width {features.width}, {len(features.video_ids)} videos")
-    if folder.name == usual.feature and features.width != usual.width:
-        report.notes.append(
-            f"{folder / 'shape.txt'}: the published {usual.feature} is {usual.width} wide, this {features.width}; "
-            "it trains, but published checkpoints do not fit"
-        )
+    if folder.name == usual.feature:
+        report.notes += _unusual_width(collection, folder / "shape.txt", features.width)
     return features
+
+
+def _unusual_width(collection: Collection, path: Path, width: int) -> list[str]:
+    usual = collection.layout
+    if width == usual.width:
+        return []
+    return [
+        f"{path}: the published {usual.feature} is {usual.width} wide, this {width}; "
+        "it trains, but published checkpoints do not fit"
+    ]
+
+
+def _open_vectors(collection: Collection, split: Split, widths: dict[Split, int], report: Report) -> Vectors | None:
+    try:
+        vectors = Vectors(*collection.vectors(split))
+    except UserError as error:
+        report.problems.append(str(error))
+        return None
+    widths[split] = vectors.width
+    report.notes.append(f"{vectors.path}: {vectors.count} images, width {vectors.width}")
+    if collection.features.name in SPELLINGS and len(widths) == 1:
+        report.notes += _unusual_width(collection, vectors.path, vectors.width)
+    problem = vectors.problem([*vectors.image_ids])
+    if problem:
+        report.problems.append(problem)
+    return vectors
+
+
+def _open_pictures(collection: Collection, report: Report) -> PictureFiles | None:
+    assert collection.pictures is not None
+    try:
+        return PictureFiles(collection.pictures)
+    except UserError as error:
+        report.problems.append(str(error))
+        return None
 
 
 def _read_split(collection: Collection, split: Split, report: Report) -> list[Captions]:
@@ -126,7 +173,7 @@ def _has_word(text: str) -> bool:
 
 
 def _check_split(
-    split: Split, files: list[Captions], features: BigFile | None, tolerance: float, report: Report
+    split: Split, files: list[Captions], features: Source | None, tolerance: float, report: Report
 ) -> dict[str, None]:
     """Add the split's line and problems; gives its items, in order, whether matched or not."""
     matched = pair(files)
@@ -143,6 +190,9 @@ def _check_split(
             f"{files[0].path}: {len(absent)} of {len(items)} items have no features ({shortened(absent)}); "
             "extract them or remove their captions"
         )
+    if isinstance(features, PictureFiles):
+        problem = features.unreadable([item for item in items if item in features])
+        report.problems += [problem] if problem else []
     dropped = sum(map(len, unmatched.values()))
     frames = _frame_range(features, (item for item in items if features is not None and item in features))
     counts = SplitCounts(split, len(items), len(matched.captions[0]), dropped, len(absent), frames)
@@ -150,8 +200,8 @@ def _check_split(
     return dict.fromkeys(item for file in files for item in file.items)
 
 
-def _frame_range(features: BigFile | None, items: Iterable[str]) -> tuple[int, float, int] | None:
-    if features is None:
+def _frame_range(features: Source | None, items: Iterable[str]) -> tuple[int, float, int] | None:
+    if not isinstance(features, BigFile):
         return None
     counts: npt.NDArray[np.int64] = features.frame_counts(items)
     return (int(counts.min()), float(counts.mean()), int(counts.max())) if len(counts) else None

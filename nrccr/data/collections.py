@@ -1,6 +1,7 @@
 """Every collection's languages, splits, file names and folders: the only place that knows a path.
 
-A collection lies in `ROOT/<collection>/TextData/<name>.caption.txt` and `ROOT/<collection>/FeatureData/<feature>/`.
+A collection lies in `ROOT/<collection>/TextData/<name>.caption.txt` and `ROOT/<collection>/FeatureData/<feature>/`;
+images as pixels lie in a folder of their own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,18 @@ Role = Literal["source", "target", "back"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Templates = Mapping[Split, Mapping[Role, tuple[str, ...]]]
 
+
+def _train(prefix: str) -> dict[Role, tuple[str, ...]]:
+    """Training captions of a collection of images, named after `prefix`."""
+    return {
+        "source": (prefix + "train_enc",),
+        "target": (prefix + "train_{t}_enc2{x}{more}",),
+        "back": (prefix + "train_{t}_enc2{x}2enc",),
+    }
+
+
 # Names of caption files: {c} collection, {t} translator, {x} target language, {more} further round trips of the
-# translation. Two names are two spellings of one file.
+# translation, {s} ending of German files of task 1. Two names are two spellings of one file.
 VIDEO_FILES: Templates = {
     "train": {
         "source": ("{c}train",),
@@ -28,6 +39,38 @@ VIDEO_FILES: Templates = {
     "val": {"source": ("{c}val_{t}_{x}2enc", "{c}val_{t}_{x}c2en"), "target": ("{c}val_{x}",)},
     "test": {"source": ("{c}test_{t}_{x}2enc", "{c}test_{t}_{x}c2en"), "target": ("{c}test_{x}",)},
 }
+# Each language has files of its own: what people wrote in it for these images.
+_QUERIES: Templates = {
+    "val": {"source": ("{c}val_{t}_{x}2enc{s}", "{c}val_{t}_{x}c2en{s}"), "target": ("{c}val_{x}{s}",)},
+    "test": {
+        "source": ("{c}test_{t}_{x}2enc_2016{s}", "{c}test_{t}_{x}c2en_2016{s}"),
+        "target": ("{c}test_{x}_2016{s}",),
+    },
+}
+IMAGE_FILES: Templates = {"train": _train("{c}"), **_QUERIES}
+TASK_2_FILES: Templates = {"train": _train("Flickr30k"), **_QUERIES}
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """Where a collection of images keeps them.
+
+    Attributes:
+        folder: of the images themselves, `<id>.jpg`.
+        ids: of each split, the names that the list of its vectors' rows may have.
+    """
+
+    folder: str
+    ids: Mapping[Split, tuple[str, ...]]
+
+
+# Vectors of each split, {f} the feature, which is spelled in two ways.
+VECTOR_FILES: Mapping[Split, str] = {
+    "train": "train-{f}-avgpool.npy",
+    "val": "val-{f}-avgpool.npy",
+    "test": "test_2016_flickr-{f}-avgpool.npy",
+}
+SPELLINGS = ("resnet_152", "resnet152")
 
 
 @dataclass(frozen=True)
@@ -40,6 +83,8 @@ class Layout:
         feature: the usual visual feature.
         width: how wide its published vectors are.
         files: caption files of each split.
+        task_2: those of its second task, where it has one.
+        images: for a collection of images, where they are.
     """
 
     names: tuple[str, ...]
@@ -47,13 +92,25 @@ class Layout:
     feature: str
     width: int
     files: Templates
+    task_2: Templates | None = None
+    images: ImageLayout | None = None
 
     def file_names(
-        self, prefix: str, split: Split, role: Role, translator: str, target: str, round_trips: int = 0
+        self,
+        prefix: str,
+        split: Split,
+        role: Role,
+        translator: str,
+        target: str,
+        *,
+        round_trips: int = 0,
+        task: int = 1,
     ) -> list[str]:
         """Names that a caption file may have in a collection whose files are named `prefix`, ours first."""
-        words = {"c": prefix, "t": translator, "x": target, "more": f"2enc2{target}" * round_trips}
-        return [template.format(**words) + ".caption.txt" for template in self.files[split][role]]
+        files = self.files if task == 1 or self.task_2 is None else self.task_2
+        ending = "_task1" if self.task_2 is not None and task == 1 and target == "de" else ""
+        words = {"c": prefix, "t": translator, "x": target, "s": ending, "more": f"2enc2{target}" * round_trips}
+        return [template.format(**words) + ".caption.txt" for template in files[split][role]]
 
 
 GENERATED = Layout(("generated",), ("de", "zh"), "pixels", 1024, VIDEO_FILES)
@@ -61,6 +118,27 @@ LAYOUTS = (
     Layout(("vatex",), ("zh",), "i3d_kinetics", 1024, VIDEO_FILES),
     Layout(("msrvttcn", "msrvtt10kcn"), ("zh",), "resnext101-resnet152", 4096, VIDEO_FILES),
     GENERATED,
+    Layout(
+        ("multi30k",),
+        ("de", "fr", "cs"),
+        "resnet_152",
+        2048,
+        IMAGE_FILES,
+        TASK_2_FILES,
+        ImageLayout(
+            "flickr30k-images", {"train": ("train_id.txt",), "val": ("val_id.txt",), "test": ("test_id_2016.txt",)}
+        ),
+    ),
+    Layout(
+        ("mscoco",),
+        ("zh", "ja"),
+        "resnet_152",
+        2048,
+        IMAGE_FILES,
+        images=ImageLayout(
+            "all_pics", {"train": ("train_id.txt",), "val": ("{x}_val_id.txt",), "test": ("{x}_test_id.txt",)}
+        ),
+    ),
 )
 
 
@@ -88,9 +166,11 @@ class Collection:
         folder: its folder.
         target: target language.
         translator: whose translations.
-        features: the folder of its visual features, which `BigFile` opens.
+        features: the folder of its visual features: of videos for `BigFile`, of images with a file a split.
         layout: its file names.
         round_trips: how often the training split's translation went to the source language and back once more.
+        task: which of its tasks, 1 or 2.
+        pictures: the folder of the images themselves; none where it has videos.
     """
 
     name: str
@@ -100,6 +180,8 @@ class Collection:
     features: Path
     layout: Layout
     round_trips: int = 0
+    task: int = 1
+    pictures: Path | None = None
 
     def split(self, split: Split) -> SplitFiles:
         """Caption files of a split.
@@ -128,13 +210,38 @@ class Collection:
         names = [
             name
             for prefix in prefixes
-            for name in self.layout.file_names(prefix, split, role, self.translator, self.target, self.round_trips)
+            for name in self.layout.file_names(
+                prefix, split, role, self.translator, self.target, round_trips=self.round_trips, task=self.task
+            )
         ]
         for name in names:
             if (folder / name).is_file():
                 return folder / name
         raise UserError(
             f"{folder}: no file {' or '.join(names)} ({self.name}, {split}, {role} captions); add it or check --root"
+        )
+
+    def vectors(self, split: Split) -> tuple[Path, Path]:
+        """The vectors of a split's images, a `.npy` file, and the list of their ids, one a row.
+
+        Raises:
+            UserError: one of the two is missing under every name that it may have.
+        """
+        assert self.layout.images is not None
+        folder, name = self.features, self.features.name
+        spellings = sorted(SPELLINGS, key=lambda spelling: spelling != name) if name in SPELLINGS else [name]
+        vectors = [folder / VECTOR_FILES[split].format(f=spelling) for spelling in spellings]
+        names = [name.format(x=self.target) for name in self.layout.images.ids[split]]
+        ids = [place / name for name in names for place in (folder.parent, folder)]
+        return self._first(vectors, split, "vectors"), self._first(ids, split, "image ids")
+
+    def _first(self, paths: list[Path], split: Split, what: str) -> Path:
+        for path in paths:
+            if path.is_file():
+                return path
+        raise UserError(
+            f"{paths[0].parent}: no file {' or '.join(dict.fromkeys(path.name for path in paths))} there or in "
+            f"{self.features.name} ({self.name}, {split}, {what}); add it, or check --root and data.feature"
         )
 
 
@@ -146,6 +253,8 @@ def locate(
     translator: str = "google",
     feature: str | None = None,
     round_trips: int = 0,
+    task: int = 1,
+    pictures: str | None = None,
 ) -> Collection:
     """Find a collection under the root.
 
@@ -156,9 +265,11 @@ def locate(
         translator: whose translations.
         feature: name of the visual feature; by default the collection's usual one. `BigFile` checks its folder.
         round_trips: further translations of the training text into the source language and back.
+        task: which of its tasks.
+        pictures: folder of the images themselves; by default the collection's usual one.
 
     Raises:
-        UserError: the collection or the target language is unknown, or its folder is missing.
+        UserError: the collection, the target language or the task is unknown, or its folder is missing.
     """
     layout = next((layout for layout in LAYOUTS if collection in layout.names), None)
     if layout is None:
@@ -167,6 +278,8 @@ def locate(
     if target not in layout.targets:
         choices = ", ".join(layout.targets)
         raise UserError(f"collection {collection!r} has no target language {target!r}; choose one of {choices}")
+    if task != 1 and layout.task_2 is None:
+        raise UserError(f"data.task={task}: collection {collection!r} has no second task; set data.task=1")
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the folder of all collections as --root")
     names = sorted(layout.names, key=lambda name: name != collection)
@@ -174,7 +287,13 @@ def locate(
     if folder is None:
         raise UserError(f"{root}: no folder {' or '.join(names)} in it; give the folder of all collections as --root")
     features = folder / "FeatureData" / (feature or layout.feature)
-    return Collection(layout.names[0], folder, target, translator, features, layout, round_trips)
+    images = None
+    if layout.images is not None:
+        images = folder / layout.images.folder if pictures is None else Path(pictures)
+        if features.name in SPELLINGS and not features.is_dir():
+            spelled = (features.with_name(spelling) for spelling in SPELLINGS)
+            features = next((other for other in spelled if other.is_dir()), features)
+    return Collection(layout.names[0], folder, target, translator, features, layout, round_trips, task, images)
 
 
 def find_backbone(root: Path, model: str) -> str:

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from nrccr.config import Config
-from nrccr.data.batch import PairBatch, VideoBatch
+from nrccr.data.batch import ImageBatch, PairBatch, VideoBatch
 from nrccr.data.bigfile import BigFile, select_frames
-from nrccr.data.captions import Captions, Matched, match, read_captions
-from nrccr.data.collections import Collection, locate
+from nrccr.data.captions import Captions, Matched, match, read_captions, shortened
+from nrccr.data.collections import Collection, Split, locate
+from nrccr.data.images import ImageSource, Pictures, Preprocessor, Vectors, load_preprocessor
 from nrccr.data.sampling import Indices
 from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
@@ -44,6 +45,9 @@ class Videos:
         self, features: BigFile, video_ids: Sequence[str], max_frames: int, sampling: Literal["first", "uniform"]
     ) -> None:
         self.features = features
+        self.width = features.width
+        self.place = features.folder
+        self.workers = 0  # nothing to decode
         self.ids = list(video_ids)
         self._rows = [select_frames(features.rows(video), max_frames, sampling) for video in self.ids]
         self.lengths = np.array([len(rows) for rows in self._rows])  # (items,) frames of each
@@ -57,10 +61,59 @@ class Videos:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, indices: Indices) -> VideoBatch:
+        """As `batch`, for torch's loader."""
+        return self.batch(indices)
+
     def batch(self, indices: Sequence[int] | Indices) -> VideoBatch:
         """The items at `indices`, padded to the longest of them: frames (N, F, D), mask (N, F)."""
         frames, mask = self.features.read([self._rows[index] for index in indices])
         return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask))
+
+
+class Images:
+    """Images in a fixed order, as vectors or as pixels.
+
+    Args:
+        source: where they are read.
+        image_ids: which, in order.
+        place: where `source` is, for messages.
+        workers: processes that decode raw images for encoding.
+
+    Raises:
+        UserError: an image that is not there, or a vector with a NaN or an infinity.
+    """
+
+    def __init__(self, source: ImageSource, image_ids: Sequence[str], place: Path, workers: int = 0) -> None:
+        self.source = source
+        self.width = source.width
+        self.ids = list(image_ids)
+        self.place = place
+        self.workers = workers if source.width is None else 0
+        self.lengths = np.ones(len(self.ids), dtype=np.int64)  # (items,) as if of one frame each
+        absent = [image for image in self.ids if image not in source]
+        if absent:
+            raise UserError(
+                f"{place}: {len(absent)} of {len(self.ids)} images with captions are not there ({shortened(absent)}); "
+                "add them or remove their captions"
+            )
+        problem = source.problem(self.ids)
+        if problem:
+            raise UserError(problem)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, indices: Indices) -> ImageBatch:
+        """As `batch`, for torch's loader."""
+        return self.batch(indices)
+
+    def batch(self, indices: Sequence[int] | Indices) -> ImageBatch:
+        """The images at `indices`: vectors (N, D) or pixels (N, 3, H, W)."""
+        return ImageBatch(torch.from_numpy(self.source.read([self.ids[index] for index in indices])))
+
+
+Visuals = Videos | Images
 
 
 @dataclass(frozen=True)
@@ -80,7 +133,7 @@ class Pairs:
 
     Attributes:
         source, target, back: tokens of the three captions of each pair.
-        videos: the items.
+        videos: the items, videos or images.
         item_of: (pairs,) each pair's item as a position in `videos`.
         parts: parts of like length that a batch is cut into; 1 where padding counts.
         counts: what was read.
@@ -89,7 +142,7 @@ class Pairs:
     source: TokenTable
     target: TokenTable
     back: TokenTable
-    videos: Videos
+    videos: Visuals
     item_of: Indices
     parts: int
     counts: Counts
@@ -142,17 +195,25 @@ class Queries:
     target: TokenTable
     query_ids: list[str]
     item_of: Indices
-    videos: Videos
+    videos: Visuals
     counts: Counts
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads splits of a collection the way a configuration says."""
+    """Reads splits of a collection the way a configuration says.
+
+    Attributes:
+        features: frame features; none on a collection of images, which has vectors by split or raw images.
+        preprocess: of raw images, where the configuration asks for those.
+    """
 
     collection: Collection
     tokenizer: CaptionTokenizer
-    features: BigFile
+    features: BigFile | None
+    preprocess: Preprocessor | None
+    workers: int
+    clean_queries: bool
     max_frames: int
     sampling: Literal["first", "uniform"]
     english_cleaning: EnglishCleaning
@@ -160,25 +221,26 @@ class Reader:
     padding_free: bool
 
     @classmethod
-    def open(cls, config: Config, root: Path, tokenizer: CaptionTokenizer) -> Reader:
-        """The reader that a configuration describes.
+    def open(
+        cls, config: Config, root: Path, tokenizer: CaptionTokenizer, preprocess: Preprocessor | None = None
+    ) -> Reader:
+        """The reader that a configuration describes; `preprocess` may be given where `image.model` has none.
 
         Raises:
-            UserError: no such collection under `root`, or damaged features.
+            UserError: no such collection under `root`, one of images for a video encoder or the reverse, damaged
+                features.
         """
-        data = config.data
-        collection = locate(
-            root,
-            data.collection,
-            target=data.target,
-            translator=data.translator,
-            feature=data.feature,
-            round_trips=data.round_trips,
-        )
+        data, kind = config.data, config.visual.kind
+        collection = locate_data(config, root)
+        if kind == "clip" and preprocess is None:
+            preprocess = load_preprocessor(config.image.model, pretrained=config.image.pretrained)
         return cls(
             collection=collection,
             tokenizer=tokenizer,
-            features=BigFile(collection.features),
+            features=BigFile(collection.features) if kind == "video" else None,
+            preprocess=preprocess if kind == "clip" else None,
+            workers=data.workers,
+            clean_queries=config.cleans_queries,
             max_frames=data.max_frames,
             sampling=config.switch("frames"),
             english_cleaning=config.switch("english_cleaning"),
@@ -208,7 +270,7 @@ class Reader:
             source=tables[0],
             target=tables[1],
             back=tables[2],
-            videos=self._videos(items),
+            videos=self._videos(items, "train"),
             item_of=item_of,
             parts=PARTS if self.padding_free else 1,
             counts=_count(sources, items, matched, tables),
@@ -225,7 +287,7 @@ class Reader:
         source, target = matched.captions
         if not source.ids:
             raise UserError(f"{files.source}: no caption matches one of {files.target.name}; compare their ids")
-        sources = [clean_english(text) for text in source.texts]
+        sources = [clean_english(text) for text in source.texts] if self.clean_queries else source.texts
         tables = [self.tokenizer.encode(texts) for texts in (sources, target.texts)]
         items, item_of = _items(source)
         return Queries(
@@ -233,12 +295,41 @@ class Reader:
             target=tables[1],
             query_ids=source.ids,
             item_of=item_of,
-            videos=self._videos(items),
+            videos=self._videos(items, split),
             counts=_count(sources, items, matched, tables),
         )
 
-    def _videos(self, items: Sequence[str]) -> Videos:
-        return Videos(self.features, items, self.max_frames, self.sampling)
+    def _videos(self, items: Sequence[str], split: Split) -> Visuals:
+        if self.features is not None:
+            return Videos(self.features, items, self.max_frames, self.sampling)
+        if self.preprocess is not None and self.collection.pictures is not None:
+            pictures = Pictures(self.collection.pictures, self.preprocess)
+            return Images(pictures, items, pictures.folder, self.workers)
+        path, ids = self.collection.vectors(split)
+        return Images(Vectors(path, ids), items, path)
+
+
+def locate_data(config: Config, root: Path) -> Collection:
+    """The collection that a configuration names.
+
+    Raises:
+        UserError: as `locate`; a collection of images for a video encoder or the reverse.
+    """
+    data, kind = config.data, config.visual.kind
+    collection = locate(
+        root,
+        data.collection,
+        target=data.target,
+        translator=data.translator,
+        feature=data.feature,
+        round_trips=data.round_trips,
+        task=data.task,
+        pictures=config.image.path,
+    )
+    if (collection.layout.images is None) != (kind == "video"):
+        holds, fitting = ("videos", "video") if collection.layout.images is None else ("images", "vectors or clip")
+        raise UserError(f"visual.kind={kind}: collection {data.collection} holds {holds}; set visual.kind={fitting}")
+    return collection
 
 
 def _count(sources: Sequence[str], items: Sequence[str], matched: Matched, tables: Sequence[TokenTable]) -> Counts:

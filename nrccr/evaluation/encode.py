@@ -10,10 +10,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from nrccr.data.batch import TextBatch, VideoBatch
-from nrccr.data.datasets import Videos
+from nrccr.data.batch import TextBatch, VisualBatch
+from nrccr.data.datasets import Visuals
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import TokenTable
 
@@ -27,7 +28,7 @@ class Network(Protocol):
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D)."""
 
-    def embed_visual(self, visual: VideoBatch) -> Tensor:
+    def embed_visual(self, visual: VisualBatch) -> Tensor:
         """Items -> (N, D)."""
 
 
@@ -47,14 +48,33 @@ def encode_texts(network: Network, texts: TokenTable, batch_size: int, device: t
 
 
 @torch.inference_mode()
-def encode_videos(network: Network, videos: Videos, batch_size: int, device: torch.device) -> Tensor:
-    """Embeddings (N, D) of items in their order, on `device`; batches as in encode_texts."""
-    batches = ordered_batches(videos.lengths, batch_size, by_length=network.independent)
+def encode_videos(network: Network, videos: Visuals, batch_size: int, device: torch.device) -> Tensor:
+    """Embeddings (N, D) of items in their order, on `device`; batches as in encode_texts.
+
+    Raw images are decoded by the items' `workers`.
+    """
+    batches = [*ordered_batches(videos.lengths, batch_size, by_length=network.independent)]
+    loaded = load_batches(videos, batches)
 
     def embed(chosen: Indices) -> Tensor:
-        return network.embed_visual(videos.batch(chosen).to(device))
+        return network.embed_visual(next(loaded).to(device))
 
-    return encode_batches(batches, len(videos), embed, "videos")
+    return encode_batches(iter(batches), len(videos), embed, "items")
+
+
+def load_batches(videos: Visuals, batches: list[Indices]) -> Iterator[VisualBatch]:
+    """The batches of items, one after the other, prepared by processes where the items ask for some."""
+    if not videos.workers:
+        return map(videos.batch, batches)
+    # Its own generator: the loader would otherwise draw from the global one.
+    loader: DataLoader[VisualBatch] = DataLoader(
+        videos,  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=batches,
+        num_workers=videos.workers,
+        generator=torch.Generator(),
+    )
+    return iter(loader)
 
 
 def encode_batches(batches: Iterator[Indices], count: int, embed: Callable[[Indices], Tensor], what: str) -> Tensor:

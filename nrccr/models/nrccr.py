@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nrccr.config import Config
-from nrccr.data.batch import PairBatch, TextBatch, VideoBatch
+from nrccr.data.batch import PairBatch, TextBatch, VisualBatch
 from nrccr.models.discriminator import Discriminator
+from nrccr.models.image import ImageEncoder, encoder_width
 from nrccr.models.layers import Mapping
 from nrccr.models.text import TextEncoder, freeze_backbone
 from nrccr.models.video import VideoEncoder
@@ -73,7 +74,7 @@ class NRCCR(nn.Module):
     def __init__(
         self,
         text: TextEncoder,
-        visual: VideoEncoder,
+        visual: VideoEncoder | ImageEncoder,
         text_width: int,
         visual_width: int,
         joint: int,
@@ -137,7 +138,7 @@ class NRCCR(nn.Module):
             embedded: Tensor = self.map_text(self.text.pool(self.text.project(states), text.mask))
             return embedded
 
-    def embed_visual(self, visual: VideoBatch) -> Tensor:
+    def embed_visual(self, visual: VisualBatch) -> Tensor:
         """Items -> (N, D), unit length; evaluation mode, no gradients."""
         with self._evaluating():
             embedded: Tensor = self.map_visual(self.visual(visual))
@@ -154,16 +155,19 @@ class NRCCR(nn.Module):
             self.train(training)
 
 
-def build_network(config: Config, backbone: PreTrainedModel, feature_width: int) -> NRCCR:
+def build_network(
+    config: Config, backbone: PreTrainedModel, feature_width: int | None, image_encoder: PreTrainedModel | None = None
+) -> NRCCR:
     """The network a configuration describes, from fresh weights but for the backbone's.
 
     Args:
         config: the run's configuration.
         backbone: the text backbone, see nrccr.models.text.build_backbone.
-        feature_width: width of the frame features, from the files.
+        feature_width: width of the features, from the files; that of the image encoder's output where there is one.
+        image_encoder: for `visual.kind: clip`, see nrccr.models.image.build_image_encoder.
 
     Raises:
-        UserError: a trainable layer that the backbone does not have.
+        UserError: a trainable layer that the backbone does not have, or features that the image encoder does not give.
     """
     freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
     reading: dict[str, Any] = {
@@ -173,7 +177,7 @@ def build_network(config: Config, backbone: PreTrainedModel, feature_width: int)
         "pooling": config.switch("pooling"),
     }
     text = TextEncoder(backbone, config.text.width, config.text.heads, teacher=config.switch("teacher"), **reading)
-    visual = VideoEncoder(feature_width, config.visual.width, config.visual.heads, config.visual.layers, **reading)
+    visual = _build_visual(config, feature_width, image_encoder, reading)
     return NRCCR(
         text,
         visual,
@@ -185,6 +189,19 @@ def build_network(config: Config, backbone: PreTrainedModel, feature_width: int)
         with_back=bool(config.loss.cycle),
         independent=config.padding_free,
     )
+
+
+def _build_visual(
+    config: Config, feature_width: int | None, image_encoder: PreTrainedModel | None, reading: dict[str, Any]
+) -> VideoEncoder | ImageEncoder:
+    ours = config.visual
+    if ours.kind == "clip":
+        assert image_encoder is not None
+        return ImageEncoder(encoder_width(image_encoder), ours.width, image_encoder, trainable=config.image.trainable)
+    assert feature_width is not None
+    if ours.kind == "vectors":
+        return ImageEncoder(feature_width, ours.width)
+    return VideoEncoder(feature_width, ours.width, ours.heads, ours.layers, **reading)
 
 
 def build_discriminator(config: Config, backbone_width: int) -> Discriminator | None:

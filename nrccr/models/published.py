@@ -18,7 +18,9 @@ from transformers import PreTrainedModel
 from nrccr.config import Config, build_config
 from nrccr.errors import UserError
 from nrccr.models.discriminator import Discriminator
+from nrccr.models.image import build_image_encoder
 from nrccr.models.nrccr import NRCCR, build_network
+from nrccr.models.openai import visual_config, visual_tensors
 from nrccr.models.text import backbone_config, build_backbone
 
 CHECKPOINT_NAME = "model_best.pth.tar"
@@ -39,6 +41,8 @@ _BLOCK = [
 ]
 _VISUAL = [*_BRANCH, *((theirs, f"blocks.0.{ours}") for theirs, ours in _BLOCK)]
 _TEXT = [*_BRANCH, *((theirs, f"block.{ours}") for theirs, ours in _BLOCK), ("text_bert.text_bert.", "backbone.")]
+_IMAGE = [("proj.", "linear.")]
+_ENCODER = "encoder."  # the whole CLIP of an image run
 _MAPPING = [("mapping.fc1.", "linear."), ("mapping.bn_1.", "norm.")]
 _DISCRIMINATOR = [
     ("discriminator.convolve.0.", "reduce."),
@@ -66,8 +70,17 @@ class Published:
 
     @property
     def feature_width(self) -> int:
-        """Width of the frame features it was trained on."""
-        return len(self.visual["project.input_norm.weight"])
+        """Width of the features it was trained on."""
+        key = "project.linear.weight" if self.config.visual.kind == "video" else "linear.weight"
+        return self.visual[key].shape[1]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pixels that its image encoder takes, 0 without one."""
+        return int(visual_config(self._encoder(), self.path).image_size) if self._encoder() else 0
+
+    def _encoder(self) -> State:
+        return {key.removeprefix(_ENCODER): v for key, v in self.visual.items() if key.startswith(_ENCODER)}
 
     def network(self) -> NRCCR:
         """The whole network with the checkpoint's weights.
@@ -76,7 +89,8 @@ class Published:
             UserError: weights that do not fit the backbone of `text.model`.
         """
         backbone = self._backbone()
-        network = build_network(self.config, backbone, self.feature_width)
+        encoder = build_image_encoder(visual_config(self._encoder(), self.path), None) if self._encoder() else None
+        network = build_network(self.config, backbone, self.feature_width, encoder)
         for part, state in (
             (network.visual, self.visual),
             (network.text, self.text),
@@ -123,9 +137,9 @@ def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[st
     whole = isinstance(parts, list) and len(parts) == 5 and all(map(_is_state, parts))
     if not isinstance(parts, list) or not whole or not isinstance(options, dict):
         raise UserError(f"{path}: not an NRCCR checkpoint (it needs a list of five state dicts, `model`, and `opt`)")
-    if options.get("model_type", "video") != "video":
-        kind = options["model_type"]
-        raise UserError(f"{path}: a checkpoint with model_type={kind}; only video ones are supported")
+    kind = options.get("model_type", "video")
+    if kind not in ("video", "img"):
+        raise UserError(f"{path}: a checkpoint with model_type={kind}; only video and img are supported")
     visual, text, map_visual, map_text, discriminator = (
         {key.removeprefix("module."): value for key, value in part.items()} for part in parts
     )
@@ -133,7 +147,7 @@ def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[st
     return Published(
         path=path,
         config=build_config([(str(path), trained)], overrides),
-        visual=_rename(visual, _VISUAL, path),
+        visual=_rename(visual, _VISUAL, path) if kind == "video" else _rename_image(visual, path),
         text={k: v for k, v in _rename(text, _TEXT, path).items() if not _OBSOLETE.fullmatch(k)},
         map_visual=_rename(map_visual, _MAPPING, path),
         map_text=_rename(map_text, _MAPPING, path),
@@ -145,18 +159,19 @@ def _plain_config(
     path: Path, options: dict[str, Any], text: State, visual: State, map_text: State, discriminator: State
 ) -> dict[str, Any]:
     """The configuration that the options and tensors of a checkpoint speak of."""
+    # Video runs carry img_encoder too, so that only model_type tells.
+    images = options.get("model_type") == "img"
     needed = [
         (text, "input_proj_layer.net.1.weight"),
-        (visual, "input_proj_layer.net.1.weight"),
-        (visual, "input_proj_layer.LayerNorm.weight"),
+        (visual, "proj.weight" if images else "input_proj_layer.net.1.weight"),
         (map_text, "mapping.fc1.weight"),
         (text, "text_bert.text_bert.embeddings.word_embeddings.weight"),
         (text, "text_bert.text_bert.embeddings.position_embeddings.weight"),
     ]
     for state, key in needed:
-        if key not in state or not state[key].ndim:
-            raise UserError(f"{path}: lacks the tensor {key}; not a video checkpoint of NRCCR")
-    text_width, visual_width, _, joint, _, _ = (len(state[key]) for state, key in needed)
+        if key not in state or state[key].ndim != 2:
+            raise UserError(f"{path}: lacks the matrix {key}; not a checkpoint of NRCCR")
+    text_width, visual_width, joint, _, _ = (len(state[key]) for state, key in needed)
     # Only what a test needs must be right; how it was trained is taken over as far as it makes sense.
     found = (re.fullmatch(r".*layer\.(\d+)", str(name)) for name in options.get("layer_list") or [])
     named = {int(match[1]) for match in found if match}
@@ -172,7 +187,8 @@ def _plain_config(
     }
     return {
         "data": {
-            "collection": options.get("collection", "vatex"),
+            "collection": options.get("collection", "multi30k" if images else "vatex"),
+            "task": options.get("task", 1) if images and options.get("collection") != "mscoco" else 1,
             "target": data_type[2] if data_type else "zh",
             "translator": data_type[1] if data_type else "google",
             "feature": options.get("visual_feature"),
@@ -184,11 +200,29 @@ def _plain_config(
             "width": text_width,
             "heads": options.get("text_num_attention", 8),
         },
-        "visual": {"width": visual_width, "heads": options.get("video_num_attention", 8), "layers": 1},
+        "visual": {
+            "kind": _visual_kind(visual) if images else "video",
+            "width": visual_width,
+            "heads": options.get("video_num_attention", 8),
+            "layers": 1,
+        },
+        "image": {"pretrained": False},
         "joint": {"width": joint},
         "loss": {ours: options[theirs] for ours, theirs in loss.items() if _is_weight(options.get(theirs))},
         "adversary": {"discriminator": _strength(discriminator)},
+        "evaluation": {"target_weight": 0.5 if images else 0.8},
     }
+
+
+def _visual_kind(visual: State) -> str:
+    return "clip" if any(key.startswith(_ENCODER) for key in visual) else "vectors"
+
+
+def _rename_image(visual: State, path: Path) -> State:
+    """The linear layer and, in transformers' names, the visual half of CLIP where there is one."""
+    clip = {key.removeprefix(_ENCODER): value for key, value in visual.items() if key.startswith(_ENCODER)}
+    ours = _rename({key: v for key, v in visual.items() if not key.startswith(_ENCODER)}, _IMAGE, path)
+    return ours | {_ENCODER + key: value for key, value in visual_tensors(clip, path).items()}
 
 
 def _is_weight(value: Any) -> bool:
@@ -218,7 +252,7 @@ def _rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Pat
                 renamed[ours + key.removeprefix(theirs)] = value
                 break
         else:
-            raise UserError(f"{path}: unknown tensor {key}; not a video checkpoint of NRCCR")
+            raise UserError(f"{path}: unknown tensor {key}; not a checkpoint of NRCCR")
     return renamed
 
 

@@ -44,6 +44,11 @@ class VideoEncoder(nn.Module):
             AttentionBlock(width, heads, mask=mask, scale=scale, feed_forward=feed_forward) for _ in range(layers)
         )
 
+    @property
+    def feature_width(self) -> int:
+        """Width D of the frame features it takes."""
+        return self.project.linear.in_features
+
     def forward(self, video: VideoBatch) -> Tensor:
         """Videos -> (N, W)."""
         hidden = self.project(video.frames)  # (N, F, W)

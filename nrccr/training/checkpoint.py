@@ -22,7 +22,14 @@ from nrccr.safeload import load_checkpoint
 from nrccr.yamlfile import flatten
 
 # Keys that may differ when a run is resumed: they change how long it trains, never what a step computes.
-FREE_ON_RESUME = ("train.epochs", "train.patience", "train.save_minutes", "data.workers", "evaluation.save_scores")
+FREE_ON_RESUME = (
+    "train.epochs",
+    "train.patience",
+    "train.save_minutes",
+    "data.workers",
+    "evaluation.save_scores",
+    "image.cache",
+)
 LIBRARIES = ("torch", "transformers", "accelerate", "omegaconf", "numpy", "safetensors")
 
 
@@ -51,6 +58,11 @@ class RunFolder:
     def backbone(self) -> Path:
         """The backbone's configuration and tokeniser, so that the folder can be used without `text.model`."""
         return self.path / "backbone"
+
+    @property
+    def image_encoder(self) -> Path:
+        """The image encoder's configuration and pre-processing, where the model has one; weights are in `weights`."""
+        return self.path / "image_encoder"
 
     @property
     def state(self) -> Path:
@@ -93,7 +105,7 @@ class RunFolder:
         device: torch.device,
         counts: dict[str, Any],
         fingerprint: str,
-        save_backbone: Callable[[Path], None],
+        save_models: Callable[[RunFolder], None],
     ) -> None:
         """Make the folder, in place of a run that is there, with all that is known before the first step.
 
@@ -102,7 +114,7 @@ class RunFolder:
             device: where it computes.
             counts: what was read of each split.
             fingerprint: of the training data.
-            save_backbone: writes the backbone's configuration and tokeniser into a folder.
+            save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
 
         Raises:
             UserError: the folder cannot be written.
@@ -121,8 +133,7 @@ class RunFolder:
                 new = RunFolder(temporary)
                 write_text(new.config, to_yaml(config))
                 write_json(new.run, run)
-                new.backbone.mkdir()
-                save_backbone(new.backbone)
+                save_models(new)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({first_line(error)}); give another --out") from error
 

@@ -1,0 +1,303 @@
+"""Images: their vectors on disk, and raw ones with the pre-processing of their encoder.
+
+N images in a call, D width of a vector, 3 x H x W pixels.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, KeysView, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+from transformers import AutoConfig, AutoImageProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
+from transformers.image_processing_utils import BaseImageProcessor
+
+from nrccr.data.bigfile import BigFile
+from nrccr.data.captions import shortened
+from nrccr.errors import UserError, first_line
+
+BLOCK_BYTES = 64 * 2**20
+PREPROCESSOR_NAME = "preprocessor_config.json"
+Array = npt.NDArray[np.float32]
+
+
+class ImageSource(Protocol):
+    """Images by id, as vectors or as pixels."""
+
+    @property
+    def width(self) -> int | None:
+        """Width of the vectors; none where they are pixels."""
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether the image is there."""
+
+    def read(self, image_ids: Sequence[str]) -> Array:
+        """The images: (N, D) or (N, 3, H, W)."""
+
+    def problem(self, image_ids: Sequence[str]) -> str | None:
+        """One line about what is wrong with the images, which are all there, or none."""
+
+
+class Vectors:
+    """Vectors of a split's images: a `.npy` matrix, memory-mapped, rows in the order of a list of ids.
+
+    A pickled instance carries no data: a worker maps the file anew.
+
+    Args:
+        path: the matrix, (images, D) of floats.
+        ids: text file with the image of each row, between white space; a name may end in `.jpg`.
+
+    Raises:
+        UserError: a file that is missing, damaged, or of another shape or type; another number of ids, or one twice.
+    """
+
+    def __init__(self, path: Path, ids: Path) -> None:
+        self.path = path
+        self._matrix = self._map()
+        self.count, width = self._matrix.shape
+        self.width = int(width)
+        names = _read_ids(ids)
+        if len(names) != self.count:
+            raise UserError(f"{ids}: {len(names)} ids, but {path} has {self.count} rows; copy both again")
+        self._row = {name: row for row, name in enumerate(names)}
+        if len(self._row) != len(names):
+            twice = next(name for row, name in enumerate(names) if self._row[name] != row)
+            raise UserError(f"{ids}: id {twice!r} stands there twice; each row needs its own")
+
+    @property
+    def image_ids(self) -> KeysView[str]:
+        """Every image, in the order of the rows."""
+        return self._row.keys()
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether the image has a vector."""
+        return image_id in self._row
+
+    def read(self, image_ids: Sequence[str]) -> Array:
+        """Vectors (N, D) float32."""
+        return np.asarray(self._matrix[[self._row[image] for image in image_ids]], dtype=np.float32)
+
+    def problem(self, image_ids: Sequence[str]) -> str | None:
+        """One line if vectors hold a NaN or an infinity."""
+        step = max(1, BLOCK_BYTES // (4 * self.width))
+        bad: list[str] = []
+        for start in range(0, len(image_ids), step):
+            block = image_ids[start : start + step]
+            damaged = (~np.isfinite(self.read(block))).any(axis=1)
+            bad += [block[row] for row in np.flatnonzero(damaged).tolist()]
+        if not bad:
+            return None
+        return f"{self.path}: {len(bad)} vectors hold a NaN or an infinity ({shortened(bad)}); extract them again"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the mapped matrix."""
+        return {name: value for name, value in self.__dict__.items() if name != "_matrix"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the ids and map the matrix again."""
+        self.__dict__.update(state)
+        self._matrix = self._map()
+
+    def _map(self) -> npt.NDArray[Any]:
+        try:
+            matrix = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
+            raise UserError(
+                f"{self.path}: not a .npy file of numbers, or truncated ({first_line(error)}); copy it again"
+            ) from error
+        if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype.kind != "f" or 0 in matrix.shape:
+            found = f"{matrix.dtype} {matrix.shape}" if isinstance(matrix, np.ndarray) else "an archive"
+            raise UserError(f"{self.path}: must hold floats (images, width), not {found}; extract the vectors again")
+        return np.asarray(matrix)
+
+
+class EncodedImages:
+    """Vectors that an image encoder gave, kept in a feature folder with one row an image."""
+
+    def __init__(self, features: BigFile) -> None:
+        self.features = features
+        self.width = features.width
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether the image was encoded."""
+        return isinstance(image_id, str) and image_id in self.features
+
+    def read(self, image_ids: Sequence[str]) -> Array:
+        """Vectors (N, D) float32."""
+        frames, _ = self.features.read([self.features.rows(image) for image in image_ids])  # (N, 1, D)
+        return frames[:, 0]
+
+    def problem(self, image_ids: Sequence[str]) -> str | None:
+        """None: the file was checked when it was written."""
+        return None
+
+
+class Preprocessor:
+    """An encoder's own pre-processing of images, without torchvision.
+
+    Args:
+        processor: of transformers; for CLIP: shorter side to 224, bicubic, centre crop, CLIP's mean and deviation.
+    """
+
+    def __init__(self, processor: BaseImageProcessor) -> None:
+        self.processor = processor
+
+    def __call__(self, image: Image.Image) -> Array:
+        """Pixels (3, H, W) float32."""
+        pixels: Array = self.processor(image.convert("RGB"), return_tensors="np")["pixel_values"][0]
+        return np.ascontiguousarray(pixels, dtype=np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """Every setting that changes pixels."""
+        settings: dict[str, Any] = self.processor.to_dict()
+        return settings
+
+    def save(self, folder: Path) -> None:
+        """Write the settings into a folder, from which `load_preprocessor` reads them again."""
+        self.processor.save_pretrained(folder)
+
+
+def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
+    """The pre-processing that a hub name or folder asks for.
+
+    Args:
+        model: as `image.model`.
+        pretrained: false takes the usual one of its kind where the model comes without.
+
+    Raises:
+        UserError: none there.
+    """
+    try:
+        with _quiet():
+            return Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
+    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+        usual = None if pretrained else _usual_preprocessor(model)
+        if usual is not None:
+            return usual
+        raise UserError(
+            f"image.model={model}: no pre-processing of images there ({first_line(error)}); "
+            f"give a hub name, or a folder with {PREPROCESSOR_NAME}"
+        ) from error
+
+
+def clip_preprocessor(size: int) -> Preprocessor:
+    """CLIP's: shorter side to `size`, bicubic, centre crop, CLIP's mean and deviation."""
+    crop = {"height": size, "width": size}
+    return Preprocessor(CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size=crop))
+
+
+def _usual_preprocessor(model: str) -> Preprocessor | None:
+    """That of CLIP or SigLIP, at the size that the model's configuration names."""
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None
+    size = getattr(getattr(config, "vision_config", config), "image_size", None)
+    if not isinstance(size, int):
+        return None
+    if str(config.model_type).startswith("siglip"):
+        return Preprocessor(SiglipImageProcessorPil(size={"height": size, "width": size}))
+    return clip_preprocessor(size)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the remark that torchvision would be another way."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+class PictureFiles:
+    """Files of raw images in a folder, `<id>.jpg`.
+
+    Args:
+        folder: where they lie.
+
+    Raises:
+        UserError: no such folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of images; give it as image.path=FOLDER")
+        self.folder = folder
+
+    def path(self, image_id: str) -> Path:
+        """The file of an image."""
+        return self.folder / f"{image_id}.jpg"
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether the image's file is there."""
+        return self.path(str(image_id)).is_file()
+
+    def unreadable(self, image_ids: Sequence[str]) -> str | None:
+        """One line about files whose head is not that of an image; they are not decoded."""
+        bad: list[str] = []
+        for image in tqdm(image_ids, desc="images", unit="", disable=None, leave=False):
+            try:
+                with Image.open(self.path(image)):
+                    pass
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                bad.append(image)
+        return f"{self.folder}: {len(bad)} files are no images ({shortened(bad)}); copy them again" if bad else None
+
+
+class Pictures(PictureFiles):
+    """Raw images, decoded and pre-processed when they are read.
+
+    Args:
+        folder: where they lie.
+        preprocess: of the encoder.
+
+    Raises:
+        UserError: no such folder.
+    """
+
+    def __init__(self, folder: Path, preprocess: Preprocessor) -> None:
+        super().__init__(folder)
+        self.preprocess = preprocess
+        self.width: int | None = None
+
+    def read(self, image_ids: Sequence[str]) -> Array:
+        """Pixels (N, 3, H, W) float32.
+
+        Raises:
+            UserError: a file that is no image, or a damaged one.
+        """
+        return np.stack([self.preprocess(load_picture(self.path(image))) for image in image_ids])
+
+    def problem(self, image_ids: Sequence[str]) -> str | None:
+        """None: what is damaged is told when it is decoded."""
+        return None
+
+
+def load_picture(path: Path) -> Image.Image:
+    """Decode an image file.
+
+    Raises:
+        UserError: the file is missing, no image, or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({first_line(error)}); copy it again") from error
+
+
+def _read_ids(path: Path) -> list[str]:
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); check the file") from error
+    return [name.removesuffix(".jpg") for name in names]

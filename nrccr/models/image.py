@@ -1,0 +1,122 @@
+"""An image -> one vector: a linear layer over ResNet-152 vectors, or over CLIP's output.
+
+N images in the batch, D width of what the linear layer sees, W width of the branch.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    AutoConfig,
+    CLIPVisionModelWithProjection,
+    PretrainedConfig,
+    PreTrainedModel,
+    SiglipVisionModel,
+)
+
+from nrccr.data.batch import ImageBatch
+from nrccr.errors import UserError, first_line
+
+# Kinds of configuration, of a whole model or of its visual half, and what encodes images.
+_MODELS = {
+    "clip": CLIPVisionModelWithProjection,
+    "clip_vision_model": CLIPVisionModelWithProjection,
+    "siglip": SiglipVisionModel,
+    "siglip_vision_model": SiglipVisionModel,
+}
+
+
+def image_config(model: str) -> PretrainedConfig:
+    """The configuration of a CLIP's or SigLIP's visual half, by hub name or folder.
+
+    Raises:
+        UserError: no such model, or of another kind.
+    """
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"image.model={model}: no configuration there ({first_line(error)}); give a folder or hub name"
+        ) from error
+    if config.model_type not in _MODELS:
+        raise UserError(f"image.model={model}: a {config.model_type} model; give one of {', '.join(_MODELS)}")
+    return getattr(config, "vision_config", config)
+
+
+def build_image_encoder(config: PretrainedConfig, pretrained: str | None) -> PreTrainedModel:
+    """The visual half of a CLIP or SigLIP, from random weights or from the weights of `pretrained`.
+
+    Raises:
+        UserError: weights asked for that are not there, or a configuration that no model can be built from.
+    """
+    make = _MODELS[config.model_type]
+    if pretrained is None:
+        try:
+            return make(config).float()
+        except Exception as error:  # whatever a configuration can break
+            raise UserError(f"image.model: no encoder can be built ({first_line(error)})") from error
+    try:
+        return make.from_pretrained(pretrained, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"image.model={pretrained}: no weights there ({first_line(error)}); "
+            "give a folder with weights, or image.pretrained=false for random ones"
+        ) from error
+
+
+class ImageEncoder(nn.Module):
+    """Linear, and ReLU after it where it sees ResNet-152 vectors; CLIP's output is projected without activation.
+
+    Args:
+        features: width D of the vectors; that of the encoder's output where there is an encoder.
+        width: width W of the branch.
+        encoder: for raw images; none for ResNet-152 vectors.
+        trainable: whether gradients go through the encoder.
+    """
+
+    def __init__(
+        self, features: int, width: int, encoder: PreTrainedModel | None = None, *, trainable: bool = False
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, width)
+        self.encoder = encoder
+        self.trainable = trainable
+        if encoder is not None:
+            encoder.requires_grad_(trainable)
+
+    @property
+    def feature_width(self) -> int:
+        """Width D of the vectors it takes."""
+        return self.linear.in_features
+
+    def forward(self, images: ImageBatch) -> Tensor:
+        """Vectors (N, D) or, with an encoder, pixels (N, 3, H, W) too -> (N, W)."""
+        given = images.pixels_or_vectors
+        vectors = self.encode(given) if given.ndim == 4 else given  # (N, D)
+        hidden: Tensor = self.linear(vectors)  # (N, W)
+        return hidden if self.encoder is not None else functional.relu(hidden)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, 3, H, W) -> the encoder's vectors (N, D), not normalised."""
+        assert self.encoder is not None
+        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+            out = self.encoder(pixel_values=pixels)
+        vectors: Tensor = out.image_embeds if hasattr(out, "image_embeds") else out.pooler_output
+        return vectors
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module; an encoder that does not train stays in evaluation mode."""
+        super().train(mode)
+        if self.encoder is not None and not self.trainable:
+            self.encoder.eval()
+        return self
+
+
+def encoder_width(encoder: PreTrainedModel) -> int:
+    """Width of the vectors that an image encoder gives."""
+    projection = getattr(encoder, "visual_projection", None)
+    return int(projection.out_features if projection is not None else encoder.config.hidden_size)

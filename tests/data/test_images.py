@@ -1,0 +1,134 @@
+"""Vectors on disk and pre-processing, against a reading by hand; every damage in one line."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import CLIPImageProcessorPil
+
+from nrccr.data.images import Preprocessor, Vectors, clip_preprocessor, load_picture, load_preprocessor
+from nrccr.errors import UserError
+
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
+DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711])
+VALUES = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+
+
+def complaint(action: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def files(folder: Path, values: object = VALUES, ids: str = "a\nb.jpg\nc\nd\n") -> tuple[Path, Path]:
+    np.save(folder / "v.npy", np.asarray(values))
+    (folder / "ids.txt").write_text(ids)
+    return folder / "v.npy", folder / "ids.txt"
+
+
+def test_rows_follow_the_ids(tmp_path: Path) -> None:
+    vectors = Vectors(*files(tmp_path))
+    assert (vectors.count, vectors.width, [*vectors.image_ids]) == (4, 3, ["a", "b", "c", "d"])
+    np.testing.assert_array_equal(vectors.read(["d", "b", "d"]), VALUES[[3, 1, 3]])
+    assert "b" in vectors and "e" not in vectors and vectors.problem(["a", "b"]) is None
+
+
+def test_other_floats_become_float32(tmp_path: Path) -> None:
+    read = Vectors(*files(tmp_path, VALUES.astype(np.float64))).read(["c"])
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, VALUES[[2]])
+
+
+def test_a_worker_gets_names_and_no_data(tmp_path: Path) -> None:
+    values = np.zeros((2000, 500), np.float32)
+    vectors = Vectors(*files(tmp_path, values, " ".join(map(str, range(2000)))))
+    sent = pickle.dumps(vectors)
+    assert len(sent) < values.nbytes / 20
+    np.testing.assert_array_equal(pickle.loads(sent).read(["7"]), values[[7]])
+
+
+def test_damage_is_one_line(tmp_path: Path) -> None:
+    path, ids = files(tmp_path)
+    whole = path.read_bytes()
+    cases: list[tuple[object, str, str]] = [
+        (VALUES, "a b c", f"{ids}: 3 ids, but {path} has 4 rows"),
+        (VALUES, "a b c a", f"{ids}: id 'a' stands there twice"),
+        (VALUES[0], "a b c", f"{path}: must hold floats (images, width), not float32 (3,)"),
+        (np.ones((4, 3), int), "a b c d", "not int64 (4, 3)"),
+        (np.ones((4, 0)), "a b c d", "not float64 (4, 0)"),
+    ]
+    for values, names, says in cases:
+        files(tmp_path, values, names)
+        assert says in complaint(lambda: Vectors(path, ids))
+    for content in (whole[:-8], whole[:5], b"", b"text"):
+        path.write_bytes(content)
+        assert complaint(lambda: Vectors(path, ids)).startswith(f"{path}: ")
+    path.unlink()
+    assert complaint(lambda: Vectors(path, ids)).startswith(f"{path}: ")
+    files(tmp_path)
+    ids.unlink()
+    assert complaint(lambda: Vectors(path, ids)).startswith(f"{ids}: cannot be read")
+
+
+def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
+    path, ids = files(tmp_path)
+    np.save(path, np.array([[{"code": 1}]], dtype=object), allow_pickle=True)
+    assert complaint(lambda: Vectors(path, ids)).startswith(f"{path}: ")
+
+
+def test_nan_is_told_with_its_image(tmp_path: Path) -> None:
+    values = VALUES.copy()
+    values[1, 2], values[3, 0] = np.nan, np.inf
+    vectors = Vectors(*files(tmp_path, values))
+    assert vectors.problem(["a", "c"]) is None
+    said = vectors.problem(["a", "b", "c", "d"])
+    assert said is not None and "2 vectors hold a NaN or an infinity (b, d)" in said
+
+
+@pytest.mark.parametrize("size", [(50, 70), (70, 50), (32, 32), (20, 24)])
+def test_clip_pixels_by_hand(size: tuple[int, int]) -> None:
+    """Shorter side bicubic, centre crop, mean and deviation."""
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8))
+    scale = 32 / min(image.size)
+    wide, high = (32 if side == min(image.size) else int(side * scale) for side in image.size)
+    resized = image.resize((wide, high), Image.Resampling.BICUBIC)
+    left, top = (wide - 32) // 2, (high - 32) // 2
+    cropped = np.asarray(resized.crop((left, top, left + 32, top + 32))) / 255
+    wanted = ((cropped - MEAN) / DEVIATION).transpose(2, 0, 1)
+    found = clip_preprocessor(32)(image)
+    assert found.shape == (3, 32, 32) and found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
+    preprocess = clip_preprocessor(16)
+    wanted = preprocess(Image.new("RGB", (20, 30), (9, 9, 9)))
+    for mode, colour in (("L", 9), ("RGBA", (9, 9, 9, 255))):
+        np.testing.assert_array_equal(preprocess(Image.new(mode, (20, 30), colour)), wanted)
+
+
+def test_settings_come_with_the_model(tmp_path: Path) -> None:
+    given = CLIPImageProcessorPil(
+        size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20}, image_mean=[0, 0, 0], image_std=[1, 1, 1]
+    )
+    Preprocessor(given).save(tmp_path)
+    found = load_preprocessor(str(tmp_path))(Image.new("RGB", (40, 40), (255, 0, 51)))
+    np.testing.assert_allclose(found[:, 3, 4], [1, 0, 0.2], atol=1e-6)
+
+
+def test_without_settings_only_random_weights_do(tiny_clip: Path) -> None:
+    assert "no pre-processing" in complaint(lambda: load_preprocessor(str(tiny_clip)))
+    assert load_preprocessor(str(tiny_clip), pretrained=False)(Image.new("RGB", (9, 9))).shape == (3, 32, 32)
+
+
+def test_what_is_no_image_is_one_line(tmp_path: Path) -> None:
+    for name, content in (("a.jpg", b""), ("b.jpg", b"text"), ("c.jpg", b"\xff\xd8\xff\xe0")):
+        (tmp_path / name).write_bytes(content)
+        said = complaint(lambda path=tmp_path / name: load_picture(path))  # type: ignore[misc]
+        assert said.startswith(f"{tmp_path / name}: cannot be read as an image")
