@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from transformers import CLIPVisionConfig, PreTrainedModel
 
 from nrccr.config import load_config
+from nrccr.models.image import build_image_encoder
 from nrccr.models.nrccr import build_discriminator, build_network
 from nrccr.models.text import backbone_config, build_backbone
 
@@ -15,6 +17,13 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((CHECKOUT / "configs").rglob("*.yaml"))
 # The tiny backbone of the tests, and widths to match; what the file says of readings, losses and collections stays.
 TINY = ["text.pretrained=false", "text.backbone={}", "text.trainable_layers=[1]", "text.width=32", "visual.width=32"]
+
+
+def tiny_clip() -> PreTrainedModel:
+    """An image encoder that gives vectors of width 16."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    return build_image_encoder(CLIPVisionConfig(**sizes, image_size=32, patch_size=16, projection_dim=16), None)
+
 
 of_each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
@@ -27,7 +36,7 @@ def is_table_row(path: Path) -> bool:
 def test_model_can_be_built(path: Path, tiny_bert: Path) -> None:
     config = load_config(path, [*TINY, f"text.model={tiny_bert}", "joint.width=24"])
     backbone = build_backbone(backbone_config(config.text.model, config.text.backbone), pretrained=None)
-    network = build_network(config, backbone, 16)
+    network = build_network(config, backbone, 16, tiny_clip() if config.visual.kind == "clip" else None)
     assert network.map_text.linear.out_features == 24
     assert (build_discriminator(config, 32) is None) == (config.loss.adversary == 0)
 

@@ -19,8 +19,7 @@ from nrccr.errors import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = CHECKOUT / "configs" / "nrccr"
-VIDEO_TABLES = [table for table in PAPER_TABLES if not table.title.startswith(("Multi30K", "MSCOCO"))]
-VIDEO_ROWS = [(table, row) for table in VIDEO_TABLES for row in table.rows]
+ROWS = [(table, row) for table in PAPER_TABLES for row in table.rows]
 Finish = Callable[..., Path]
 
 
@@ -98,7 +97,7 @@ def test_seeds_are_averaged_beside_the_paper(finish: Finish, runs: Path) -> None
     assert column(named(papers, "Ablation on VATEX"), "V2T mAP")["all (NRCCR)", "ours"] == cell
 
 
-@pytest.mark.parametrize(("table", "row"), VIDEO_ROWS, ids=lambda value: getattr(value, "config", None))
+@pytest.mark.parametrize(("table", "row"), ROWS, ids=lambda value: getattr(value, "config", None))
 def test_every_row_is_found_by_its_own_configuration(table: Any, row: Any, finish: Finish, runs: Path) -> None:
     config = load_config(CONFIGS / f"{row.config}.yaml")
     assert row_of(table, config, config.data.collection) is row
@@ -277,7 +276,7 @@ def test_docs_in_the_checkout_are_up_to_date(tmp_path: Path) -> None:
     assert copy.read_text(encoding="utf-8") == kept.read_text(encoding="utf-8"), "run nrccr table --docs"
 
 
-@pytest.mark.parametrize(("table", "row"), VIDEO_ROWS, ids=lambda value: getattr(value, "config", None))
+@pytest.mark.parametrize(("table", "row"), ROWS, ids=lambda value: getattr(value, "config", None))
 def test_headers_of_configurations_have_the_published_sum(table: Any, row: Any) -> None:
     header = (CONFIGS / f"{row.config}.yaml").read_text(encoding="utf-8")
     said = re.search(r"^#   paper  SumR (\d+\.\d)", header, re.MULTILINE)
