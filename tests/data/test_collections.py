@@ -131,7 +131,7 @@ def names_of(root: Path, collection: str, target: str, task: int = 1) -> dict[st
     """First spelling of every caption file, without its ending."""
     found = locate(root, collection, target=target, task=task)
     return {
-        f"{split} {role}": found.layout.file_names(collection, split, role, "google", target, task)[0][:-12]
+        f"{split} {role}": found.layout.file_names(collection, split, role, "google", target, task=task)[0][:-12]
         for split in SPLITS
         for role in found.roles(split)
     }
