@@ -52,9 +52,7 @@ def brute(scores: Array, relevant: list[list[int]], ties: Ties) -> tuple[list[fl
 def case(levels: int, seed: int, queries: int = 41, items: int = 23) -> tuple[Array, list[list[int]]]:
     random = np.random.default_rng(seed)
     scores = random.integers(0, levels, (queries, items)).astype(np.float64)
-    relevant = [
-        random.choice(items, size=int(random.integers(1, 6)), replace=False).tolist() for _ in range(queries)
-    ]
+    relevant = [random.choice(items, size=int(random.integers(1, 6)), replace=False).tolist() for _ in range(queries)]
     return scores, relevant
 
 
