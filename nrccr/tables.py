@@ -15,6 +15,7 @@ from nrccr.data.check import Report
 if TYPE_CHECKING:
     from nrccr.analysis.noise import Row
     from nrccr.analysis.strips import Strip
+    from nrccr.evaluation.normalise import Settings
 
 COLUMNS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "SumR")
 Figures = dict[str, dict[str, str]]
@@ -96,6 +97,24 @@ def noise_table(rows: Sequence[Row]) -> Table:
             table.add_section()
         table.add_row(row.translator, row.model, in_words(row.recall), in_words(row.sumr), str(len(row.sumr)))
     return table
+
+
+def qbnorm_table(before: dict[str, dict[str, float]], after: dict[str, dict[str, float]], settings: Settings) -> Table:
+    """Metrics of both directions before and after normalisation, rounded to 0.1 as the published script does."""
+    table = Table(title=_method_words(settings))
+    table.add_column("")
+    names = list(before["text_to_visual"])
+    for name in names:
+        table.add_column({"geometric": "Geom"}.get(name, name), justify="right")
+    for direction, label in (("text_to_visual", "text to visual"), ("visual_to_text", "visual to text")):
+        for when, metrics in (("before", before), ("after", after)):
+            table.add_row(f"{label}, {when}", *(f"{metrics[direction][name]:.1f}" for name in names))
+    table.caption = "averaged ties; Geom: geometric mean of R@1, R@5, R@10"
+    return table
+
+
+def _method_words(settings: Settings) -> str:
+    return ", ".join([settings.method, *(f"{name} {value:g}" for name, value in settings.used().items())])
 
 
 def ranked_table(ranked: Sequence[tuple[str, Sequence[Strip]]], places: Sequence[int] | None, title: str) -> Table:
