@@ -25,6 +25,8 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...",
 SplitName = Annotated[str, typer.Option(help="test or val.")]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml")]
 
+SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+
 
 @app.command()
 def train(
@@ -60,11 +62,41 @@ def test(
     split: SplitName = "test",
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: <RUN_DIR>/<split>.")] = None,
     device: Device = None,
+    bank: Annotated[
+        Path | None, typer.Option(help="Folder of the bank for evaluation.normalise; default: <RUN_DIR>/bank.")
+    ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Choose beta, k and alpha of evaluation.normalise on the validation split.")
+    ] = False,
 ) -> None:
     """Test a run or a published checkpoint: writes metrics.json and ranks.tsv, prints a table."""
     from nrccr.commands import test_run
 
-    test_run(path, root, overrides or [], _split(split), out, device)
+    test_run(path, root, overrides or [], _split(split), out, device, bank=bank, tune=tune)
+
+
+@app.command()
+def bank(
+    path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_CHECKPOINT")],
+    root: Root,
+    size: Annotated[int, typer.Option(min=1, help="How many captions.")],
+    overrides: Overrides = None,
+    split: Annotated[
+        str, typer.Option(help="Where they come from: train, val, or with --transductive test.")
+    ] = "train",
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    transductive: Annotated[bool, typer.Option("--transductive", help="Let test queries into the bank.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: <RUN_DIR>/bank.")] = None,
+    device: Device = None,
+) -> None:
+    """Sample a query bank for `nrccr test ... evaluation.normalise=METHOD` and score it against the test items."""
+    chosen = next((name for name in SPLITS if name == split), None)
+    if chosen is None:
+        raise UserError(f"--split {split}: give train or val, or with --transductive test")
+
+    from nrccr.banks import bank_run
+
+    bank_run(path, root, overrides or [], chosen, size, seed, transductive, out, device)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nrccr.banks import bank_folder, normalisation_of
 from nrccr.config import Config, load_config, resolved_switches
 from nrccr.data.collections import GENERATED, find_backbone
 from nrccr.data.datasets import Reader
@@ -74,22 +75,29 @@ def train_run(
 
 
 def test_run(
-    path: Path, root: Path, overrides: list[str], split: Literal["test", "val"], out: Path | None, device: str | None
+    path: Path,
+    root: Path,
+    overrides: list[str],
+    split: Literal["test", "val"],
+    out: Path | None,
+    device: str | None,
+    *,
+    bank: Path | None = None,
+    tune: bool = False,
 ) -> None:
-    """Test a run or a checkpoint: a table, and files in `out` or the folder of the split."""
+    """Test a run or a checkpoint: a table, and files in `out` or the folder of the split.
+
+    With `evaluation.normalise` a bank is read from the folder `bank`, by default the run's; `tune` chooses parameters.
+    """
 
     retriever = load_retriever(path, overrides, device)
     config = retriever.config
-    reader = Reader.open(config, root, retriever.tokenizer)
-    if reader.features.width != retriever.feature_width:
-        raise UserError(
-            f"{reader.features.folder}: features are {reader.features.width} wide, {retriever.checkpoint} was trained "
-            f"on {retriever.feature_width}; give the features it was trained on as data.feature=NAME"
-        )
+    reader = retriever.reader(root)
     folder = out if out is not None else (path if path.is_dir() else path.parent) / split
     _require_writable(folder)
     queries = reader.queries(split)
     say(counts_line(split, asdict(queries.counts)))
+    normalisation = normalisation_of(retriever, reader, queries, split, bank_folder(path, bank), tune)
     metrics = evaluate(
         retriever.network,
         queries,
@@ -105,6 +113,8 @@ def test_run(
             "switches": resolved_switches(config),
         },
         folder=folder,
+        normalisation=normalisation,
+        memory_mb=config.evaluation.memory_mb,
     )
     say(metrics_table(metrics, config))
     say(f"written: {folder}")

@@ -155,6 +155,11 @@ class EvaluationConfig:
     batch_size: int = 64
     target_weight: float = 0.8
     save_scores: bool = False
+    normalise: Literal["none", "is", "dis", "dual_is", "dual_dis", "csls", "nnn", "dsl", "sinkhorn"] = "none"
+    beta: float = 20.0
+    k: int = 1
+    alpha: float = 0.75
+    memory_mb: float = 2000.0
 
 
 @dataclass
@@ -294,12 +299,15 @@ def _check(config: Config, name: str) -> None:
         "train.log_every": c.train.log_every,
         "train.save_minutes": c.train.save_minutes,
         "evaluation.batch_size": c.evaluation.batch_size,
+        "evaluation.beta": c.evaluation.beta,
+        "evaluation.alpha": c.evaluation.alpha,
     }
     at_least_zero: dict[str, float] = {
         "seed": c.seed,
         "data.workers": c.data.workers,
         "data.mismatch_tolerance": c.data.mismatch_tolerance,
         "train.halve_after": c.train.halve_after,
+        "evaluation.k": c.evaluation.k,
         **{f"loss.{f.name}": getattr(c.loss, f.name) for f in fields(c.loss)},
     }
     bounds: list[tuple[dict[str, float], Callable[[float], bool], str]] = [
@@ -310,6 +318,7 @@ def _check(config: Config, name: str) -> None:
         ({"data.max_frames": c.data.max_frames}, lambda v: v <= 80, "at most 80, the number of position vectors"),
         ({"joint.dropout": c.joint.dropout}, lambda v: 0 <= v < 1, "from 0 up to, not including, 1"),
         ({"evaluation.target_weight": c.evaluation.target_weight}, lambda v: 0 <= v <= 1, "between 0 and 1"),
+        ({"evaluation.memory_mb": c.evaluation.memory_mb}, lambda v: v >= 16, "16 or more"),
     ]
     if c.seed >= 2**63:
         raise UserError(f"{name}: seed={c.seed} is out of range; it must be below 2**63")

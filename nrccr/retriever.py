@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from nrccr.config import Config, build_config
 from nrccr.data.batch import VideoBatch
 from nrccr.data.bigfile import select_frames
+from nrccr.data.datasets import Reader
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import CaptionTokenizer, clean_english
 from nrccr.distributed import choose_device
@@ -56,6 +57,20 @@ class Retriever:
     def feature_width(self) -> int:
         """Width of the frame features it was trained on."""
         return self.network.visual.project.linear.in_features
+
+    def reader(self, root: Path) -> Reader:
+        """The reader of its collection.
+
+        Raises:
+            UserError: no such collection under `root`, damaged features, or others than it was trained on.
+        """
+        reader = Reader.open(self.config, root, self.tokenizer)
+        if reader.features.width != self.feature_width:
+            raise UserError(
+                f"{reader.features.folder}: features are {reader.features.width} wide, {self.checkpoint} was trained "
+                f"on {self.feature_width}; give the features it was trained on as data.feature=NAME"
+            )
+        return reader
 
     def encode_text(self, texts: Sequence[str], role: Literal["source", "target"] = "target") -> Embeddings:
         """Captions -> (N, D) float32, unit length.

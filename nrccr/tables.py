@@ -60,7 +60,9 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
     for entry in metrics["sweep"]:
         label = f"target weight {1 - entry['source_weight']:.1f}"
         table.add_row(label, *_cells(entry["text_to_visual"] | {"SumR": entry["SumR"]}), style="dim")
-    table.caption = f"headline: target weight {metrics['target_weight']}, scores {metrics['normalisation']['scores']}"
+    normalisation = metrics["normalisation"]
+    method = "" if normalisation["method"] == "none" else f", normalised by {normalisation['method']}"
+    table.caption = f"headline: target weight {metrics['target_weight']}, scores {normalisation['scores']}{method}"
     return table
 
 

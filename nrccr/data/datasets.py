@@ -18,7 +18,7 @@ from nrccr.config import Config
 from nrccr.data.batch import PairBatch, VideoBatch
 from nrccr.data.bigfile import BigFile, select_frames
 from nrccr.data.captions import Captions, Matched, match, read_captions
-from nrccr.data.collections import Collection, locate
+from nrccr.data.collections import Collection, Split, locate
 from nrccr.data.sampling import Indices
 from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
@@ -213,11 +213,36 @@ class Reader:
         Raises:
             UserError: missing or malformed files, items without features, too many unmatched lines.
         """
+        return self._queries(*self._matched(split))
+
+    def sample(self, split: Split, size: int, seed: int) -> Queries:
+        """Some captions of a split, drawn without repetition, as queries; only their items are among the videos.
+
+        Args:
+            split: which; in training the sources are human and the targets are translations.
+            size: how many captions.
+            seed: of the draw.
+
+        Raises:
+            UserError: as `queries`, or fewer captions than `size`.
+        """
+        matched, source, target = self._matched(split)
+        if size > len(source):
+            raise UserError(f"{source.path}: split {split} has {len(source)} captions, not {size}; give a smaller size")
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(source), generator=generator)[:size].sort().values.tolist()
+        return self._queries(matched, source.take(chosen), target.take(chosen))
+
+    def _matched(self, split: Split) -> tuple[Matched, Captions, Captions]:
+        """What was matched of a split, its sources and targets."""
         files = self.collection.split(split)
         matched = match([read_captions(files.source), read_captions(files.target)], self.mismatch_tolerance)
         source, target = matched.captions
         if not source.ids:
             raise UserError(f"{files.source}: no caption matches one of {files.target.name}; compare their ids")
+        return matched, source, target
+
+    def _queries(self, matched: Matched, source: Captions, target: Captions) -> Queries:
         sources = [clean_english(text) for text in source.texts]
         tables = [self.tokenizer.encode(texts) for texts in (sources, target.texts)]
         items, item_of = _items(source)

@@ -121,6 +121,11 @@ def dense(scores: Blocks, memory_mb: float | None = None) -> Tensor:
     return made
 
 
+def fits(shape: tuple[int, int], memory_mb: float) -> bool:
+    """Whether a whole matrix may be held."""
+    return shape[0] * shape[1] * BYTES_PER_ENTRY <= memory_mb * 2**20
+
+
 def tiles(span: range) -> list[range]:
     """A span cut at every TILE."""
     return [range(start, min(start + TILE, span.stop)) for start in range(span.start, span.stop, TILE)]
@@ -129,11 +134,12 @@ def tiles(span: range) -> list[range]:
 def spans(shape: tuple[int, int], memory_mb: float | None) -> tuple[list[range], list[range]]:
     """Rows and columns of the blocks that fit into `memory_mb`: whole rows where a tile of them fits; at least a tile.
 
-    None takes a few tiles.
+    None stands for a few tiles; blocks are no larger than that unless whole rows need it, for larger ones are slower.
     """
-    entries = 8 * TILE * TILE if memory_mb is None else int(memory_mb * 2**20) // BYTES_PER_ENTRY
+    usual = 8 * TILE * TILE
+    entries = usual if memory_mb is None else int(memory_mb * 2**20) // BYTES_PER_ENTRY
     width = max(1, min(-(-shape[1] // TILE), entries // (TILE * TILE))) * TILE
-    height = max(1, entries // (width * TILE)) * TILE
+    height = max(1, min(entries, usual) // (width * TILE)) * TILE
     return (
         [range(start, min(start + height, shape[0])) for start in range(0, shape[0], height)],
         [range(start, min(start + width, shape[1])) for start in range(0, shape[1], width)],

@@ -60,7 +60,11 @@ def retrieval_metrics(
     Raises:
         ValueError: empty scores, NaN, a row without a relevant item, a column out of range or named twice.
     """
-    best, precision = ranks_and_precision(scores, relevant, ties, memory_mb)
+    return summarise(*ranks_and_precision(scores, relevant, ties, memory_mb))
+
+
+def summarise(best: npt.NDArray[np.float64], precision: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Retrieval metrics of what `ranks_and_precision` returns."""
     return recalls(best) | {
         "MedR": float(np.median(best)),
         "MeanR": float(np.mean(best)),

@@ -21,7 +21,10 @@ from nrccr.files import atomic_folder, atomic_path, write_json, write_text
 from nrccr.safeload import load_checkpoint
 
 # Keys that may differ when a run is resumed: they change how long it trains, never what a step computes.
-FREE_ON_RESUME = ("train.epochs", "train.patience", "train.save_minutes", "data.workers", "evaluation.save_scores")
+FREE_ON_RESUME = (
+    *("train.epochs", "train.patience", "train.save_minutes", "data.workers", "evaluation.save_scores"),
+    *(f"evaluation.{key}" for key in ("normalise", "beta", "k", "alpha", "memory_mb")),  # of tests alone
+)
 LIBRARIES = ("torch", "transformers", "accelerate", "omegaconf", "numpy", "safetensors")
 
 
