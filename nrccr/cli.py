@@ -194,6 +194,31 @@ def rank(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B...", help="Tested runs, or test folders.")],
+    split: SplitName = "test",
+    languages: Annotated[
+        bool, typer.Option("--languages", help="The runs differ in query language: rank variance and mean recall.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+) -> None:
+    """Compare two tests of the same queries, with 95 % intervals (paired bootstrap over items), or languages."""
+    if len(runs) < 2 or (len(runs) > 2 and not languages):
+        raise UserError(f"{len(runs)} runs given; compare takes two, or with --languages two or more")
+
+    from nrccr.evaluation.compare import bootstrap, common_ranks, rank_variance, read_outcome
+    from nrccr.tables import comparison_table, languages_table, say
+
+    outcomes = [read_outcome(path, _split(split)) for path in runs]
+    if languages:
+        ranks = common_ranks(outcomes)
+        say(languages_table(outcomes, rank_variance(ranks), len(ranks[0])))
+    else:
+        say(comparison_table(bootstrap(outcomes[0], outcomes[1], resamples, seed), runs[0].name, runs[1].name))
+
+
+@app.command()
 def qbnorm(
     sims_test_path: Annotated[Path, typer.Option("--sims_test_path", help="Scores, test captions x items.")],
     sims_train_test_path: Annotated[

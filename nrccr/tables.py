@@ -6,15 +6,18 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from nrccr.config import Config
 from nrccr.data.check import Report
+from nrccr.evaluation.compare import NAMES, weighted_metrics
 
 if TYPE_CHECKING:
     from nrccr.analysis.noise import Row
     from nrccr.analysis.strips import Strip
+    from nrccr.evaluation.compare import Interval, Outcome
     from nrccr.evaluation.normalise import Settings
 
 COLUMNS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "SumR")
@@ -112,6 +115,41 @@ def qbnorm_table(before: dict[str, dict[str, float]], after: dict[str, dict[str,
         for when, metrics in (("before", before), ("after", after)):
             table.add_row(f"{label}, {when}", *(f"{metrics[direction][name]:.1f}" for name in names))
     table.caption = "averaged ties; Geom: geometric mean of R@1, R@5, R@10"
+    return table
+
+
+def comparison_table(found: dict[tuple[str, str], Interval], a: str, b: str) -> Table:
+    """Every metric of two runs and their difference, each with its 95 % interval."""
+    table = Table(title=f"a = {a}, b = {b}")
+    for name in ("", "a", "b", "b - a"):
+        table.add_column(name, justify="left" if not name else "right")
+    labels = {"text_to_visual": "T2V ", "visual_to_text": "V2T ", "both": ""}
+    for (direction, name), entry in found.items():
+        clear = entry.bounds[0] > 0 or entry.bounds[1] < 0
+        table.add_row(
+            labels[direction] + name.replace("_", " "),
+            _interval(entry.a, entry.a_bounds),
+            _interval(entry.b, entry.b_bounds),
+            _interval(entry.difference, entry.bounds, "+.1f") + (" *" if clear else "  "),
+        )
+    table.caption = "95 % intervals; *: the interval of the difference leaves out 0"
+    return table
+
+
+def _interval(value: float, bounds: tuple[float, float], form: str = ".1f") -> str:
+    return f"{value:{form}} {bounds[0]:{form}}..{bounds[1]:{form}}"
+
+
+def languages_table(runs: Sequence[Outcome], variance: float, queries: int) -> Table:
+    """Mean recall of every language's test, and the mean rank variance of the queries they share."""
+    table = Table(title="languages")
+    for name in ("test", "mean recall", "SumR", "MeanR"):
+        table.add_column(name, justify="left" if name == "test" else "right")
+    for run in runs:
+        metrics = dict(zip(NAMES, weighted_metrics(run, np.ones((1, len(run.item_ids))))[0].tolist(), strict=True))
+        shown = [metrics["both", "mean_recall"], metrics["both", "SumR"], metrics["text_to_visual", "MeanR"]]
+        table.add_row(str(run.folder), *(f"{value:.2f}" for value in shown))
+    table.caption = f"mean rank variance over languages: {variance:.2f} ({queries:,} queries in all of them)"
     return table
 
 
