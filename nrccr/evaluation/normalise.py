@@ -1,15 +1,15 @@
 """Normalisation of scores against hubs, the items that come out near the top for too many queries.
 
     is         inverted softmax: exp(beta s_qg) / Z_g, Z_g = sum_b exp(beta s_bg) over the query bank
-               (Smith et al. 2017, eq. 5, with a bank in place of the test queries)
+               (Smith et al. 2017, "Offline bilingual word vectors", with a bank in place of the test queries)
     dis        dynamic inverted softmax, for the rows alone whose best item is one of the k best of a bank query; the
-               others stay as they are (Bogolin et al. 2022, QB-Norm, eq. 5)
+               others stay as they are (Bogolin et al. 2022, QB-Norm)
     dual_is    is with the query bank times is with the gallery bank (Wang et al. 2023, DBNorm, DualIS)
     dual_dis   dual_is for the rows alone whose best item is one of the k best of either bank (the same, DualDIS)
     csls       2 s_qg - r_q - r_g: r_q the mean of the query's k highest scores, r_g of the item's with the query bank
-               (Conneau et al. 2018, eq. 2)
-    nnn        s_qg - alpha r_g (Chowdhury et al. 2024, eq. 1 and 2)
-    dsl        s_qg softmax_q(beta s_qg), the softmax over all test queries (Cheng et al. 2021, CAMoE, eq. 8)
+               (Conneau et al. 2018, "Word translation without parallel data")
+    nnn        s_qg - alpha r_g (Chowdhury et al. 2024, nearest neighbour normalization)
+    dsl        s_qg softmax_q(beta s_qg), the softmax over all test queries (Cheng et al. 2021, CAMoE)
     sinkhorn   exp(beta s_qg) scaled so that all rows have one sum and all columns another, by k rounds of columns, then
                rows (Cuturi 2013, algorithm 1)
 
@@ -52,7 +52,7 @@ DUAL: tuple[Method, ...] = ("dual_is", "dual_dis")
 DYNAMIC: tuple[Method, ...] = ("dis", "dual_dis")
 USES_BETA: tuple[Method, ...] = ("is", "dis", "dual_is", "dual_dis", "dsl", "sinkhorn")
 USES_K: tuple[Method, ...] = ("dis", "dual_dis", "csls", "nnn", "sinkhorn")
-ALPHA = 0.75  # the middle of the values that the paper of nnn found best
+ALPHA = 0.75  # among those that `tune` tries
 
 
 def normalise(
@@ -76,7 +76,7 @@ def normalise(
         gallery_bank_scores: (P, N), bank items x the same items; for dual_is and dual_dis.
         method: `is`, `dis`, `dual_is`, `dual_dis`, `csls`, `nnn`, `dsl` or `sinkhorn`.
         beta: inverse temperature, for all but csls and nnn.
-        k: items a bank query activates (dis, dual_dis; 0 activates none), neighbours (csls, nnn), rounds (sinkhorn).
+        k: items that a bank query activates (dis, dual_dis; 0 none), neighbours (csls, nnn), rounds (sinkhorn).
         alpha: weight of the bias, for nnn.
         log: the logarithm of what is described, finite and in its exact order at any beta. Rows that dis leaves alone
             stay raw. csls and nnn have no exponential and stay as they are. A product of dsl may be negative; its
