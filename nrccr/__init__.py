@@ -18,12 +18,13 @@ __all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`nrccr.evaluation.metrics` without a further import; torch is loaded only then."""
+    """`nrccr.evaluation.metrics` and `.normalise` without a further import; torch is loaded only then."""
     if name != "evaluation":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
     importlib.import_module("nrccr.evaluation.metrics")
+    importlib.import_module("nrccr.evaluation.normalise")
     return importlib.import_module("nrccr.evaluation")
 
 

@@ -25,6 +25,8 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...",
 SplitName = Annotated[str, typer.Option(help="test or val.")]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml")]
 
+SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+
 
 @app.command()
 def train(
@@ -60,15 +62,19 @@ def test(
     split: SplitName = "test",
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder to write; default: <RUN_DIR>/<split>, for text to text <RUN_DIR>/<split>-text-to-text."
-        ),
+        typer.Option(help="Folder to write; default: <RUN_DIR>/<split>, or <RUN_DIR>/<split>-text-to-text."),
     ] = None,
     task: Annotated[
         str, typer.Option(help="text-to-visual, or text-to-text: queries against their translations.")
     ] = "text-to-visual",
     by_length: Annotated[bool, typer.Option("--by-length", help="Also recalls by the query's length.")] = False,
     device: Device = None,
+    bank: Annotated[
+        Path | None, typer.Option(help="Folder of the bank for evaluation.normalise; default: <RUN_DIR>/bank.")
+    ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Choose beta, k and alpha of evaluation.normalise on the validation split.")
+    ] = False,
 ) -> None:
     """Test a run or a published checkpoint: writes metrics.json and ranks.tsv, prints a table."""
     if task not in ("text-to-visual", "text-to-text"):
@@ -76,8 +82,42 @@ def test(
 
     from nrccr.commands import test_run
 
-    among_texts = task == "text-to-text"
-    test_run(path, root, overrides or [], _split(split), out, device, among_texts=among_texts, by_length=by_length)
+    test_run(
+        path,
+        root,
+        overrides or [],
+        _split(split),
+        out,
+        device,
+        among_texts=task == "text-to-text",
+        by_length=by_length,
+        bank=bank,
+        tune=tune,
+    )
+
+
+@app.command()
+def bank(
+    path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_CHECKPOINT")],
+    root: Root,
+    size: Annotated[int, typer.Option(min=1, help="How many captions.")],
+    overrides: Overrides = None,
+    split: Annotated[
+        str, typer.Option(help="Where they come from: train, val, or with --transductive test.")
+    ] = "train",
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    transductive: Annotated[bool, typer.Option("--transductive", help="Let test queries into the bank.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: <RUN_DIR>/bank.")] = None,
+    device: Device = None,
+) -> None:
+    """Sample a query bank for `nrccr test ... evaluation.normalise=METHOD` and score it against the test items."""
+    chosen = next((name for name in SPLITS if name == split), None)
+    if chosen is None:
+        raise UserError(f"--split {split}: give train or val, or with --transductive test")
+
+    from nrccr.banks import bank_run
+
+    bank_run(path, root, overrides or [], chosen, size, seed, transductive, out, device)
 
 
 @app.command()
@@ -145,7 +185,7 @@ def noise(
     device: Device = None,
 ) -> None:
     """Compare models under translation noise; what is finished is kept, so that a stopped comparison goes on."""
-    from nrccr.commands import compare_under_noise
+    from nrccr.comparisons import compare_under_noise
 
     names, compared, chosen = translators.split(","), models.split(","), _integers("--seeds", seeds)
     if quick:
@@ -201,6 +241,69 @@ def table(
     if docs is not None:
         update_docs(docs, papers)
         say(f"written: {docs}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B...", help="Tested runs, or test folders.")],
+    split: SplitName = "test",
+    languages: Annotated[
+        bool, typer.Option("--languages", help="The runs differ in query language: rank variance and mean recall.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+) -> None:
+    """Compare two tests of the same queries, with 95 % intervals (paired bootstrap over items), or languages."""
+    if len(runs) < 2 or (len(runs) > 2 and not languages):
+        raise UserError(f"{len(runs)} runs given; compare takes two, or with --languages two or more")
+
+    from nrccr.comparisons import compare_runs
+
+    compare_runs(runs, _split(split), languages, resamples, seed)
+
+
+@app.command()
+def qbnorm(
+    sims_test_path: Annotated[Path, typer.Option("--sims_test_path", help="Scores, test captions x items.")],
+    sims_train_test_path: Annotated[
+        Path | None, typer.Option("--sims_train_test_path", help="Scores of the bank, its captions x the same items.")
+    ] = None,
+    test_query_masks_path: Annotated[
+        Path | None, typer.Option("--test_query_masks_path", help="Booleans, items x captions: false leaves one out.")
+    ] = None,
+    gallery_bank_path: Annotated[
+        Path | None, typer.Option("--gallery_bank_path", help="Scores of bank items x the same items; for dual_*.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="is, dis, dual_is, dual_dis, csls, nnn, dsl or sinkhorn.")] = "dis",
+    beta: Annotated[float, typer.Option(help="Inverse temperature.")] = 20.0,
+    k: Annotated[int, typer.Option(help="Activated items (dis), neighbours (csls, nnn) or rounds (sinkhorn).")] = 1,
+    alpha: Annotated[float, typer.Option(help="Weight of the bias of nnn.")] = 0.75,
+    tune: Annotated[bool, typer.Option("--tune", help="Choose beta, k and alpha on validation scores.")] = False,
+    sims_val_path: Annotated[
+        Path | None, typer.Option("--sims_val_path", help="With --tune: scores, validation captions x their items.")
+    ] = None,
+    sims_train_val_path: Annotated[
+        Path | None, typer.Option("--sims_train_val_path", help="With --tune: the bank against validation items.")
+    ] = None,
+    val_query_masks_path: Annotated[
+        Path | None, typer.Option("--val_query_masks_path", help="With --tune: as --test_query_masks_path.")
+    ] = None,
+    gallery_bank_val_path: Annotated[
+        Path | None, typer.Option("--gallery_bank_val_path", help="With --tune: as --gallery_bank_path.")
+    ] = None,
+) -> None:
+    """Normalise scores in files (.npy, .npz, pickled arrays) with a query bank: metrics before and after."""
+    if tune != (sims_val_path is not None):
+        raise UserError("--tune and --sims_val_path go together; give both or neither")
+
+    from nrccr.qbnorm import Files
+    from nrccr.qbnorm import qbnorm as run
+
+    validation = None
+    if sims_val_path is not None:
+        validation = Files(sims_val_path, sims_train_val_path, gallery_bank_val_path, val_query_masks_path)
+    test_files = Files(sims_test_path, sims_train_test_path, gallery_bank_path, test_query_masks_path)
+    run(test_files, validation, method, beta, k, alpha)
 
 
 def _split(name: str) -> Literal["val", "test"]:

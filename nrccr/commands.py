@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,9 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from nrccr.config import Config, load_config, resolved_switches
-from nrccr.data.collections import GENERATED, find_backbone
-from nrccr.data.datasets import Queries, Reader, Videos
+from nrccr.banks import bank_folder, normalisation_of
+from nrccr.config import Config, resolved_switches
+from nrccr.data.collections import find_backbone
+from nrccr.data.datasets import Queries, Reader
+from nrccr.data.items import Videos
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.errors import UserError
@@ -22,12 +23,18 @@ from nrccr.evaluation.encode import encode_videos
 from nrccr.evaluation.evaluator import evaluate
 from nrccr.evaluation.image_cache import ImageCache
 from nrccr.evaluation.text_to_text import TASK, evaluate_text_to_text
-from nrccr.files import write_text
 from nrccr.models.image import ImageEncoder, build_image_encoder, image_config
 from nrccr.models.nrccr import NRCCR, build_discriminator, build_network
 from nrccr.models.text import backbone_config, build_backbone
 from nrccr.retriever import load_retriever
-from nrccr.tables import counts_line, length_table, metrics_table, noise_table, ranked_table, say, text_to_text_table
+from nrccr.tables import (
+    counts_line,
+    length_table,
+    metrics_table,
+    ranked_table,
+    say,
+    text_to_text_table,
+)
 from nrccr.training.checkpoint import RunFolder
 from nrccr.training.loop import Trainer
 
@@ -118,6 +125,8 @@ def test_run(
     *,
     among_texts: bool = False,
     by_length: bool = False,
+    bank: Path | None = None,
+    tune: bool = False,
 ) -> None:
     """Test a run or a checkpoint: tables, and files in `out` or the folder of the split.
 
@@ -130,23 +139,23 @@ def test_run(
         device: see nrccr.distributed.choose_device.
         among_texts: rank the queries' translations, not the items.
         by_length: also recalls by the query's length.
+        bank: folder of the bank for `evaluation.normalise`, by default the run's.
+        tune: choose the normalisation's parameters on the validation split.
 
     Raises:
-        UserError: no model or no such split there, features that do not fit, a folder that cannot be written.
+        UserError: no model or no such split there, features or a bank that do not fit, a folder that cannot be written.
     """
 
     retriever = load_retriever(path, overrides, device)
     config = retriever.config
-    reader = Reader.open(config, root, retriever.tokenizer, retriever.preprocess)
+    if among_texts and (tune or config.evaluation.normalise != "none"):
+        raise UserError("--task text-to-text: scores among texts are not normalised; leave out evaluation.normalise")
+    reader = retriever.reader(root)
     name = f"{split}-{TASK}" if among_texts else split
     folder = out if out is not None else (path if path.is_dir() else path.parent) / name
     _require_writable(folder)
     queries = reader.queries(split)
-    if queries.videos.width not in (None, retriever.feature_width):
-        raise UserError(
-            f"{queries.videos.place}: features are {queries.videos.width} wide, {retriever.checkpoint} was trained "
-            f"on {retriever.feature_width}; give the features it was trained on as data.feature=NAME"
-        )
+    retriever.require_fitting(queries)
     say(counts_line(split, asdict(queries.counts)))
     how: dict[str, Any] = {
         "batch_size": config.evaluation.batch_size,
@@ -171,6 +180,8 @@ def test_run(
             target_weight=config.evaluation.target_weight,
             kind=config.switch("score"),
             save_scores=config.evaluation.save_scores,
+            normalisation=normalisation_of(retriever, reader, queries, split, bank_folder(path, bank), tune),
+            memory_mb=config.evaluation.memory_mb,
             **how,
         )
         say(metrics_table(metrics, config))
@@ -184,89 +195,6 @@ def _require_writable(folder: Path) -> None:
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(f"{folder}: cannot be written; give another folder with --out")
-
-
-def compare_under_noise(
-    config: Path,
-    overrides: Sequence[str],
-    root: Path | None,
-    videos: tuple[int, int, int] | None,
-    out: Path,
-    translators: Sequence[str],
-    models: Sequence[str],
-    seeds: Sequence[int],
-    device: str | None,
-) -> None:
-    """Train and test every model with every translator and seed; a table on screen and as noise.md, noise.json, a plot.
-
-    A run that is finished is kept, one that was stopped goes on.
-
-    Args:
-        config: the configuration file.
-        overrides: `key=value`, for every run.
-        root: folder of the collections; None takes a generated one in `out`, made with `videos` in the splits.
-        videos: sizes of that one's splits; None takes the usual ones.
-        out: folder of all runs.
-        translators: values of `data.translator`.
-        models: names in `analysis.noise.MODELS`.
-        seeds: of each model with each translator.
-        device: see nrccr.distributed.choose_device.
-
-    Raises:
-        UserError: an unknown model, a configuration that a finished run does not have, no data.
-    """
-    from nrccr.analysis import noise  # brings a drawing library, which no other command needs
-
-    unknown = [model for model in models if model not in noise.MODELS]
-    if unknown:
-        raise UserError(f"--models {unknown[0]}: unknown; choose from {', '.join(noise.MODELS)}")
-    cells = noise.cells(models, translators, seeds)
-    configs = {cell: load_config(config, [*overrides, *cell.overrides]) for cell in cells}
-    folders = {cell: RunFolder(out / cell.name) for cell in cells}
-    for cell, folder in folders.items():
-        if folder.config.is_file():
-            folder.require_resumable(configs[cell])
-            if (folder.path / "test" / "metrics.json").is_file() and load_config(folder.config) != configs[cell]:
-                raise UserError(f"{folder.path}: finished with other epochs or patience; give another --out")
-    place = root if root is not None else _own_collection(out, configs[cells[0]], translators, videos)
-    found: dict[noise.Cell, dict[str, Any]] = {}
-    for number, cell in enumerate(cells, start=1):
-        metrics = folders[cell].path / "test" / "metrics.json"
-        say(f"{number} of {len(cells)}: {cell.name}{', finished before' if metrics.is_file() else ''}")
-        if not metrics.is_file():
-            resume = folders[cell].config.is_file()
-            train_run(configs[cell], place, folders[cell], device, resume=resume, overwrite=False, test=True)
-            test_run(folders[cell].path, place, [], "test", None, device)
-        found[cell] = json.loads(metrics.read_text(encoding="utf-8"))
-    rows = noise.collect(found)
-    write_text(out / "noise.md", noise.to_markdown(rows))
-    write_text(out / "noise.json", noise.to_json(rows))
-    noise.plot(rows, out / "noise.png")
-    say(noise_table(rows))
-    say(f"written: {out}/noise.md, noise.json, noise.png")
-
-
-def _own_collection(out: Path, config: Config, translators: Sequence[str], videos: tuple[int, int, int] | None) -> Path:
-    """The generated collection beside the runs, made if it is not there."""
-    from nrccr.analysis import noise
-    from nrccr.data.generated.collection import Recipe, generate, read_recipe
-
-    if config.data.collection != GENERATED.names[0]:
-        raise UserError(f"{config.data.collection}: give the folder of the collections as --root")
-    rates = [noise.rate_of(name) for name in translators]
-    known = tuple(rate / 100 for rate in rates if rate is not None)
-    if len(known) < len(rates):
-        raise UserError(
-            f"--translators {','.join(translators)}: those of the generated collection are noise0, noise20 ..."
-        )
-    root = out / "VisualSearch"
-    recipe = Recipe(rates=known) if videos is None else Recipe(rates=known, videos=videos)
-    folder = root / GENERATED.names[0]
-    if not folder.is_dir():
-        say(f"written: {generate(root, recipe)}")
-    elif recipe != read_recipe(folder):
-        raise UserError(f"{folder}: made for another comparison; give another --out, or this one as --root {root}")
-    return root
 
 
 def rank_videos(

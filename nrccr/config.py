@@ -5,8 +5,7 @@ The dataclasses are the schema: a key that is not here is refused. `configs/base
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nrccr.errors import UserError
+from nrccr.limits import check_ranges
 from nrccr.yamlfile import parse_yaml, read_layers
 
 READINGS = {
@@ -169,6 +169,11 @@ class EvaluationConfig:
     batch_size: int = 64
     target_weight: float = 0.8
     save_scores: bool = False
+    normalise: Literal["none", "is", "dis", "dual_is", "dual_dis", "csls", "nnn", "dsl", "sinkhorn"] = "none"
+    beta: float = 20.0
+    k: int = 1
+    alpha: float = 0.75
+    memory_mb: float = 2000.0
 
 
 @dataclass
@@ -239,7 +244,7 @@ def build_config(layers: Sequence[tuple[str, dict[str, Any]]], overrides: Sequen
     except OmegaConfBaseException as error:
         raise UserError(f"{layers[-1][0] if layers else 'configuration'}: {_explain(error)}") from error
     assert isinstance(config, Config)
-    _check(config, layers[-1][0] if layers else "configuration")
+    check_ranges(config, layers[-1][0] if layers else "configuration")
     return config
 
 
@@ -289,60 +294,3 @@ def _explain(error: OmegaConfBaseException) -> str:
             owner = getattr(owner, part)
         return f"unknown key {key}; known here: {', '.join(f.name for f in fields(owner))}"
     return f"{key}: {what}"
-
-
-def _check(config: Config, name: str) -> None:
-    """Refuse values out of range, naming the key."""
-    c = config
-    named = {"text.model": c.text.model, "image.model": c.image.model, "image.cache": c.image.cache}
-    for key in (key for key, value in named.items() if not value):
-        raise UserError(f"{name}: {key} is empty; give a folder{'' if 'cache' in key else ' or a hub name'}")
-    positive: dict[str, float] = {
-        "data.max_frames": c.data.max_frames,
-        "text.width": c.text.width,
-        "text.heads": c.text.heads,
-        "visual.width": c.visual.width,
-        "visual.heads": c.visual.heads,
-        "visual.layers": c.visual.layers,
-        "joint.width": c.joint.width,
-        "loss.temperature": c.loss.temperature,
-        "adversary.learning_rate": c.adversary.learning_rate,
-        "train.epochs": c.train.epochs,
-        "train.learning_rate": c.train.learning_rate,
-        "train.learning_rate_decay": c.train.learning_rate_decay,
-        "train.patience": c.train.patience,
-        "train.grad_clip": c.train.grad_clip,
-        "train.log_every": c.train.log_every,
-        "train.save_minutes": c.train.save_minutes,
-        "evaluation.batch_size": c.evaluation.batch_size,
-    }
-    at_least_zero: dict[str, float] = {
-        "seed": c.seed,
-        "data.round_trips": c.data.round_trips,
-        "data.workers": c.data.workers,
-        "data.mismatch_tolerance": c.data.mismatch_tolerance,
-        "train.halve_after": c.train.halve_after,
-        **{f"loss.{f.name}": getattr(c.loss, f.name) for f in fields(c.loss)},
-    }
-    bounds: list[tuple[dict[str, float], Callable[[float], bool], str]] = [
-        (positive, lambda v: v > 0, "above 0"),
-        (at_least_zero, lambda v: v >= 0, "0 or more"),
-        ({"train.batch_size": c.train.batch_size}, lambda v: v >= 2, "2 or more (batch normalisation needs two)"),
-        ({"data.task": c.data.task}, lambda v: v in (1, 2), "1 or 2"),
-        ({"text.max_tokens": c.text.max_tokens}, lambda v: 3 <= v <= 250, "between 3 and 250"),
-        ({"data.max_frames": c.data.max_frames}, lambda v: v <= 80, "at most 80, the number of position vectors"),
-        ({"joint.dropout": c.joint.dropout}, lambda v: 0 <= v < 1, "from 0 up to, not including, 1"),
-        ({"evaluation.target_weight": c.evaluation.target_weight}, lambda v: 0 <= v <= 1, "between 0 and 1"),
-    ]
-    if c.seed >= 2**63:
-        raise UserError(f"{name}: seed={c.seed} is out of range; it must be below 2**63")
-    for values, holds, words in bounds:
-        for key, value in values.items():
-            if not (math.isfinite(value) and holds(value)):
-                raise UserError(f"{name}: {key}={value} is out of range; it must be {words}")
-    branches = [("text", c.text.width, c.text.heads), ("visual", c.visual.width, c.visual.heads)]
-    for branch, width, heads in branches[: 2 if c.visual.kind == "video" else 1]:
-        if width % heads or 512 % heads:
-            raise UserError(f"{name}: {branch}.heads={heads} must divide {branch}.width={width} and 512")
-    if c.text.pretrained and c.text.backbone:
-        raise UserError(f"{name}: text.backbone does not go with pretrained weights; set text.pretrained=false")

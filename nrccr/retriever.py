@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from nrccr.config import Config, build_config
 from nrccr.data.batch import ImageBatch, VideoBatch
 from nrccr.data.bigfile import select_frames
+from nrccr.data.datasets import Queries, Reader
 from nrccr.data.images import Preprocessor, clip_preprocessor, load_picture, load_preprocessor
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import CaptionTokenizer, clean_english
@@ -62,6 +63,26 @@ class Retriever:
     def feature_width(self) -> int:
         """Width of the features it was trained on; that of its image encoder's output where it has one."""
         return self.network.visual.feature_width
+
+    def reader(self, root: Path) -> Reader:
+        """The reader of its collection.
+
+        Raises:
+            UserError: no such collection under `root`, or damaged features.
+        """
+        return Reader.open(self.config, root, self.tokenizer, self.preprocess)
+
+    def require_fitting(self, queries: Queries) -> None:
+        """Make sure that a split's items have features as wide as those it was trained on.
+
+        Raises:
+            UserError: they have not.
+        """
+        if queries.videos.width not in (None, self.feature_width):
+            raise UserError(
+                f"{queries.videos.place}: features are {queries.videos.width} wide, {self.checkpoint} was trained "
+                f"on {self.feature_width}; give the features it was trained on as data.feature=NAME"
+            )
 
     def encode_text(self, texts: Sequence[str], role: Literal["source", "target"] = "target") -> Embeddings:
         """Captions -> (N, D) float32, unit length.

@@ -2,20 +2,23 @@
 
 Checkpoints pass torch's weights-only unpickler, which calls nothing but a short list of functions. What published files
 hold beyond tensors (argparse.Namespace, numpy numbers) is built by harmless stand-ins defined here, under the names the
-file asks for; any other class or function is refused. There is no way to switch this off.
+file asks for; any other class or function is refused. There is no way to switch this off. Pickled arrays, which are no
+checkpoints, pass Python's unpickler with a table of a few stand-ins for everything that it may call.
 """
 
 from __future__ import annotations
 
+import pickle
 import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -28,6 +31,10 @@ from nrccr.files import atomic_path
 _NUMBER = re.compile(r"b1|[iu][1248]|f[248]|c8|c16")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
 _LOCK = threading.Lock()
+
+
+class _RefusedError(Exception):
+    """Names a class or function that came through as a value."""
 
 
 class _Namespace:
@@ -64,6 +71,68 @@ def _scalar(dtype: _Dtype, raw: bytes) -> bool | int | float | complex:
     """Stands in for numpy's scalar(): one number out of its bytes, as Python's own type."""
     number: bool | int | float | complex = np.frombuffer(raw, dtype.real(), count=1)[0].item()
     return number
+
+
+class _Array:
+    """Stands in for numpy.ndarray: made empty, then filled from (version, shape, type, column order, bytes)."""
+
+    value: npt.NDArray[Any]
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, by_column, raw = state
+        self.value = _filled(raw, dtype, shape, "F" if by_column else "C")
+
+
+def _filled(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> npt.NDArray[Any]:
+    data = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)  # Python 2 wrote its bytes as text
+    return np.frombuffer(data, dtype.real()).reshape(shape, order=order).copy()
+
+
+def _from_buffer(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> _Array:
+    """Stands in for numpy's _frombuffer(), which protocol 5 uses."""
+    made = _Array()
+    made.value = _filled(raw, dtype, shape, order)
+    return made
+
+
+def _empty_array(kind: object, shape: object, typecode: object) -> _Array:
+    """Stands in for numpy's _reconstruct(): whatever it is given, an empty array to be filled."""
+    return _Array()
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """Stands in for _codecs.encode(), by which protocols 0 to 2 write bytes."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes written as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """Stands in for bytes(), by which they write none at all; it takes no size."""
+    return b""
+
+
+_ARRAY_PARTS: dict[str, Callable[..., Any]] = {
+    "numpy.ndarray": _Array,
+    "numpy.dtype": _Dtype,
+    "numpy.core.multiarray._reconstruct": _empty_array,
+    "numpy._core.multiarray._reconstruct": _empty_array,
+    "numpy.core.numeric._frombuffer": _from_buffer,
+    "numpy._core.numeric._frombuffer": _from_buffer,
+    "_codecs.encode": _latin1,
+    "__builtin__.bytes": _no_bytes,
+    "builtins.bytes": _no_bytes,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Finds nothing but the stand-ins: what a pickle can call is what `_ARRAY_PARTS` holds."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        name = f"{module_name}.{global_name}"
+        if name not in _ARRAY_PARTS:
+            raise _RefusedError(name)
+        return _ARRAY_PARTS[name]
 
 
 # torch.serialization's pairs (what is called, the name the file gives): old and new module names of numpy.
@@ -124,15 +193,54 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return plain
 
 
-class _RefusedError(Exception):
-    """Names a class or function that came through as a value."""
+def load_array(path: Path) -> npt.NDArray[Any]:
+    """Read one array of numbers or booleans: `.npy`, `.npz` or a pickle (any other ending); nothing in it is executed.
+
+    Args:
+        path: the file. An `.npz` must hold a single array or one named `scores`.
+
+    Returns:
+        The array, shape and type as saved.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds anything but such an array.
+    """
+    _require_file(path)
+    try:
+        if path.suffix in (".npy", ".npz"):
+            found = _numpy_array(path)
+        else:
+            with path.open("rb") as file:
+                made = _ArrayUnpickler(file, encoding="latin1").load()
+            found = made.value if isinstance(made, _Array) else made
+    except UserError:
+        raise
+    except _RefusedError as error:
+        raise UserError(_refusal(path, str(error), "a file with one numpy array")) from error
+    except Exception as error:  # a damaged pickle can fail in any way at all
+        raise UserError(
+            f"{path}: cannot be read as a numpy array ({first_line(error)}); it is truncated, damaged or another kind "
+            "of file: save the array again with numpy.save"
+        ) from error
+    if not isinstance(found, np.ndarray) or not _NUMBER.fullmatch(found.dtype.str[1:]):
+        kind = f"an array of {found.dtype}" if isinstance(found, np.ndarray) else f"a {type(found).__name__}"
+        raise UserError(f"{path}: holds {kind}, not an array of numbers; save the array itself with numpy.save")
+    return found
 
 
-def _refusal(path: Path, name: str) -> str:
-    return (
-        f"{path}: holds {name[:100]!r}, a class or function that could run code, and is refused; "
-        "use a checkpoint of tensors and plain data"
-    )
+def _numpy_array(path: Path) -> Any:
+    opened = np.load(path, allow_pickle=False)
+    if isinstance(opened, np.ndarray):
+        return opened
+    with opened as arrays:
+        names = arrays.files
+        if len(names) != 1 and "scores" not in names:
+            raise UserError(f"{path}: holds the arrays {', '.join(names)}; keep one, or name it scores")
+        return arrays["scores" if "scores" in names else names[0]]
+
+
+def _refusal(path: Path, name: str, instead: str = "a checkpoint of tensors and plain data") -> str:
+    return f"{path}: holds {name[:100]!r}, a class or function that could run code, and is refused; use {instead}"
 
 
 def _plain(value: Any, seen: dict[int, Any]) -> Any:

@@ -6,16 +6,20 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from nrccr.analysis.published import SUMR, Figures, paper_figures
 from nrccr.config import Config
 from nrccr.data.check import Report
+from nrccr.evaluation.compare import NAMES, weighted_metrics
 
 if TYPE_CHECKING:
     from nrccr.analysis.noise import Row
     from nrccr.analysis.strips import Strip
+    from nrccr.evaluation.compare import Interval, Outcome
+    from nrccr.evaluation.normalise import Settings
 
 COLUMNS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "SumR")
 
@@ -38,7 +42,9 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
     for entry in metrics["sweep"]:
         label = f"target weight {1 - entry['source_weight']:.1f}"
         table.add_row(label, *_cells(entry["text_to_visual"] | {"SumR": entry["SumR"]}), style="dim")
-    table.caption = f"headline: target weight {metrics['target_weight']}, scores {metrics['normalisation']['scores']}"
+    normalisation = metrics["normalisation"]
+    method = "" if normalisation["method"] == "none" else f", normalised by {normalisation['method']}"
+    table.caption = f"headline: target weight {metrics['target_weight']}, scores {normalisation['scores']}{method}"
     return table
 
 
@@ -105,6 +111,59 @@ def noise_table(rows: Sequence[Row]) -> Table:
             table.add_section()
         table.add_row(row.translator, row.model, in_words(row.recall), in_words(row.sumr), str(len(row.sumr)))
     return table
+
+
+def qbnorm_table(before: dict[str, dict[str, float]], after: dict[str, dict[str, float]], settings: Settings) -> Table:
+    """Metrics of both directions before and after normalisation, rounded to 0.1 as the published script does."""
+    table = Table(title=_method_words(settings))
+    table.add_column("")
+    names = list(before["text_to_visual"])
+    for name in names:
+        table.add_column({"geometric": "Geom"}.get(name, name), justify="right")
+    for direction, label in (("text_to_visual", "text to visual"), ("visual_to_text", "visual to text")):
+        for when, metrics in (("before", before), ("after", after)):
+            table.add_row(f"{label}, {when}", *(f"{metrics[direction][name]:.1f}" for name in names))
+    table.caption = "averaged ties; Geom: geometric mean of R@1, R@5, R@10"
+    return table
+
+
+def comparison_table(found: dict[tuple[str, str], Interval], a: str, b: str) -> Table:
+    """Every metric of two runs and their difference, each with its 95 % interval."""
+    table = Table(title=f"a = {a}, b = {b}")
+    for name in ("", "a", "b", "b - a"):
+        table.add_column(name, justify="left" if not name else "right")
+    labels = {"text_to_visual": "T2V ", "visual_to_text": "V2T ", "both": ""}
+    for (direction, name), entry in found.items():
+        clear = entry.bounds[0] > 0 or entry.bounds[1] < 0
+        table.add_row(
+            labels[direction] + name.replace("_", " "),
+            _interval(entry.a, entry.a_bounds),
+            _interval(entry.b, entry.b_bounds),
+            _interval(entry.difference, entry.bounds, "+.1f") + (" *" if clear else "  "),
+        )
+    table.caption = "95 % intervals; *: the interval of the difference leaves out 0"
+    return table
+
+
+def _interval(value: float, bounds: tuple[float, float], form: str = ".1f") -> str:
+    return f"{value:{form}} {bounds[0]:{form}}..{bounds[1]:{form}}"
+
+
+def languages_table(runs: Sequence[Outcome], variance: float, queries: int) -> Table:
+    """Mean recall of every language's test, and the mean rank variance of the queries they share."""
+    table = Table(title="languages")
+    for name in ("test", "mean recall", "SumR", "MeanR"):
+        table.add_column(name, justify="left" if name == "test" else "right")
+    for run in runs:
+        metrics = dict(zip(NAMES, weighted_metrics(run, np.ones((1, len(run.item_ids))))[0].tolist(), strict=True))
+        shown = [metrics["both", "mean_recall"], metrics["both", "SumR"], metrics["text_to_visual", "MeanR"]]
+        table.add_row(str(run.folder), *(f"{value:.2f}" for value in shown))
+    table.caption = f"mean rank variance over languages: {variance:.2f} ({queries:,} queries in all of them)"
+    return table
+
+
+def _method_words(settings: Settings) -> str:
+    return ", ".join([settings.method, *(f"{name} {value:g}" for name, value in settings.used().items())])
 
 
 def ranked_table(ranked: Sequence[tuple[str, Sequence[Strip]]], places: Sequence[int] | None, title: str) -> Table:

@@ -49,7 +49,7 @@ def test_metrics_file(run_test: Command, trained: Path) -> None:
     metrics = json.loads((trained / "test" / "metrics.json").read_text())
     assert set(metrics) == {
         "collection", "split", "checkpoint", "queries", "items", "target_weight", "batch_size", "normalisation",
-        "text_to_visual", "visual_to_text", "SumR", "sweep", "switches",
+        "text_to_visual", "visual_to_text", "SumR", "mean_recall", "sweep", "switches",
     }  # fmt: skip
     expected = {"collection": "vatex", "split": "test", "queries": 16, "items": 8, "target_weight": 0.8}
     assert expected.items() <= metrics.items() and metrics["batch_size"] == 5
@@ -59,9 +59,11 @@ def test_metrics_file(run_test: Command, trained: Path) -> None:
         assert set(entry["text_to_visual"]) == set(entry["visual_to_text"]) == DIRECTION
         recalls = [entry[d][f"R@{k}"] for d in ("text_to_visual", "visual_to_text") for k in (1, 5, 10)]
         assert entry["SumR"] == pytest.approx(sum(recalls))
-    headline = {key: metrics[key] for key in ("text_to_visual", "visual_to_text", "SumR")}
+    headline = {key: metrics[key] for key in ("text_to_visual", "visual_to_text", "SumR", "mean_recall")}
+    assert metrics["mean_recall"] == pytest.approx(metrics["SumR"] / 6)
     assert metrics["sweep"][3] == {"source_weight": 0.2} | headline
     assert metrics["sweep"][0] != {"source_weight": 1.0} | headline
+    assert metrics["normalisation"] == {"method": "none", "scores": "minmax"}
     for value in headline["text_to_visual"].values():
         assert f"{value:.1f}" in done.out or f"{value:.2f}" in done.out
 

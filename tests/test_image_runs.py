@@ -15,8 +15,9 @@ from PIL import Image
 
 import nrccr
 from nrccr.config import load_config
-from nrccr.data.datasets import Images, Reader
+from nrccr.data.datasets import Reader
 from nrccr.data.images import Pictures
+from nrccr.data.items import Images
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_videos
 from nrccr.models.image import ImageEncoder

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from nrccr.errors import UserError
-from nrccr.safeload import load_checkpoint, load_weights, save_weights
+from nrccr.safeload import load_array, load_checkpoint, load_weights, save_weights
 
 
 def one_line(path: Path) -> str:
@@ -224,3 +224,74 @@ def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     with pytest.raises(UserError, match="no such file"):
         load_weights(tmp_path / "none.safetensors")
+
+
+ARRAYS = [
+    np.arange(6, dtype=np.float32).reshape(2, 3),
+    np.asfortranarray(np.arange(6, dtype=np.float64).reshape(2, 3)),
+    np.array([[True, False]]),
+    np.arange(3, dtype=">i4"),
+    np.arange(4, dtype=np.float16)[::2],
+    np.zeros((0, 4)),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype}{array.shape}")
+def test_arrays_come_back_equal(array: Any, tmp_path: Path) -> None:
+    files = [tmp_path / "a.npy", tmp_path / "one.npz", tmp_path / "many.npz"]
+    np.save(files[0], array)
+    np.savez(files[1], anything=array)
+    np.savez(files[2], scores=array, ids=np.array(["a"]))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        files.append(tmp_path / f"protocol{protocol}.pkl")
+        files[-1].write_bytes(pickle.dumps(array, protocol=protocol))
+        files.append(tmp_path / f"numpy1_protocol{protocol}.pkl")
+        old = pickle.dumps(array, protocol=0).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+        files[-1].write_bytes(old)
+    for file in files:
+        found = load_array(file)
+        assert np.array_equal(found, array) and found.dtype == array.dtype and found.shape == array.shape
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (pickle.dumps(Reduced(os.system, "touch HACKED")), "refused"),
+        (pickle.dumps(Reduced(builtins.eval, "open('HACKED', 'w')")), "refused"),
+        (pickle.dumps(np.array([Reduced(os.system, "touch HACKED")], dtype=object)), "refused"),
+        (b"cnumpy.core.multiarray\n_reconstruct\n(cos\nsystem\n(I0\ntS'b'\ntR.", "refused"),
+        (b"cnumpy\nload\n(S'x'\ntR.", "refused"),
+        (pickle.dumps([np.zeros(2)]), "holds a list"),
+        (pickle.dumps({"a": 1}), "holds a dict"),
+        (pickle.dumps(np.array(["text"])), "cannot be read"),
+        (pickle.dumps(ARRAYS[0])[:-30], "cannot be read"),
+        (b"cnumpy\nndarray\n(tR.", "cannot be read"),  # never filled
+        (b"cnumpy\nndarray\n.", "holds a type"),
+        (b"", "cannot be read"),
+        (b"garbage", "cannot be read"),
+    ],
+)
+def test_what_is_no_array_is_refused(
+    content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "file.pkl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=words) as caught:
+        load_array(path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.pkl"]
+
+
+def test_numpy_files_of_other_things_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "text.npy", np.array(["a"]))
+    np.savez(tmp_path / "two.npz", a=np.zeros(1), b=np.zeros(1))
+    for name, words in (
+        ("object.npy", "cannot be read"),
+        ("text.npy", "holds an array of <U1"),
+        ("two.npz", "arrays a, b; keep one, or name it scores"),
+        ("missing.npy", "no such file"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_array(tmp_path / name)

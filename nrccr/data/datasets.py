@@ -15,105 +15,18 @@ import numpy as np
 import torch
 
 from nrccr.config import Config
-from nrccr.data.batch import ImageBatch, PairBatch, VideoBatch
-from nrccr.data.bigfile import BigFile, select_frames
-from nrccr.data.captions import Captions, Matched, match, read_captions, shortened
+from nrccr.data.batch import PairBatch
+from nrccr.data.bigfile import BigFile
+from nrccr.data.captions import Captions, Matched, match, read_captions
 from nrccr.data.collections import Collection, Split, locate
-from nrccr.data.images import ImageSource, Pictures, Preprocessor, Vectors, load_preprocessor
+from nrccr.data.images import Pictures, Preprocessor, Vectors, load_preprocessor
+from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.sampling import Indices
 from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
 
 EnglishCleaning = Literal["source", "all"]
 PARTS = 4  # enough to save most of the padding of a batch of 128
-
-
-class Videos:
-    """Visual items in a fixed order, frames chosen once.
-
-    Args:
-        features: where their frames are.
-        video_ids: which items, in order.
-        max_frames: frames kept of a longer video.
-        sampling: the first of them, or spread evenly.
-
-    Raises:
-        UserError: an item without features.
-    """
-
-    def __init__(
-        self, features: BigFile, video_ids: Sequence[str], max_frames: int, sampling: Literal["first", "uniform"]
-    ) -> None:
-        self.features = features
-        self.width = features.width
-        self.place = features.folder
-        self.workers = 0  # nothing to decode
-        self.ids = list(video_ids)
-        self._rows = [select_frames(features.rows(video), max_frames, sampling) for video in self.ids]
-        self.lengths = np.array([len(rows) for rows in self._rows])  # (items,) frames of each
-        bad = features.find_nan(np.concatenate(self._rows), progress=True)
-        if bad:
-            raise UserError(
-                f"{features.folder / 'feature.bin'}: {len(bad)} frames hold a NaN or an infinity, first {bad[0]}; "
-                "extract them again"
-            )
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, indices: Indices) -> VideoBatch:
-        """As `batch`, for torch's loader."""
-        return self.batch(indices)
-
-    def batch(self, indices: Sequence[int] | Indices) -> VideoBatch:
-        """The items at `indices`, padded to the longest of them: frames (N, F, D), mask (N, F)."""
-        frames, mask = self.features.read([self._rows[index] for index in indices])
-        return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask))
-
-
-class Images:
-    """Images in a fixed order, as vectors or as pixels.
-
-    Args:
-        source: where they are read.
-        image_ids: which, in order.
-        place: where `source` is, for messages.
-        workers: processes that decode raw images for encoding.
-
-    Raises:
-        UserError: an image that is not there, or a vector with a NaN or an infinity.
-    """
-
-    def __init__(self, source: ImageSource, image_ids: Sequence[str], place: Path, workers: int = 0) -> None:
-        self.source = source
-        self.width = source.width
-        self.ids = list(image_ids)
-        self.place = place
-        self.workers = workers if source.width is None else 0
-        self.lengths = np.ones(len(self.ids), dtype=np.int64)  # (items,) as if of one frame each
-        absent = [image for image in self.ids if image not in source]
-        if absent:
-            raise UserError(
-                f"{place}: {len(absent)} of {len(self.ids)} images with captions are not there ({shortened(absent)}); "
-                "add them or remove their captions"
-            )
-        problem = source.problem(self.ids)
-        if problem:
-            raise UserError(problem)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, indices: Indices) -> ImageBatch:
-        """As `batch`, for torch's loader."""
-        return self.batch(indices)
-
-    def batch(self, indices: Sequence[int] | Indices) -> ImageBatch:
-        """The images at `indices`: vectors (N, D) or pixels (N, 3, H, W)."""
-        return ImageBatch(torch.from_numpy(self.source.read([self.ids[index] for index in indices])))
-
-
-Visuals = Videos | Images
 
 
 @dataclass(frozen=True)
@@ -282,12 +195,38 @@ class Reader:
         Raises:
             UserError: missing or malformed files, items without features, too many unmatched lines.
         """
+        return self._queries(split, *self._matched(split))
+
+    def sample(self, split: Split, size: int, seed: int) -> Queries:
+        """Some captions of a split, drawn without repetition, as queries; only their items are among the videos.
+
+        Args:
+            split: which; in training the sources are human and the targets are translations.
+            size: how many captions.
+            seed: of the draw.
+
+        Raises:
+            UserError: as `queries`, or fewer captions than `size`.
+        """
+        matched, source, target = self._matched(split)
+        if size > len(source):
+            raise UserError(f"{source.path}: split {split} has {len(source)} captions, not {size}; give a smaller size")
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(source), generator=generator)[:size].sort().values.tolist()
+        return self._queries(split, matched, source.take(chosen), target.take(chosen))
+
+    def _matched(self, split: Split) -> tuple[Matched, Captions, Captions]:
+        """What was matched of a split, its sources and targets."""
         files = self.collection.split(split)
         matched = match([read_captions(files.source), read_captions(files.target)], self.mismatch_tolerance)
         source, target = matched.captions
         if not source.ids:
             raise UserError(f"{files.source}: no caption matches one of {files.target.name}; compare their ids")
-        sources = [clean_english(text) for text in source.texts] if self.clean_queries else source.texts
+        return matched, source, target
+
+    def _queries(self, split: Split, matched: Matched, source: Captions, target: Captions) -> Queries:
+        cleaned = split == "train" or self.clean_queries
+        sources = [clean_english(text) for text in source.texts] if cleaned else source.texts
         tables = [self.tokenizer.encode(texts) for texts in (sources, target.texts)]
         items, item_of = _items(source)
         return Queries(

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from nrccr.data.batch import TextBatch, VisualBatch
-from nrccr.data.datasets import Visuals
+from nrccr.data.items import Visuals
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import TokenTable
 

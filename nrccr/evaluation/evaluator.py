@@ -5,7 +5,7 @@ Q queries, N items, D joint-space width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,16 @@ from torch import Tensor
 
 from nrccr.data.datasets import Queries
 from nrccr.errors import UserError
+from nrccr.evaluation.blocks import Blocks, Matrix, Transposed, dense, fits, highest_columns
+from nrccr.evaluation.directions import Bank, Directions, Embeddings, Normalisation
 from nrccr.evaluation.encode import Network, encode_texts, encode_videos
-from nrccr.evaluation.metrics import ranks, recall_sum, recalls_by_length, retrieval_metrics
+from nrccr.evaluation.metrics import ranks_and_precision, recall_sum, recalls_by_length, summarise
+from nrccr.evaluation.normalise import Settings
 from nrccr.evaluation.score import ScoreKind, mix, prepare, similarity
 from nrccr.files import atomic_path, write_json, write_text
 
 SWEEP = (1.0, 0.8, 0.5, 0.2, 0.0)  # weights of the source side, as the published test prints them
 TOP = 10
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """A split in the joint space: queries' translations (Q, D), queries (Q, D), items (N, D), all of unit length."""
-
-    source: Tensor
-    target: Tensor
-    visual: Tensor
 
 
 def encode(network: Network, queries: Queries, batch_size: int, device: torch.device) -> Embeddings:
@@ -54,16 +48,33 @@ def score(embeddings: Embeddings, kind: ScoreKind) -> tuple[Tensor, Tensor]:
 
 def both_directions(scores: Tensor, item_of: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Metrics of a score matrix (Q, N), text to visual, visual to text, and SumR; `item_of` (Q,) the relevant items."""
-    captions_of: list[list[int]] = [[] for _ in range(scores.shape[1])]
+    matrix = Matrix(scores)
+    return rank(matrix, Transposed(matrix), item_of).metrics()
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Best ranks and average precisions of queries, both (Q,), and of items, both (N,)."""
+
+    text_to_visual: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+    visual_to_text: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+    def metrics(self) -> dict[str, Any]:
+        """Metrics of both directions, SumR and mean recall."""
+        forward, backward = summarise(*self.text_to_visual), summarise(*self.visual_to_text)
+        total = recall_sum(forward, backward)
+        return {"text_to_visual": forward, "visual_to_text": backward, "SumR": total, "mean_recall": total / 6}
+
+
+def rank(forward: Blocks, backward: Blocks, item_of: npt.NDArray[np.int64], memory_mb: float | None = None) -> Ranked:
+    """Rank items for queries by `forward` (Q, N), and queries for items by `backward` (N, Q)."""
+    captions_of: list[list[int]] = [[] for _ in range(forward.shape[1])]
     for query, item in enumerate(item_of.tolist()):
         captions_of[item].append(query)
-    text_to_visual = retrieval_metrics(scores, item_of)
-    visual_to_text = retrieval_metrics(scores.T, captions_of)
-    return {
-        "text_to_visual": text_to_visual,
-        "visual_to_text": visual_to_text,
-        "SumR": recall_sum(text_to_visual, visual_to_text),
-    }
+    return Ranked(
+        ranks_and_precision(forward, item_of, memory_mb=memory_mb),
+        ranks_and_precision(backward, captions_of, memory_mb=memory_mb),
+    )
 
 
 def validate(
@@ -78,6 +89,7 @@ def validate(
     return both_directions(mix(source, target, target_weight), queries.item_of)
 
 
+@torch.inference_mode()
 def evaluate(
     network: Network,
     queries: Queries,
@@ -90,6 +102,8 @@ def evaluate(
     header: dict[str, Any],
     folder: Path,
     lengths: npt.NDArray[np.int64] | None = None,
+    normalisation: Normalisation | None = None,
+    memory_mb: float = 2000.0,
 ) -> dict[str, Any]:
     """Test a network: headline metrics, the sweep of weights, and the files of a test folder.
 
@@ -98,43 +112,77 @@ def evaluate(
         queries: the split.
         batch_size: captions or items encoded together.
         target_weight: w_T of the headline.
-        kind: how similarities are prepared before mixing.
+        kind: how similarities are prepared before mixing, unless they are normalised.
         device: where the network is.
         save_scores: also write `scores.npz`.
         header: first entries of `metrics.json`: collection, split, checkpoint, ...
-        folder: gets `ranks.tsv`, perhaps `scores.npz`, and last `metrics.json`.
         lengths: (Q,) tokens of each query; where given, `metrics.json` also has recalls by length.
+        folder: gets `ranks.tsv`, `ranks_visual.tsv`, perhaps `scores.npz`, and last `metrics.json`.
+        normalisation: of the scores, with its bank.
+        memory_mb: what a block of scores may take; matrices that need more are never held.
 
     Returns:
         What `metrics.json` holds.
 
     Raises:
-        UserError: an embedding is not finite.
+        UserError: an embedding is not finite, or scores to save that may not be held.
     """
+    shape = (len(queries.query_ids), len(queries.videos))
+    if save_scores and not fits(shape, memory_mb):
+        raise UserError(
+            f"evaluation.save_scores: {shape[0]:,} x {shape[1]:,} scores need more than "
+            f"evaluation.memory_mb={memory_mb:g}; raise it or leave save_scores out"
+        )
     embeddings = _finite(encode(network, queries, batch_size, device), queries)
-    source, target = score(embeddings, kind)
-    mixed = mix(source, target, target_weight)
+    directions = Directions(embeddings, kind, memory_mb, normalisation.bank if normalisation else None)
+
+    def scored(weight: float) -> tuple[Blocks, Blocks]:
+        if normalisation is None:
+            return directions.plain(weight)
+        return directions.normalised(weight, normalisation.settings)
+
+    forward, backward = scored(target_weight)
+    ranked = rank(forward, backward, queries.item_of, memory_mb)
     metrics = {
         **header,
-        "queries": len(queries.query_ids),
-        "items": len(queries.videos),
+        "queries": shape[0],
+        "items": shape[1],
         "target_weight": target_weight,
         "batch_size": batch_size,
-        "normalisation": {"method": "none", "scores": kind},
-        **both_directions(mixed, queries.item_of),
-        "sweep": [
-            {"source_weight": w, **both_directions(mix(source, target, 1.0 - w), queries.item_of)} for w in SWEEP
-        ],
+        "normalisation": {"method": "none", "scores": kind} if normalisation is None else normalisation.record(kind),
+        **ranked.metrics(),
+        "sweep": [{"source_weight": w, **rank(*scored(1.0 - w), queries.item_of, memory_mb).metrics()} for w in SWEEP],
     }
     if lengths is not None:
-        metrics["by_length"] = recalls_by_length(ranks(mixed, queries.item_of), lengths)
+        metrics["by_length"] = recalls_by_length(ranked.text_to_visual[0], lengths)
     for stale in ("metrics.json", "scores.npz"):
         (folder / stale).unlink(missing_ok=True)
     if save_scores:
-        _write_scores(folder / "scores.npz", mixed, embeddings, queries)
-    _write_ranks(folder / "ranks.tsv", mixed, queries)
+        _write_scores(folder / "scores.npz", dense(forward, memory_mb), embeddings, queries)
+    _write_ranks(folder, ranked, (forward, backward), queries, memory_mb)
     write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def quality(
+    network: Network,
+    queries: Queries,
+    *,
+    batch_size: int,
+    target_weight: float,
+    device: torch.device,
+    bank: Bank | None,
+    memory_mb: float,
+) -> Callable[[Settings], float]:
+    """A function that says what SumR a normalisation reaches on a split, which is encoded once."""
+    embeddings = _finite(encode(network, queries, batch_size, device), queries)
+    directions = Directions(embeddings, "raw", memory_mb, bank)
+
+    def reached(settings: Settings) -> float:
+        forward, backward = directions.normalised(target_weight, settings)
+        return float(rank(forward, backward, queries.item_of, memory_mb).metrics()["SumR"])
+
+    return reached
 
 
 def _finite(embeddings: Embeddings, queries: Queries) -> Embeddings:
@@ -161,15 +209,27 @@ def require_finite(embedded: Tensor, ids: Sequence[str]) -> None:
         )
 
 
-def _write_ranks(path: Path, scores: Tensor, queries: Queries) -> None:
-    """One line a query: its id, the rank of its item, the ten items placed first (ties by index)."""
-    best = ranks(scores, queries.item_of)  # (Q,)
-    top = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :TOP].tolist()  # (Q, 10)
+def _write_ranks(
+    folder: Path, ranked: Ranked, scores: tuple[Blocks, Blocks], queries: Queries, memory_mb: float
+) -> None:
+    """One line a query: its id, the rank of its item, the ten items placed first (ties by index); and one line an item.
+
+    An item's line has the best rank of its queries and the average precision of them all.
+    """
+    best, _ = ranked.text_to_visual
+    top = highest_columns(scores[0], TOP, memory_mb).tolist()  # (Q, 10)
     names = queries.videos.ids
     lines = ["query\trank\ttop"]
     for query, rank, columns in zip(queries.query_ids, best, top, strict=True):
         lines.append(f"{query}\t{int(rank)}\t{' '.join(names[column] for column in columns)}")
-    write_text(path, "\n".join(lines) + "\n")
+    write_text(folder / "ranks.tsv", "\n".join(lines) + "\n")
+    best, precision = ranked.visual_to_text
+    top = highest_columns(scores[1], TOP, memory_mb).tolist()  # (N, 10)
+    lines = ["item\trank\tprecision\ttop"]
+    for item, rank, mean, columns in zip(names, best, precision, top, strict=True):
+        found = " ".join(queries.query_ids[column] for column in columns)
+        lines.append(f"{item}\t{int(rank)}\t{float(mean)!r}\t{found}")
+    write_text(folder / "ranks_visual.tsv", "\n".join(lines) + "\n")
 
 
 def _write_scores(path: Path, scores: Tensor, embeddings: Embeddings, queries: Queries) -> None:

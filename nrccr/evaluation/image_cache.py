@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from nrccr.data.bigfile import BigFile, write_bigfile
-from nrccr.data.datasets import Images, Visuals
 from nrccr.data.images import EncodedImages, Pictures
+from nrccr.data.items import Images, Visuals
 from nrccr.data.sampling import ordered_batches
 from nrccr.errors import UserError, first_line
 from nrccr.evaluation.encode import load_batches

@@ -1,7 +1,8 @@
 """Ranks and the metrics made from them: R@K, MedR, MeanR, mAP, SumR.
 
 Nothing is sorted. The rank of a relevant item is a count: how many items of its row score higher, and how many of those
-that score the same come first. Counts are taken over blocks of rows, so memory does not grow with the matrix.
+that score the same come first. Counts are taken over blocks, so memory does not grow with the matrix, and a matrix that
+is given as `Blocks` never exists as a whole.
 
 Ties, for an item with g higher scores in its row and e equal ones (itself included):
     index       1 + g + (equal scores at smaller columns), as a stable sort gives (NRCCR, MLCMR)
@@ -12,35 +13,21 @@ Ties, for an item with g higher scores in its row and e equal ones (itself inclu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nrccr.evaluation.blocks import Blocks, spans
+
 # Q rows (queries), N columns (items), b rows in a block, K relevant items in the fullest row of a block
 
 Ties: TypeAlias = Literal["index", "average", "optimistic"]
-
-
-class Rows(Protocol):
-    """A score matrix (Q, N) whose rows are computed when they are asked for, such as `score.Cosines`."""
-
-    @property
-    def ndim(self) -> int:
-        """Two."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(Q, N)."""
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        """Scores of some queries."""
-
-
-Scores: TypeAlias = npt.NDArray[Any] | Tensor | Rows
+Scores: TypeAlias = npt.NDArray[Any] | Tensor | Blocks
 Relevant: TypeAlias = npt.NDArray[Any] | Tensor | Sequence[int] | Sequence[Sequence[int]]
 
 RECALLS = (1, 5, 10)
@@ -48,14 +35,17 @@ LENGTHS = (10, 15, 20, 25, 30)  # tokens of the longest query in each bin of rec
 BLOCK_ENTRIES = 1 << 20  # entries of one block of scores: 4 MB of float32 stays in a processor's cache
 
 
-def retrieval_metrics(scores: Scores, relevant: Relevant, ties: Ties = "index") -> dict[str, float]:
+def retrieval_metrics(
+    scores: Scores, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
+) -> dict[str, float]:
     """Retrieval metrics of a score matrix, one query a row (specification of NRCCR, section 8).
 
     Args:
-        scores: (Q, N) array, tensor on any device or `Rows`, higher is better; -inf and inf are allowed, NaN is not.
-            A transposed view is as good as a copy. Never changed.
+        scores: (Q, N) array or tensor on any device, higher is better; -inf and inf are allowed, NaN is not. A
+            transposed view is as good as a copy. Never changed. Or `Blocks`, which is asked for block by block.
         relevant: the relevant columns: (Q,) integers, one a row; or (Q, N) booleans; or Q sequences of integers.
         ties: `index`, `average` or `optimistic`; see the head of this file.
+        memory_mb: what a block may take, where `scores` are `Blocks`.
 
     Returns:
         R@1, R@5, R@10 (percent), MedR, MeanR (of the 1-based rank of a row's best-placed relevant item) and mAP
@@ -71,21 +61,33 @@ def retrieval_metrics(scores: Scores, relevant: Relevant, ties: Ties = "index") 
     Raises:
         ValueError: empty scores, NaN, a row without a relevant item, a column out of range or named twice.
     """
-    best, precision = _ranks_and_precision(scores, relevant, ties)
-    return _recalls(best) | {
+    return summarise(*ranks_and_precision(scores, relevant, ties, memory_mb))
+
+
+def summarise(best: npt.NDArray[np.float64], precision: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Retrieval metrics of what `ranks_and_precision` returns."""
+    return recalls(best) | {
         "MedR": float(np.median(best)),
         "MeanR": float(np.mean(best)),
         "mAP": 100.0 * float(np.mean(precision)),
     }
 
 
-def ranks(scores: Scores, relevant: Relevant, ties: Ties = "index") -> npt.NDArray[np.float64]:
+def recalls(ranks: npt.NDArray[np.float64], at: Sequence[int] = RECALLS) -> dict[str, float]:
+    """R@K in percent of 1-based ranks (Q,), as `retrieval_metrics` counts them."""
+    return {f"R@{k}": 100.0 * float(np.mean(ranks < k + 1 if k > 1 else ranks == 1)) for k in at}
+
+
+def ranks(
+    scores: Scores, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
+) -> npt.NDArray[np.float64]:
     """The rank of every row's best-placed relevant item.
 
     Args:
         scores: (Q, N), as for `retrieval_metrics`.
         relevant: as for `retrieval_metrics`.
         ties: as for `retrieval_metrics`.
+        memory_mb: as for `retrieval_metrics`.
 
     Returns:
         (Q,) 1-based ranks; whole numbers but for averaged ties.
@@ -93,7 +95,7 @@ def ranks(scores: Scores, relevant: Relevant, ties: Ties = "index") -> npt.NDArr
     Raises:
         ValueError: as `retrieval_metrics`.
     """
-    return _ranks_and_precision(scores, relevant, ties)[0]
+    return ranks_and_precision(scores, relevant, ties, memory_mb)[0]
 
 
 def recalls_by_length(
@@ -113,13 +115,9 @@ def recalls_by_length(
     first, last = [0, *(edge + 1 for edge in longest)], [*longest, None]
     bins = np.searchsorted(longest, lengths)  # (Q,)
     return [
-        {"tokens": [first[at], last[at]], "queries": int((bins == at).sum()), **_recalls(best[bins == at])}
+        {"tokens": [first[at], last[at]], "queries": int((bins == at).sum()), **recalls(best[bins == at])}
         for at in np.unique(bins).tolist()
     ]
-
-
-def _recalls(best: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {f"R@{k}": 100.0 * float(np.mean(best < k + 1 if k > 1 else best == 1)) for k in RECALLS}
 
 
 def recall_sum(*directions: Mapping[str, float]) -> float:
@@ -134,10 +132,10 @@ def recall_sum(*directions: Mapping[str, float]) -> float:
     return sum(direction[f"R@{k}"] for direction in directions for k in RECALLS)
 
 
-def _ranks_and_precision(
-    scores: Scores, relevant: Relevant, ties: Ties
+def ranks_and_precision(
+    scores: Scores, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Best rank and average precision of every row, both (Q,)."""
+    """Best rank and average precision (0..1) of every row, both (Q,); arguments and errors as `retrieval_metrics`."""
     if ties not in ("index", "average", "optimistic"):
         raise ValueError(f"ties is {ties!r}: choose index, average or optimistic")
     if scores.ndim != 2 or 0 in scores.shape:
@@ -145,48 +143,53 @@ def _ranks_and_precision(
     count, width = int(scores.shape[0]), int(scores.shape[1])
     columns, starts = _relevant_columns(relevant, count, width)
     best, precision = np.empty(count), np.empty(count)
-    for first, block in _row_blocks(scores):
-        last = first + len(block)
-        padded, valid = _pad(columns, starts[first : last + 1], block.device)  # (b, K)
-        own = block.gather(1, padded)  # (b, K)
-        overall = 1 + places_ahead(block, own, padded, ties)  # (b, K)
+    for strip in _strips(scores, memory_mb):
+        rows = slice(strip.rows.start, strip.rows.stop)
+        padded, valid = _pad(columns, starts[rows.start : rows.stop + 1])  # (b, K)
+        own = strip.at(padded)  # (b, K)
+        padded, valid = padded.to(own.device), valid.to(own.device)
+        overall = torch.ones(own.shape, dtype=torch.float64, device=own.device)
+        for part in strip.parts:
+            overall += places_ahead(strip.block(part), own, padded - part.start, ties)  # (b, K)
         # Padding is NaN here, which is neither higher than anything nor equal to it.
         among = own.masked_fill(~valid, torch.nan)
         slots = torch.arange(own.shape[1], device=own.device).expand_as(own)
         within = 1 + places_ahead(among, own, slots, ties)  # (b, K)
         block_best = overall.masked_fill(~valid, torch.inf).amin(dim=1)
         block_precision = (within / overall).masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1)
-        best[first:last], precision[first:last] = block_best.cpu().numpy(), block_precision.cpu().numpy()
+        best[rows], precision[rows] = block_best.cpu().numpy(), block_precision.cpu().numpy()
     return best, precision
 
 
 def places_ahead(block: Tensor, own: Tensor, columns: Tensor, ties: Ties) -> Tensor:
-    """How many places of its row lie ahead of each relevant item: its 0-based rank.
+    """How many places of its row lie ahead of each relevant item: its 0-based rank, or this block's share of it.
 
     Args:
-        block: (b, N) scores.
+        block: (b, N) scores; where they are a part of the columns, the counts of all parts add up to the rank.
         own: (b, K) the relevant items' own scores.
-        columns: (b, K) their columns.
+        columns: (b, K) their columns, counted from the block's first: negative or N and more if they are in others.
         ties: see the head of this file.
 
     Returns:
         (b, K) float64.
     """
+    width = block.shape[1]
     ahead = torch.empty(own.shape, dtype=torch.float64, device=own.device)
     for slot in range(own.shape[1]):
-        score = own[:, slot : slot + 1]  # (b, 1)
+        score, column = own[:, slot : slot + 1], columns[:, slot]  # (b, 1), (b,)
         higher = _count_higher(block, score)  # (b,)
         ahead[:, slot] = higher
         if ties == "optimistic":
             continue
-        equal = _count_higher(block, score, or_equal=True) - higher  # (b,) itself included
+        itself = ((column >= 0) & (column < width)).long()
+        others = _count_higher(block, score, or_equal=True) - higher - itself  # (b,) equal ones
         if ties == "average":
-            ahead[:, slot] += (equal - 1) / 2
+            ahead[:, slot] += others / 2
             continue
         # Ties are rare in real scores: only the rows that have one are looked at again.
-        tied = (equal > 1).nonzero().squeeze(1)
+        tied = (others > 0).nonzero().squeeze(1)
         if len(tied):
-            before = torch.arange(block.shape[1], device=block.device) < columns[tied, slot, None]
+            before = torch.arange(width, device=block.device) < column[tied, None]
             ahead[tied, slot] += ((block[tied] == score[tied]) & before).sum(dim=1)
     return ahead
 
@@ -200,21 +203,65 @@ def _count_higher(block: Tensor, score: Tensor, or_equal: bool = False) -> Tenso
     return torch.from_numpy(np.fromiter(map(np.count_nonzero, matches), dtype=np.int64, count=len(matches)))
 
 
-def _row_blocks(scores: Scores) -> Iterator[tuple[int, Tensor]]:
-    """Blocks of rows as contiguous floating tensors, each with the number of its first row; NaN raises ValueError."""
-    rows = max(1, BLOCK_ENTRIES // int(scores.shape[1]))
-    for first in range(0, int(scores.shape[0]), rows):
-        part = scores[first : first + rows]
-        # A copy for numpy: torch takes neither read-only arrays nor negative strides.
-        block = part.detach().contiguous() if isinstance(part, Tensor) else torch.from_numpy(np.array(part, order="C"))
-        if block.dtype not in (torch.float32, torch.float64):
-            block = block.float() if block.is_floating_point() else block.double()
-        # NaN compares false with everything, so it is what does not even reach -inf.
-        comparable = _count_higher(block, block.new_full((len(block), 1), -torch.inf), or_equal=True)  # (b,)
-        if (comparable < block.shape[1]).any():
-            row = first + int((comparable < block.shape[1]).nonzero()[0])
-            raise ValueError(f"scores hold NaN in row {row}: mend the embeddings they come from")
-        yield first, block
+@dataclass
+class _Strip:
+    """Some rows of a matrix, in one part or more; a single one is kept, others are computed whenever asked for."""
+
+    scores: Scores
+    rows: range
+    parts: list[range]
+    kept: Tensor | None = None
+
+    def block(self, columns: range) -> Tensor:
+        """One part (b, len(columns)); NaN raises ValueError."""
+        if self.kept is not None:
+            return self.kept
+        if isinstance(self.scores, np.ndarray | Tensor):
+            given = self.scores[self.rows.start : self.rows.stop]
+        else:
+            given = self.scores.block(self.rows, columns)
+        block = _comparable(given, self.rows.start)
+        if len(self.parts) == 1:
+            self.kept = block
+        return block
+
+    def at(self, columns: Tensor) -> Tensor:
+        """Scores at the given columns of each row, (b, K) both; parts that hold none of them are not computed."""
+        found: Tensor | None = None
+        for part in self.parts:
+            inside = (columns >= part.start) & (columns < part.stop)  # (b, K)
+            if inside.any():
+                block = self.block(part)
+                inside = inside.to(block.device)
+                score = block.gather(1, (columns - part.start).clamp(0, len(part) - 1).to(block.device))
+                found = score if found is None else torch.where(inside, score, found)
+        assert found is not None
+        return found
+
+
+def _strips(scores: Scores, memory_mb: float | None) -> Iterator[_Strip]:
+    """All rows, as many at a time as fit."""
+    count, width = int(scores.shape[0]), int(scores.shape[1])
+    if isinstance(scores, np.ndarray | Tensor):
+        height, parts = max(1, BLOCK_ENTRIES // width), [range(width)]
+        strips = [range(first, min(first + height, count)) for first in range(0, count, height)]
+    else:
+        strips, parts = spans((count, width), memory_mb)
+    return (_Strip(scores, rows, parts) for rows in strips)
+
+
+def _comparable(part: npt.NDArray[Any] | Tensor, first: int) -> Tensor:
+    """A contiguous floating tensor of some rows' scores, the first of which is row `first`."""
+    # A copy for numpy: torch takes neither read-only arrays nor negative strides.
+    block = part.detach().contiguous() if isinstance(part, Tensor) else torch.from_numpy(np.array(part, order="C"))
+    if block.dtype not in (torch.float32, torch.float64):
+        block = block.float() if block.is_floating_point() else block.double()
+    # NaN compares false with everything, so it is what does not even reach -inf.
+    comparable = _count_higher(block, block.new_full((len(block), 1), -torch.inf), or_equal=True)  # (b,)
+    if (comparable < block.shape[1]).any():
+        row = first + int((comparable < block.shape[1]).nonzero()[0])
+        raise ValueError(f"scores hold NaN in row {row}: mend the embeddings they come from")
+    return block
 
 
 def _relevant_columns(
@@ -263,10 +310,10 @@ def _integers(values: Any) -> npt.NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def _pad(columns: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+def _pad(columns: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Relevant columns of one block, (b, K) padded with column 0, and which of them are real, (b, K) bool."""
     counts = np.diff(starts)  # (b,)
     valid = np.arange(counts.max()) < counts[:, None]  # (b, K)
     padded = np.zeros(valid.shape, dtype=np.int64)
     padded[valid] = columns[starts[0] : starts[-1]]
-    return torch.from_numpy(padded).to(device), torch.from_numpy(valid).to(device)
+    return torch.from_numpy(padded), torch.from_numpy(valid)

@@ -1,46 +1,23 @@
-"""Embeddings -> score matrices.
+"""Embeddings -> score matrices, whole or block by block, with the same numbers.
 
 Q queries, N items, D joint-space width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
+
+from nrccr.evaluation.blocks import Blocks, Cosines, Shaped, dense, lowest_and_highest
 
 ScoreKind = Literal["minmax", "raw"]
 
 
 def similarity(text: Tensor, visual: Tensor) -> Tensor:
-    """Cosines (Q, N) of unit vectors text (Q, D) and visual (N, D)."""
-    return text @ visual.T
-
-
-@dataclass(frozen=True)
-class Cosines:
-    """Cosines (Q, N) of unit vectors, computed for the rows that are asked for.
-
-    For captions against captions, where all at once would take much memory: 900 MB for 15,000 x 15,000.
-
-    Attributes:
-        queries: (Q, D).
-        items: (N, D).
-    """
-
-    queries: Tensor
-    items: Tensor
-    ndim: int = 2
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(Q, N)."""
-        return len(self.queries), len(self.items)
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        """Cosines of some queries with all items."""
-        return similarity(self.queries[rows], self.items)
+    """Cosines (Q, N) of unit vectors text (Q, D) and visual (N, D), each computed as `Cosines` does."""
+    return dense(Cosines(text, visual))
 
 
 def normalise_minmax(scores: Tensor) -> Tensor:
@@ -49,6 +26,10 @@ def normalise_minmax(scores: Tensor) -> Tensor:
     A constant matrix becomes zeros.
     """
     low, high = scores.aminmax()
+    return _stretch(scores, low, high)
+
+
+def _stretch(scores: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (scores - low) / (high - low).clamp(min=1e-12)
 
 
@@ -60,3 +41,30 @@ def prepare(scores: Tensor, kind: ScoreKind) -> Tensor:
 def mix(source: Tensor, target: Tensor, target_weight: float) -> Tensor:
     """w_T f(sim(v, c^T)) + (1 - w_T) f(sim(v, c^S)); both (Q, N), already prepared."""
     return target_weight * target + (1.0 - target_weight) * source
+
+
+class MinMax(Shaped):
+    """`normalise_minmax` of a matrix given as blocks, which are all looked at once for the extremes."""
+
+    def __init__(self, scores: Blocks, memory_mb: float | None = None) -> None:
+        super().__init__(scores.shape, scores.device)
+        self._scores = scores
+        # Kept as float32, so that a block is moved and stretched by what the whole matrix would be.
+        low, high = lowest_and_highest(scores, memory_mb)
+        self._low, self._high = (torch.tensor(value, device=scores.device) for value in (low, high))
+
+    def block(self, rows: range, columns: range) -> Tensor:
+        """See Blocks."""
+        return _stretch(self._scores.block(rows, columns), self._low, self._high)
+
+
+class Mixed(Shaped):
+    """`mix` of two matrices given as blocks, already prepared."""
+
+    def __init__(self, source: Blocks, target: Blocks, target_weight: float) -> None:
+        super().__init__(source.shape, source.device)
+        self._source, self._target, self._weight = source, target, target_weight
+
+    def block(self, rows: range, columns: range) -> Tensor:
+        """See Blocks."""
+        return mix(self._source.block(rows, columns), self._target.block(rows, columns), self._weight)

@@ -23,12 +23,9 @@ from nrccr.yamlfile import flatten
 
 # Keys that may differ when a run is resumed: they change how long it trains, never what a step computes.
 FREE_ON_RESUME = (
-    "train.epochs",
-    "train.patience",
-    "train.save_minutes",
-    "data.workers",
-    "evaluation.save_scores",
+    *("train.epochs", "train.patience", "train.save_minutes", "data.workers", "evaluation.save_scores"),
     "image.cache",
+    *(f"evaluation.{key}" for key in ("normalise", "beta", "k", "alpha", "memory_mb")),  # of tests alone
 )
 LIBRARIES = ("torch", "transformers", "accelerate", "omegaconf", "numpy", "safetensors")
 

@@ -1,4 +1,4 @@
-"""Queries against their translations, recalls by length, and scores computed row by row."""
+"""Queries against their translations, recalls by length."""
 
 from __future__ import annotations
 
@@ -9,38 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from nrccr.analysis.published import paper_figures
 from nrccr.config import load_config
-from nrccr.evaluation import metrics
 from nrccr.evaluation.metrics import LENGTHS, ranks, recalls_by_length, retrieval_metrics
-from nrccr.evaluation.score import Cosines, similarity
 
 Command = Callable[..., Any]
 RECALLS = ("R@1", "R@5", "R@10")
-
-
-def unit(rows: int, width: int, seed: int) -> torch.Tensor:
-    values = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(values, dim=1)
-
-
-def test_cosines_row_by_row_equal_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    queries, items = unit(23, 8, 0), unit(17, 8, 1)
-    relevant = np.arange(23) % 17
-    whole = retrieval_metrics(similarity(queries, items), relevant)
-    monkeypatch.setattr(metrics, "BLOCK_ENTRIES", 3 * 17)  # blocks of three rows, the last of two
-    asked: list[slice] = []
-
-    class Watched(Cosines):
-        def __getitem__(self, rows: slice) -> torch.Tensor:
-            asked.append(rows)
-            return super().__getitem__(rows)
-
-    assert retrieval_metrics(Watched(queries, items), relevant) == pytest.approx(whole, abs=1e-9)
-    assert [rows.start for rows in asked] == list(range(0, 23, 3))
-    np.testing.assert_array_equal(ranks(Cosines(queries, items), relevant), ranks(queries @ items.T, relevant))
 
 
 def test_bins_cover_all_queries_and_their_recalls_make_the_whole() -> None:

@@ -1,0 +1,108 @@
+"""The items of a split, videos or images, in a fixed order.
+
+N items in a batch, F frames, D feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from nrccr.data.batch import ImageBatch, VideoBatch
+from nrccr.data.bigfile import BigFile, select_frames
+from nrccr.data.captions import shortened
+from nrccr.data.images import ImageSource
+from nrccr.data.sampling import Indices
+from nrccr.errors import UserError
+
+
+class Videos:
+    """Visual items in a fixed order, frames chosen once.
+
+    Args:
+        features: where their frames are.
+        video_ids: which items, in order.
+        max_frames: frames kept of a longer video.
+        sampling: the first of them, or spread evenly.
+
+    Raises:
+        UserError: an item without features.
+    """
+
+    def __init__(
+        self, features: BigFile, video_ids: Sequence[str], max_frames: int, sampling: Literal["first", "uniform"]
+    ) -> None:
+        self.features = features
+        self.width = features.width
+        self.place = features.folder
+        self.workers = 0  # nothing to decode
+        self.ids = list(video_ids)
+        self._rows = [select_frames(features.rows(video), max_frames, sampling) for video in self.ids]
+        self.lengths = np.array([len(rows) for rows in self._rows])  # (items,) frames of each
+        bad = features.find_nan(np.concatenate(self._rows), progress=True)
+        if bad:
+            raise UserError(
+                f"{features.folder / 'feature.bin'}: {len(bad)} frames hold a NaN or an infinity, first {bad[0]}; "
+                "extract them again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, indices: Indices) -> VideoBatch:
+        """As `batch`, for torch's loader."""
+        return self.batch(indices)
+
+    def batch(self, indices: Sequence[int] | Indices) -> VideoBatch:
+        """The items at `indices`, padded to the longest of them: frames (N, F, D), mask (N, F)."""
+        frames, mask = self.features.read([self._rows[index] for index in indices])
+        return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask))
+
+
+class Images:
+    """Images in a fixed order, as vectors or as pixels.
+
+    Args:
+        source: where they are read.
+        image_ids: which, in order.
+        place: where `source` is, for messages.
+        workers: processes that decode raw images for encoding.
+
+    Raises:
+        UserError: an image that is not there, or a vector with a NaN or an infinity.
+    """
+
+    def __init__(self, source: ImageSource, image_ids: Sequence[str], place: Path, workers: int = 0) -> None:
+        self.source = source
+        self.width = source.width
+        self.ids = list(image_ids)
+        self.place = place
+        self.workers = workers if source.width is None else 0
+        self.lengths = np.ones(len(self.ids), dtype=np.int64)  # (items,) as if of one frame each
+        absent = [image for image in self.ids if image not in source]
+        if absent:
+            raise UserError(
+                f"{place}: {len(absent)} of {len(self.ids)} images with captions are not there ({shortened(absent)}); "
+                "add them or remove their captions"
+            )
+        problem = source.problem(self.ids)
+        if problem:
+            raise UserError(problem)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, indices: Indices) -> ImageBatch:
+        """As `batch`, for torch's loader."""
+        return self.batch(indices)
+
+    def batch(self, indices: Sequence[int] | Indices) -> ImageBatch:
+        """The images at `indices`: vectors (N, D) or pixels (N, 3, H, W)."""
+        return ImageBatch(torch.from_numpy(self.source.read([self.ids[index] for index in indices])))
+
+
+Visuals = Videos | Images

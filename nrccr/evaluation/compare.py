@@ -1,0 +1,221 @@
+"""Two tests of the same queries: how sure a difference is. Several languages: how far their ranks lie apart.
+
+Q queries, N items, L languages, B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nrccr.errors import UserError
+from nrccr.evaluation.metrics import RECALLS
+
+Floats = npt.NDArray[np.float64]
+METRICS = (*(f"R@{k}" for k in RECALLS), "MedR", "MeanR", "mAP")
+DIRECTIONS = ("text_to_visual", "visual_to_text")
+NAMES = (
+    *((direction, name) for direction in DIRECTIONS for name in METRICS),
+    ("both", "SumR"),
+    ("both", "mean_recall"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The ranks that a test wrote.
+
+    Attributes:
+        folder: of the test.
+        query_ids: Q ids, each `item#tag#number`.
+        ranks: (Q,) of each query's item.
+        item_ids: N ids.
+        item_ranks: (N,) of each item's best-placed query.
+        precisions: (N,) average precision of each item, 0..1.
+        item_of: (Q,) each query's item as a position in `item_ids`.
+    """
+
+    folder: Path
+    query_ids: list[str]
+    ranks: Floats
+    item_ids: list[str]
+    item_ranks: Floats
+    precisions: Floats
+    item_of: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric of two runs, and the difference b - a with its 95 % interval."""
+
+    a: float
+    a_bounds: tuple[float, float]
+    b: float
+    b_bounds: tuple[float, float]
+    difference: float
+    bounds: tuple[float, float]
+
+
+def read_outcome(path: Path, split: str) -> Outcome:
+    """Read the ranks of a run folder, or of a test folder itself.
+
+    Raises:
+        UserError: no ranks there, or damaged ones.
+    """
+    folder = path / split if (path / split / "ranks.tsv").is_file() else path
+    query_ids, columns = _read_table(folder / "ranks.tsv", 1)
+    item_ids, item_columns = _read_table(folder / "ranks_visual.tsv", 2)
+    places = {item: index for index, item in enumerate(item_ids)}
+    items = [query.rsplit("#", 2)[0] for query in query_ids]
+    unknown = [item for item in items if item not in places]
+    if unknown:
+        raise UserError(f"{folder}/ranks_visual.tsv: no line for item {unknown[0]}; test again")
+    item_of = np.array([places[item] for item in items], dtype=np.int64)
+    return Outcome(folder, query_ids, columns[0], item_ids, item_columns[0], item_columns[1], item_of)
+
+
+def bootstrap(a: Outcome, b: Outcome, resamples: int = 1000, seed: int = 0) -> dict[tuple[str, str], Interval]:
+    """Paired bootstrap: both runs are looked at on the same resamples of the same items, with all their queries.
+
+    Items are drawn, not queries, for the queries of an item are alike; one draw serves both directions, so that sums
+    over directions have intervals too. Percentile intervals.
+
+    Args:
+        a: a run.
+        b: another on the same queries, in any order.
+        resamples: how many, B.
+        seed: of the draws.
+
+    Returns:
+        Of (direction, metric), and of ("both", "SumR") and ("both", "mean_recall").
+
+    Raises:
+        UserError: other queries or items.
+    """
+    _require_same(a, b)
+    b = _in_order_of(a, b)
+    generator = np.random.default_rng(seed)
+    items = len(a.item_ids)
+    whole = np.ones((1, items))
+    draws = np.stack([np.bincount(generator.integers(items, size=items), minlength=items) for _ in range(resamples)])
+    points = [weighted_metrics(run, whole)[0] for run in (a, b)]  # (metrics,) each
+    clouds = [weighted_metrics(run, draws.astype(np.float64)) for run in (a, b)]  # (B, metrics)
+
+    def bounds(values: Floats) -> tuple[float, float]:
+        low, high = np.percentile(values, [2.5, 97.5])
+        return float(low), float(high)
+
+    return {
+        name: Interval(
+            float(points[0][column]),
+            bounds(clouds[0][:, column]),
+            float(points[1][column]),
+            bounds(clouds[1][:, column]),
+            float(points[1][column] - points[0][column]),
+            bounds(clouds[1][:, column] - clouds[0][:, column]),
+        )
+        for column, name in enumerate(NAMES)
+    }
+
+
+def weighted_metrics(run: Outcome, weights: Floats) -> Floats:
+    """Every metric in the order of NAMES, (B, metrics), where item g and its queries count `weights[:, g]` times.
+
+    Args:
+        run: the ranks.
+        weights: (B, N) whole numbers.
+    """
+    texts = _direction(run.ranks, 1 / run.ranks, weights[:, run.item_of])
+    visual = _direction(run.item_ranks, run.precisions, weights)
+    total = texts[:, : len(RECALLS)].sum(axis=1) + visual[:, : len(RECALLS)].sum(axis=1)
+    return np.column_stack([texts, visual, total, total / (2 * len(RECALLS))])
+
+
+def _direction(ranks: Floats, precision: Floats, weights: Floats) -> Floats:
+    """Metrics of one direction in the order of METRICS, (B, metrics), of ranks and precisions (Q,), weights (B, Q)."""
+    values = [100.0 * (ranks <= k) for k in RECALLS] + [ranks, 100.0 * precision]
+    count = weights.sum(axis=1)
+    means = weights @ np.stack(values, axis=1) / count[:, None]
+    order = np.argsort(ranks, kind="stable")
+    reached = np.cumsum(weights[:, order], axis=1)
+    middle = [(reached >= place[:, None]).argmax(axis=1) for place in (np.ceil(count / 2), np.floor(count / 2) + 1)]
+    median = (ranks[order][middle[0]] + ranks[order][middle[1]]) / 2
+    return np.column_stack([means[:, : len(RECALLS)], median, means[:, len(RECALLS) :]])
+
+
+def rank_variance(ranks: Sequence[Floats]) -> float:
+    """Mean over queries of the variance of a query's rank over languages.
+
+    (1 / (L Q)) sum_l sum_q (r_lq - mean_l r_lq)^2: 0 where every language finds the same, in squared places.
+
+    Args:
+        ranks: L arrays (Q,), the same query at the same position.
+    """
+    return float(np.mean(np.var(np.stack(list(ranks)), axis=0)))
+
+
+def common_ranks(runs: Sequence[Outcome]) -> list[Floats]:
+    """Ranks (Q,) of several languages' tests, queries matched by item and number, in the order of the first.
+
+    Raises:
+        UserError: two tests without a common query.
+    """
+    tables = [dict(zip(map(_key, run.query_ids), run.ranks, strict=True)) for run in runs]
+    keys = [key for key in tables[0] if all(key in table for table in tables)]
+    if not keys:
+        names = " and ".join(str(run.folder) for run in runs)
+        raise UserError(
+            f"{names}: no query has the same item and number in all; give tests of one collection and split"
+        )
+    return [np.array([table[key] for key in keys]) for table in tables]
+
+
+def _key(query: str) -> tuple[str, str]:
+    item, _, number = query.rsplit("#", 2)
+    return item, number
+
+
+def _require_same(a: Outcome, b: Outcome) -> None:
+    for one, other in ((a.query_ids, b.query_ids), (a.item_ids, b.item_ids)):
+        apart = set(one) ^ set(other)
+        if apart:
+            raise UserError(
+                f"{a.folder} and {b.folder}: tests of other data, {len(apart)} ids are in one alone, such as "
+                f"{min(apart)}; give tests of the same collection, split and language"
+            )
+
+
+def _in_order_of(a: Outcome, b: Outcome) -> Outcome:
+    rows, items = ({name: index for index, name in enumerate(names)} for names in (b.query_ids, b.item_ids))
+    row = [rows[name] for name in a.query_ids]
+    item = [items[name] for name in a.item_ids]
+    return Outcome(b.folder, a.query_ids, b.ranks[row], a.item_ids, b.item_ranks[item], b.precisions[item], a.item_of)
+
+
+def _read_table(path: Path, columns: int) -> tuple[list[str], list[Floats]]:
+    """Ids, and the columns of numbers after them."""
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")[1:]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read; give a run that `nrccr test` has tested, with --split") from error
+    names: list[str] = []
+    values: list[list[float]] = []
+    for number, line in enumerate(lines, start=2):
+        parts = line.split("\t")
+        try:
+            if len(parts) <= columns or (path.name == "ranks.tsv" and parts[0].count("#") < 2):
+                raise ValueError
+            found = [float(part) for part in parts[1 : columns + 1]]
+            if not found[0] >= 1 or not np.isfinite(found).all():
+                raise ValueError
+        except ValueError:
+            raise UserError(f"{path}:{number}: not a line of ranks; test again") from None
+        names.append(parts[0])
+        values.append(found)
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{path}: holds {'an id twice' if names else 'no ranks'}; test again")
+    return names, list(np.array(values).T)
