@@ -106,7 +106,7 @@ def _require_shapes(path: Path, visual: State, map_text: State) -> None:
     convolutions = [(visual, f"convs1.{place}.weight", 4) for place in range(len(KERNELS))]
     matrices = [(visual, "rnn.weight_ih_l0", 2), (visual, "rnn.weight_hh_l0", 2), (map_text, "mapping.fc1.weight", 2)]
     for state, key, dimensions in [*matrices, *convolutions]:
-        if key not in state or state[key].ndim != dimensions:
+        if key not in state or state[key].ndim != dimensions or not state[key].numel():
             raise UserError(f"{path}: lacks the tensor {key} of {dimensions} dimensions; not a checkpoint of MLCMR")
 
 
