@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class _Batch:
-    """A dataclass of tensors and batches that moves itself."""
+    """A dataclass of tensors and batches that moves itself; a field may be none."""
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Return the batch on `device`."""
@@ -25,7 +25,8 @@ class _Batch:
         return self._map(lambda part: part.pin_memory())
 
     def _map(self, change: Callable[[Any], Any]) -> Self:
-        return type(self)(*(change(getattr(self, f.name)) for f in fields(cast(Any, self))))
+        parts = (getattr(self, f.name) for f in fields(cast(Any, self)))
+        return type(self)(*(None if part is None else change(part) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,13 @@ class VideoBatch(_Batch):
     Attributes:
         frames: (N, F, D) float features, zeros after the last real frame.
         mask: (N, F), true or 1 at real frames.
+        mean: (N, D), the mean of all frames of each video, also of those that `frames` leaves out; none where no frame
+            is left out or no network asks for it.
     """
 
     frames: Tensor
     mask: Tensor
+    mean: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -84,4 +88,26 @@ class PairBatch(_Batch):
     target: TextBatch
     back: TextBatch
     visual: VisualBatch
+    items: Tensor
+
+
+@dataclass(frozen=True)
+class ViewBatch(_Batch):
+    """MLCMR's training pairs, each part with a masked view of itself (see nrccr.data.sampling.masked_view).
+
+    Attributes:
+        source: captions; where the languages are not parallel those of both, mixed.
+        target: the same captions in the other language, or none where the languages are not parallel.
+        visual: the items.
+        masked_source, masked_target: captions with words hidden behind [MASK], padded as the captions themselves.
+        masked_visual: the items with most of their frames left out.
+        items: (N,) integer; equal numbers are captions of one item.
+    """
+
+    source: TextBatch
+    target: TextBatch | None
+    visual: VideoBatch
+    masked_source: TextBatch
+    masked_target: TextBatch | None
+    masked_visual: VideoBatch
     items: Tensor

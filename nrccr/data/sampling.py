@@ -1,14 +1,19 @@
-"""Which items come together in a batch, and when."""
+"""Which items come together in a batch, and when; what a masked view of an item leaves out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from nrccr.data.batch import TextBatch
+
 Indices = npt.NDArray[np.int64]
+FRAMES_REMOVED = 0.8
+TOKENS_MASKED = 0.15
 
 
 def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[Indices]:
@@ -43,3 +48,57 @@ def ordered_batches(lengths: Indices, batch_size: int, *, by_length: bool) -> It
     order = np.argsort(lengths, kind="stable") if by_length else np.arange(len(lengths))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+class MaskedView(NamedTuple):
+    """What is drawn for one item.
+
+    Attributes:
+        frames: positions of the frames that remain, in order.
+        tokens: for each caption the positions that [MASK] takes, in order.
+    """
+
+    frames: Indices
+    tokens: list[Indices]
+
+
+def masked_view(seed: int, epoch: int, item: int, frames: int, tokens: Sequence[int]) -> MaskedView:
+    """MLCMR's masked view of one training pair, uniform and without replacement.
+
+    It depends on (seed, epoch, item) and the lengths alone, so that neither the number of workers, nor the order or
+    size of batches, nor a resumed run changes it.
+
+    Args:
+        seed: the run's seed, from 0, below 2**63.
+        epoch: from 0.
+        item: the training pair's position in the training set.
+        frames: all frames of its video, n >= 1; int(0.8 n) of them go.
+        tokens: length L of each of its captions, first and last special token included; int(0.15 L) positions between
+            these two become [MASK].
+
+    Returns:
+        The n - int(0.8 n) frames that remain, at least one, and each caption's masked positions.
+    """
+    # Words of fixed width: numpy would take as many as a number needs, and other triples could give the same ones.
+    generator = np.random.default_rng(np.array([seed % 2**32, seed >> 32, epoch, item], dtype=np.uint32))
+    kept = _choose(generator, frames, frames - int(FRAMES_REMOVED * frames))
+    return MaskedView(kept, [1 + _choose(generator, length - 2, int(TOKENS_MASKED * length)) for length in tokens])
+
+
+def _choose(generator: np.random.Generator, count: int, chosen: int) -> Indices:
+    """`chosen` of the numbers below `count`, in order."""
+    return np.sort(generator.choice(count, chosen, replace=False, shuffle=False)) if chosen else np.empty(0, np.int64)
+
+
+def mask_tokens(text: TextBatch, positions: Sequence[Indices], mask_id: int) -> TextBatch:
+    """A copy of captions with [MASK] at `positions` of each; the attention mask stays, as in the published code.
+
+    Args:
+        text: N captions.
+        positions: N arrays, as `masked_view` draws them.
+        mask_id: the vocabulary's [MASK], 103 in the multilingual BERT.
+    """
+    tokens = text.tokens.clone()
+    rows = np.repeat(np.arange(len(positions)), [len(row) for row in positions])
+    tokens[torch.from_numpy(rows), torch.from_numpy(np.concatenate(positions))] = mask_id
+    return TextBatch(tokens, text.mask)

@@ -110,6 +110,20 @@ def freeze_backbone(backbone: nn.Module, mode: Freeze, trainable_layers: Sequenc
         layers[index].requires_grad_(True)
 
 
+def backbone_states(backbone: PreTrainedModel, texts: Sequence[TextBatch]) -> list[Tensor]:
+    """Last hidden states (N, L, H) of several batches, each at its own padded length.
+
+    The word embeddings of all are looked up at once: the gradient of a trainable table of 100,000 words is dense, and
+    one is enough.
+    """
+    ids = torch.cat([text.tokens.flatten() for text in texts])  # (all positions,)
+    words = backbone.get_input_embeddings()(ids).split([text.tokens.numel() for text in texts])
+    return [
+        backbone(inputs_embeds=part.reshape(*text.tokens.shape, -1), attention_mask=text.mask.long()).last_hidden_state
+        for part, text in zip(words, texts, strict=True)
+    ]
+
+
 class TextEncoder(nn.Module):
     """Backbone, token path and the one transformer block of source, target, back and cross (section 3.2)."""
 
@@ -133,19 +147,8 @@ class TextEncoder(nn.Module):
         self.block = AttentionBlock(width, heads, mask=mask, scale=scale, feed_forward=feed_forward)
 
     def states(self, texts: Sequence[TextBatch]) -> list[Tensor]:
-        """Backbone states m (N, L, H) of several batches, each at its own padded length.
-
-        The word embeddings of all are looked up at once: the gradient of a trainable table of 100,000 words is dense,
-        and one is enough.
-        """
-        ids = torch.cat([text.tokens.flatten() for text in texts])  # (all positions,)
-        words = self.backbone.get_input_embeddings()(ids).split([text.tokens.numel() for text in texts])
-        return [
-            self.backbone(
-                inputs_embeds=part.reshape(*text.tokens.shape, -1), attention_mask=text.mask.long()
-            ).last_hidden_state
-            for part, text in zip(words, texts, strict=True)
-        ]
+        """Backbone states m (N, L, H) of several batches, see backbone_states."""
+        return backbone_states(self.backbone, texts)
 
     def pool(self, hidden: Tensor, mask: Tensor, heads: Heads | None = None) -> Tensor:
         """c: mean over positions of block(x, x); token path states (N, L, W) -> (N, W)."""
