@@ -1,21 +1,24 @@
 """The one door for foreign files: plain data and tensors come in, code never does.
 
 Checkpoints pass torch's weights-only unpickler, which calls nothing but a short list of functions. What published files
-hold beyond tensors (argparse.Namespace, numpy numbers) is built by harmless stand-ins defined here, under the names the
-file asks for; any other class or function is refused. There is no way to switch this off.
+hold beyond tensors (argparse.Namespace, numpy numbers, paths) is built by harmless stand-ins defined here, under the
+names the file asks for; any other class or function is refused. There is no way to switch this off. Pickled records,
+which are no checkpoints, pass Python's unpickler with a table of a few stand-ins for everything that it may call.
 """
 
 from __future__ import annotations
 
+import pickle
 import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -31,7 +34,7 @@ _LOCK = threading.Lock()
 
 
 class _Namespace:
-    """Stands in for argparse.Namespace; becomes a dict once the file is read."""
+    """Stands in for argparse.Namespace and C2KD's ConfigParser; becomes a dict once the file is read."""
 
     options: dict[str, Any]
 
@@ -66,9 +69,19 @@ def _scalar(dtype: _Dtype, raw: bytes) -> bool | int | float | complex:
     return number
 
 
-# torch.serialization's pairs (what is called, the name the file gives): old and new module names of numpy.
+def _path(*parts: str) -> str:
+    """Stands in for pathlib's classes: a path is text that nothing opens."""
+    return "/".join(part.rstrip("/") if index < len(parts) - 1 else part for index, part in enumerate(parts))
+
+
+# torch.serialization's pairs (what is called, the name the file gives): old and new module names of numpy and pathlib.
 _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_Namespace, "argparse.Namespace"),
+    (_Namespace, "parse_config.ConfigParser"),
+    (_path, "pathlib.PosixPath"),
+    (_path, "pathlib._local.PosixPath"),
+    (_path, "pathlib.WindowsPath"),
+    (_path, "pathlib._local.WindowsPath"),
     (_Dtype, "numpy.dtype"),
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
@@ -93,7 +106,8 @@ def _only_allowed() -> Iterator[None]:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a torch checkpoint (zip or older format) as plain data and tensors on the CPU; nothing in it is executed.
 
-    argparse.Namespace and OrderedDict come back as dict at any depth, numpy numbers as Python's, parameters as tensors.
+    argparse.Namespace, C2KD's ConfigParser and OrderedDict come back as dict at any depth, paths as text, numpy numbers
+    as Python's, parameters as tensors.
 
     Args:
         path: The checkpoint, such as a published `model_best.pth.tar`.
@@ -128,11 +142,8 @@ class _RefusedError(Exception):
     """Names a class or function that came through as a value."""
 
 
-def _refusal(path: Path, name: str) -> str:
-    return (
-        f"{path}: holds {name[:100]!r}, a class or function that could run code, and is refused; "
-        "use a checkpoint of tensors and plain data"
-    )
+def _refusal(path: Path, name: str, instead: str = "a checkpoint of tensors and plain data") -> str:
+    return f"{path}: holds {name[:100]!r}, a class or function that could run code, and is refused; use {instead}"
 
 
 def _plain(value: Any, seen: dict[int, Any]) -> Any:
@@ -150,6 +161,8 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
         return _plain(value.options, seen)
     if isinstance(value, _Dtype):
         return str(value.real())
+    if isinstance(value, _Matrix):
+        return value.array
     if isinstance(value, dict):
         pairs: dict[Any, Any] = seen.setdefault(id(value), {})
         pairs.update((_plain(key, seen), _plain(inner, seen)) for key, inner in value.items())
@@ -164,6 +177,111 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
         return seen.setdefault(id(value), tuple(_plain(inner, seen) for inner in value))
     named = value if isinstance(value, type) or callable(value) else type(value)
     raise _RefusedError(f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', named)}")
+
+
+class _Matrix:
+    """Stands in for numpy.ndarray in records: made empty, then filled from (version, shape, type, by column, bytes)."""
+
+    array: npt.NDArray[Any]
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, by_column, raw = state
+        self.array = _shaped(raw, dtype, shape, "F" if by_column else "C").array
+
+
+def _shaped(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> _Matrix:
+    """Stands in for numpy's _frombuffer(), which protocol 5 uses."""
+    made = _Matrix()
+    made.array = np.frombuffer(raw, dtype.real()).reshape(shape, order=order)
+    return made
+
+
+def _unshaped(kind: object, shape: object, typecode: object) -> _Matrix:
+    """Stands in for numpy's _reconstruct(): whatever it is given, an array to be filled."""
+    return _Matrix()
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """Stands in for _codecs.encode(), by which protocols 0 to 2 write bytes."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes written as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """Stands in for bytes(), by which they write none at all; it takes no size."""
+    return b""
+
+
+class _Call:
+    """All that a pickle of records gets for a name: it can be called, and neither changed nor taken for a class."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("a state for a function")
+
+
+_RECORD_PARTS: dict[str, Callable[..., Any]] = {
+    "numpy.ndarray": _unshaped,
+    "numpy.dtype": _Dtype,
+    "_codecs.encode": _encoded,
+    "__builtin__.bytes": _no_bytes,
+    "builtins.bytes": _no_bytes,
+    **{
+        f"numpy.{core}.{name}": function
+        for core in ("core", "_core")
+        for name, function in (
+            ("multiarray._reconstruct", _unshaped),
+            ("multiarray.scalar", _scalar),
+            ("numeric._frombuffer", _shaped),
+        )
+    },
+}
+
+
+class _RecordUnpickler(pickle.Unpickler):
+    """Finds nothing but the stand-ins: what a pickle can call is what `_RECORD_PARTS` holds."""
+
+    def find_class(self, module_name: str, global_name: str) -> _Call:
+        name = f"{module_name}.{global_name}"
+        if name not in _RECORD_PARTS:
+            raise _RefusedError(name)
+        return _Call(_RECORD_PARTS[name])
+
+
+def load_records(path: Path) -> list[dict[str, Any]]:
+    """Read a pickled list of dicts, as C2KD publishes its data; nothing in it is executed.
+
+    Args:
+        path: the pickle, of any protocol. It is read into memory as a whole.
+
+    Returns:
+        The dicts: plain data, and read-only numpy arrays of numbers or booleans.
+
+    Raises:
+        UserError: the file is missing, damaged, not a list of dicts, or holds any other class or function.
+    """
+    _require_file(path)
+    try:
+        with path.open("rb") as file:
+            plain = _plain(_RecordUnpickler(file).load(), {})
+    except _RefusedError as error:
+        raise UserError(_refusal(path, str(error), "a pickle of arrays and plain data")) from error
+    except Exception as error:  # a damaged pickle can fail in any way at all
+        raise UserError(
+            f"{path}: cannot be read as a pickle of arrays and plain data ({type(error).__name__}: "
+            f"{first_line(error)}); it is truncated, damaged or another kind of file: copy or download it again"
+        ) from error
+    if not isinstance(plain, list) or not plain or not all(isinstance(record, dict) for record in plain):
+        raise UserError(f"{path}: holds no list of dicts, one a video; give a published data pickle")
+    return plain
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

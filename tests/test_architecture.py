@@ -36,7 +36,7 @@ GROWING = {"nrccr.objectives"}  # design.md gives these folders more than one pa
 VAGUE_NAMES = {"utils", "util", "common", "misc", "helpers"}
 UNSAFE_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "__import__"}
-THE_DOOR = "nrccr.safeload"  # the only module that calls torch.load
+THE_DOOR = "nrccr.safeload"  # the only module that calls torch.load or subclasses the unpickler
 HEAVY = ("torch", "transformers", "accelerate", "omegaconf", "tensorboard", "safetensors", "numpy")
 
 
@@ -92,7 +92,8 @@ def unsafe_code(name: str, tree: ast.AST) -> Iterator[str]:
     """Ways to run what was read, to leave the door, or to tie code to one device."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] in UNSAFE_IMPORTS)
+            names = [alias.name for alias in node.names if name != THE_DOOR or alias.name != "pickle"]
+            yield from (imported for imported in names if imported.split(".")[0] in UNSAFE_IMPORTS)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in UNSAFE_IMPORTS:
             yield str(node.module)
         elif isinstance(node, ast.Call):
@@ -101,6 +102,8 @@ def unsafe_code(name: str, tree: ast.AST) -> Iterator[str]:
                 yield f"{called}("
             if called == "torch.load" and name != THE_DOOR:
                 yield "torch.load("
+            if called in ("pickle.load", "pickle.loads", "pickle.Unpickler"):  # unrestricted ones, in any module
+                yield f"{called}("
             options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             if options.get("allow_pickle", "False") != "False":
                 yield "allow_pickle"
@@ -207,7 +210,13 @@ def test_unsafe_code_check(line: str, good: bool, tmp_path: Path) -> None:
 
 
 def test_the_door_may_load(tmp_path: Path) -> None:
-    assert unsafe_files(tree(tmp_path, {"safeload.py": "torch.load('x', weights_only=True)"})) == []
+    text = "import pickle\ntorch.load('x', weights_only=True)\nclass Own(pickle.Unpickler): ...\nOwn(file).load()"
+    assert unsafe_files(tree(tmp_path, {"safeload.py": text})) == []
+
+
+@pytest.mark.parametrize("line", ["import dill", "pickle.load(file)", "pickle.loads(data)", "pickle.Unpickler(file)"])
+def test_the_door_is_no_wider(line: str, tmp_path: Path) -> None:
+    assert len(unsafe_files(tree(tmp_path, {"safeload.py": line}))) == 1
 
 
 def test_size_name_and_folder_checks(tmp_path: Path) -> None:
