@@ -171,6 +171,8 @@ def _of_same_videos(teachers: Tensor, own: Tensor, language: str, out: Multiling
         return teachers, own
     place = torch.full((len(out.visual),), -1, device=rows.device)  # (N,) of each video among the English captions
     place[english] = torch.arange(len(english), device=rows.device)
-    kept = (place[rows] >= 0).nonzero().squeeze(1)
-    order = place[rows[kept]]
-    return teachers[:, order][:, :, order], own[kept][:, kept]
+    order = place[rows]  # (n,)
+    if len(english) < len(out.visual):
+        kept = (order >= 0).nonzero().squeeze(1)
+        order, own = order[kept], own[kept][:, kept]
+    return teachers[:, order][:, :, order], own
