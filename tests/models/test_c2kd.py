@@ -16,6 +16,8 @@ from nrccr.errors import UserError
 from nrccr.models.c2kd import C2KD, Block, GatedUnit, PoolMask
 from nrccr.models.c2kd_published import is_c2kd, published_network
 from nrccr.models.text import backbone_config, build_backbone
+from nrccr.objectives import total
+from nrccr.objectives.c2kd import C2KDLosses, C2KDObjective, teacher_scores
 from nrccr.safeload import load_checkpoint
 
 FEATURES, JOINT, WIDTH = 6, 10, 8
@@ -160,12 +162,47 @@ def test_embedding_leaves_the_mode_and_gives_no_gradient(encoder: Path) -> None:
     assert not network.embed_visual(video([2], 3)).requires_grad
 
 
+def test_teachers_precomputed_equal_teachers_in_the_loop(encoder: Path) -> None:
+    student, teachers = build(encoder), [build(encoder), build(encoder)]
+    for seed, teacher in enumerate(teachers):
+        torch.manual_seed(seed)
+        for parameter in teacher.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        teacher.train()  # embedding is in evaluation mode all the same
+    captions, videos = text([3, 7, 5, 2, 9, 4], 9), video([4, 2, 6, 1, 3, 5], 6)
+    stored = [(teacher.embed_text(captions), teacher.embed_visual(videos)) for teacher in teachers]
+    chosen = torch.tensor([4, 0, 3])
+    own, clips = (
+        TextBatch(captions.tokens[chosen], captions.mask[chosen]),
+        VideoBatch(videos.frames[chosen], videos.mask[chosen]),
+    )
+    out = student(MultilingualBatch({"en": own}, {"en": torch.arange(3)}, clips))
+    objective = C2KDObjective(C2KDLosses(), count=2)
+    in_loop = teacher_scores([(teacher.embed_text(own), teacher.embed_visual(clips)) for teacher in teachers])
+    precomputed = teacher_scores([(texts[chosen], visual[chosen]) for texts, visual in stored])
+    assert not torch.allclose(in_loop[0], in_loop[1], atol=1e-3)
+    losses = [total(objective(out, scores)).item() for scores in (in_loop, precomputed)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_every_parameter_gets_a_gradient(encoder: Path) -> None:
     network = build(encoder).train()
     out = network(MultilingualBatch({"en": text([3, 4], 5)}, {"en": torch.arange(2)}, video([3, 0], 4)))
     (out.texts["en"] * torch.randn(2, JOINT)).sum().add((out.visual * torch.randn(2, JOINT)).sum()).backward()
     without = {name for name, parameter in network.named_parameters() if parameter.grad is None}
     assert not without
+
+
+def test_bfloat16_gives_unit_vectors_in_float32(encoder: Path) -> None:
+    network = build(encoder)
+    batch = MultilingualBatch({"en": text([3, 4], 5)}, {"en": torch.arange(2)}, video([3, 0], 4))
+    exact = network(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = network(batch)
+    for found, wanted in ((rounded.texts["en"], exact.texts["en"]), (rounded.visual, exact.visual)):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+        torch.testing.assert_close(found, wanted, atol=0.1, rtol=0)
 
 
 def test_a_batch_moves_itself_whole() -> None:
