@@ -6,8 +6,7 @@ width. The encoder of the text branch is an argument; everything else is the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +16,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch
-from nrccr.models.layers import mean_over_positions
+from nrccr.models.layers import evaluating, mean_over_positions
 
 PoolMask = Literal["labse", "own"]
 NORM_EPS = 1e-6
@@ -207,23 +206,13 @@ class C2KD(nn.Module):
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length; evaluation mode, no gradients."""
-        with self._evaluating():
+        with evaluating(self):
             return unit(self.text(text))
 
     def embed_visual(self, visual: VideoBatch) -> Tensor:
         """Videos -> (N, D), unit length; evaluation mode, no gradients."""
-        with self._evaluating():
+        with evaluating(self):
             return unit(self.video(visual))
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.train(training)
 
 
 def unit(vectors: Tensor) -> Tensor:

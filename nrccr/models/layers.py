@@ -7,6 +7,8 @@ Masks are true (or 1) at real positions.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,6 +20,18 @@ AttentionScale = Literal["value_width", "key_width"]
 Pooling = Literal["padded", "masked"]
 
 QUERY_KEY_WIDTH = 512  # of all heads together, whatever the number of heads and the width
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode and without gradients, then in the mode it was in."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(training)
 
 
 def mean_over_positions(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
