@@ -1,9 +1,9 @@
 """The one door for foreign files: plain data and tensors come in, code never does.
 
 Checkpoints pass torch's weights-only unpickler, which calls nothing but a short list of functions. What published files
-hold beyond tensors (argparse.Namespace, numpy numbers) is built by harmless stand-ins defined here, under the names the
-file asks for; any other class or function is refused. There is no way to switch this off. Pickled arrays, which are no
-checkpoints, pass Python's unpickler with a table of a few stand-ins for everything that it may call.
+hold beyond tensors (argparse.Namespace, numpy numbers, paths) is built by the harmless stand-ins of `standins`, under
+the names the file asks for; any other class or function is refused. There is no way to switch this off. Pickled records
+and arrays, which are no checkpoints, pass Python's unpickler with a table of a few stand-ins for all that it may call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,120 +27,23 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 
 from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_path
+from nrccr.standins import NUMBER, RECORD_PARTS, Call, Dtype, Matrix, Namespace, foreign_path, scalar
 
-_NUMBER = re.compile(r"b1|[iu][1248]|f[248]|c8|c16")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
 _LOCK = threading.Lock()
 
 
-class _RefusedError(Exception):
-    """Names a class or function that came through as a value."""
-
-
-class _Namespace:
-    """Stands in for argparse.Namespace; becomes a dict once the file is read."""
-
-    options: dict[str, Any]
-
-    def __new__(cls) -> _Namespace:  # not __init__, which the unpickler skips
-        made = super().__new__(cls)
-        made.options = {}
-        return made
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.options.update(state)
-
-
-class _Dtype:
-    """Stands in for numpy.dtype: only its name and byte order, nothing that can build an object."""
-
-    def __init__(self, name: str, align: bool = False, copy: bool = True) -> None:
-        self.name = name
-        self.order = "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
-
-    def real(self) -> np.dtype[Any]:
-        if not _NUMBER.fullmatch(self.name) or self.order not in ("<", ">", "=", "|"):
-            raise ValueError(f"numpy type {self.name!r} is not a number")
-        return np.dtype(self.order + self.name)
-
-
-def _scalar(dtype: _Dtype, raw: bytes) -> bool | int | float | complex:
-    """Stands in for numpy's scalar(): one number out of its bytes, as Python's own type."""
-    number: bool | int | float | complex = np.frombuffer(raw, dtype.real(), count=1)[0].item()
-    return number
-
-
-class _Array:
-    """Stands in for numpy.ndarray: made empty, then filled from (version, shape, type, column order, bytes)."""
-
-    value: npt.NDArray[Any]
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, by_column, raw = state
-        self.value = _filled(raw, dtype, shape, "F" if by_column else "C")
-
-
-def _filled(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> npt.NDArray[Any]:
-    data = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)  # Python 2 wrote its bytes as text
-    return np.frombuffer(data, dtype.real()).reshape(shape, order=order).copy()
-
-
-def _from_buffer(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> _Array:
-    """Stands in for numpy's _frombuffer(), which protocol 5 uses."""
-    made = _Array()
-    made.value = _filled(raw, dtype, shape, order)
-    return made
-
-
-def _empty_array(kind: object, shape: object, typecode: object) -> _Array:
-    """Stands in for numpy's _reconstruct(): whatever it is given, an empty array to be filled."""
-    return _Array()
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Stands in for _codecs.encode(), by which protocols 0 to 2 write bytes."""
-    if encoding != "latin1":
-        raise ValueError(f"bytes written as {encoding!r}")
-    return text.encode("latin1")
-
-
-def _no_bytes() -> bytes:
-    """Stands in for bytes(), by which they write none at all; it takes no size."""
-    return b""
-
-
-_ARRAY_PARTS: dict[str, Callable[..., Any]] = {
-    "numpy.ndarray": _Array,
-    "numpy.dtype": _Dtype,
-    "numpy.core.multiarray._reconstruct": _empty_array,
-    "numpy._core.multiarray._reconstruct": _empty_array,
-    "numpy.core.numeric._frombuffer": _from_buffer,
-    "numpy._core.numeric._frombuffer": _from_buffer,
-    "_codecs.encode": _latin1,
-    "__builtin__.bytes": _no_bytes,
-    "builtins.bytes": _no_bytes,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Finds nothing but the stand-ins: what a pickle can call is what `_ARRAY_PARTS` holds."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        name = f"{module_name}.{global_name}"
-        if name not in _ARRAY_PARTS:
-            raise _RefusedError(name)
-        return _ARRAY_PARTS[name]
-
-
-# torch.serialization's pairs (what is called, the name the file gives): old and new module names of numpy.
+# torch.serialization's pairs (what is called, the name the file gives): old and new module names of numpy and pathlib.
 _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (_Namespace, "argparse.Namespace"),
-    (_Dtype, "numpy.dtype"),
-    (_scalar, "numpy.core.multiarray.scalar"),
-    (_scalar, "numpy._core.multiarray.scalar"),
+    (Namespace, "argparse.Namespace"),
+    (Namespace, "parse_config.ConfigParser"),
+    (foreign_path, "pathlib.PosixPath"),
+    (foreign_path, "pathlib._local.PosixPath"),
+    (foreign_path, "pathlib.WindowsPath"),
+    (foreign_path, "pathlib._local.WindowsPath"),
+    (Dtype, "numpy.dtype"),
+    (scalar, "numpy.core.multiarray.scalar"),
+    (scalar, "numpy._core.multiarray.scalar"),
 ]
 
 
@@ -162,7 +65,8 @@ def _only_allowed() -> Iterator[None]:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a torch checkpoint (zip or older format) as plain data and tensors on the CPU; nothing in it is executed.
 
-    argparse.Namespace and OrderedDict come back as dict at any depth, numpy numbers as Python's, parameters as tensors.
+    argparse.Namespace, C2KD's ConfigParser and OrderedDict come back as dict at any depth, paths as text, numpy numbers
+    as Python's, parameters as tensors.
 
     Args:
         path: The checkpoint, such as a published `model_best.pth.tar`.
@@ -193,6 +97,85 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return plain
 
 
+class _RefusedError(Exception):
+    """Names a class or function that came through as a value."""
+
+
+def _refusal(path: Path, name: str, instead: str = "a checkpoint of tensors and plain data") -> str:
+    return f"{path}: holds {name[:100]!r}, a class or function that could run code, and is refused; use {instead}"
+
+
+def _plain(value: Any, seen: dict[int, Any]) -> Any:
+    """Copy containers into dict, list and tuple, keep tensors and numbers, refuse the rest.
+
+    `seen` maps ids to results, so that a value shared a million times is converted once and a loop ends.
+    """
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, _PLAIN):
+        return value
+    if id(value) in seen:
+        return seen[id(value)]
+    if isinstance(value, Namespace):
+        return _plain(value.options, seen)
+    if isinstance(value, Dtype):
+        return str(value.real())
+    if isinstance(value, Matrix):
+        return value.array
+    if isinstance(value, dict):
+        pairs: dict[Any, Any] = seen.setdefault(id(value), {})
+        pairs.update((_plain(key, seen), _plain(inner, seen)) for key, inner in value.items())
+        return pairs
+    if isinstance(value, list):
+        items: list[Any] = seen.setdefault(id(value), [])
+        items.extend(_plain(inner, seen) for inner in value)
+        return items
+    if isinstance(value, set):
+        return {_plain(inner, seen) for inner in value}
+    if isinstance(value, tuple):
+        return seen.setdefault(id(value), tuple(_plain(inner, seen) for inner in value))
+    named = value if isinstance(value, type) or callable(value) else type(value)
+    raise _RefusedError(f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', named)}")
+
+
+class _RecordUnpickler(pickle.Unpickler):
+    """Finds nothing but the stand-ins: what a pickle can call is what `RECORD_PARTS` holds."""
+
+    def find_class(self, module_name: str, global_name: str) -> Call:
+        name = f"{module_name}.{global_name}"
+        if name not in RECORD_PARTS:
+            raise _RefusedError(name)
+        return Call(RECORD_PARTS[name])
+
+
+def load_records(path: Path) -> list[dict[str, Any]]:
+    """Read a pickled list of dicts, as C2KD publishes its data; nothing in it is executed.
+
+    Args:
+        path: the pickle, of any protocol. It is read into memory as a whole.
+
+    Returns:
+        The dicts: plain data, and read-only numpy arrays of numbers or booleans.
+
+    Raises:
+        UserError: the file is missing, damaged, not a list of dicts, or holds any other class or function.
+    """
+    _require_file(path)
+    try:
+        with path.open("rb") as file:
+            plain = _plain(_RecordUnpickler(file, encoding="latin1").load(), {})
+    except _RefusedError as error:
+        raise UserError(_refusal(path, str(error), "a pickle of arrays and plain data")) from error
+    except Exception as error:  # a damaged pickle can fail in any way at all
+        raise UserError(
+            f"{path}: cannot be read as a pickle of arrays and plain data ({type(error).__name__}: "
+            f"{first_line(error)}); it is truncated, damaged or another kind of file: copy or download it again"
+        ) from error
+    if not isinstance(plain, list) or not plain or not all(isinstance(record, dict) for record in plain):
+        raise UserError(f"{path}: holds no list of dicts, one a video; give a published data pickle")
+    return plain
+
+
 def load_array(path: Path) -> npt.NDArray[Any]:
     """Read one array of numbers or booleans: `.npy`, `.npz` or a pickle (any other ending); nothing in it is executed.
 
@@ -211,8 +194,8 @@ def load_array(path: Path) -> npt.NDArray[Any]:
             found = _numpy_array(path)
         else:
             with path.open("rb") as file:
-                made = _ArrayUnpickler(file, encoding="latin1").load()
-            found = made.value if isinstance(made, _Array) else made
+                made = _RecordUnpickler(file, encoding="latin1").load()
+            found = made.array.copy() if isinstance(made, Matrix) else made
     except UserError:
         raise
     except _RefusedError as error:
@@ -222,7 +205,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
             f"{path}: cannot be read as a numpy array ({first_line(error)}); it is truncated, damaged or another kind "
             "of file: save the array again with numpy.save"
         ) from error
-    if not isinstance(found, np.ndarray) or not _NUMBER.fullmatch(found.dtype.str[1:]):
+    if not isinstance(found, np.ndarray) or not NUMBER.fullmatch(found.dtype.str[1:]):
         kind = f"an array of {found.dtype}" if isinstance(found, np.ndarray) else f"a {type(found).__name__}"
         raise UserError(f"{path}: holds {kind}, not an array of numbers; save the array itself with numpy.save")
     return found
@@ -237,41 +220,6 @@ def _numpy_array(path: Path) -> Any:
         if len(names) != 1 and "scores" not in names:
             raise UserError(f"{path}: holds the arrays {', '.join(names)}; keep one, or name it scores")
         return arrays["scores" if "scores" in names else names[0]]
-
-
-def _refusal(path: Path, name: str, instead: str = "a checkpoint of tensors and plain data") -> str:
-    return f"{path}: holds {name[:100]!r}, a class or function that could run code, and is refused; use {instead}"
-
-
-def _plain(value: Any, seen: dict[int, Any]) -> Any:
-    """Copy containers into dict, list and tuple, keep tensors and numbers, refuse the rest.
-
-    `seen` maps ids to results, so that a value shared a million times is converted once and a loop ends.
-    """
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, _PLAIN):
-        return value
-    if id(value) in seen:
-        return seen[id(value)]
-    if isinstance(value, _Namespace):
-        return _plain(value.options, seen)
-    if isinstance(value, _Dtype):
-        return str(value.real())
-    if isinstance(value, dict):
-        pairs: dict[Any, Any] = seen.setdefault(id(value), {})
-        pairs.update((_plain(key, seen), _plain(inner, seen)) for key, inner in value.items())
-        return pairs
-    if isinstance(value, list):
-        items: list[Any] = seen.setdefault(id(value), [])
-        items.extend(_plain(inner, seen) for inner in value)
-        return items
-    if isinstance(value, set):
-        return {_plain(inner, seen) for inner in value}
-    if isinstance(value, tuple):
-        return seen.setdefault(id(value), tuple(_plain(inner, seen) for inner in value))
-    named = value if isinstance(value, type) or callable(value) else type(value)
-    raise _RefusedError(f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', named)}")
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nrccr"
 
 # Who may import what of ours, by the longest matching module name; a name covers everything below it.
 BOTTOM = tuple(
-    f"nrccr.{name}" for name in ("errors", "files", "config", "limits", "distributed", "safeload", "yamlfile")
+    f"nrccr.{name}"
+    for name in ("errors", "files", "config", "limits", "distributed", "safeload", "standins", "yamlfile")
 )
 COMPUTE = (*BOTTOM, "nrccr.data", "nrccr.models", "nrccr.losses", "nrccr.objectives")
 MAY_IMPORT = {

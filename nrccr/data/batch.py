@@ -111,3 +111,41 @@ class ViewBatch(_Batch):
     masked_target: TextBatch | None
     masked_visual: VideoBatch
     items: Tensor
+
+
+@dataclass(frozen=True)
+class PooledTextBatch(TextBatch):
+    """Captions that are averaged over other positions than their own tokens (C2KD's released reading).
+
+    Attributes:
+        pool: (N, L), true at the positions of LaBSE's tokens of the same captions. `tokens` is padded far enough for
+            these, also where the encoder's own tokenizer needs fewer.
+    """
+
+    pool: Tensor
+
+
+@dataclass(frozen=True)
+class MultilingualBatch(_Batch):
+    """Videos with a caption each in several languages; a video may lack some (C2KD).
+
+    Attributes:
+        texts: language -> captions of the videos that have one, (n, L).
+        rows: language -> (n,) integers, which videos these are.
+        visual: the N videos.
+        empty: (N,) bool, true where a video's English caption or the video itself says nothing; such a video is left
+            out of the first English term. None: nothing is empty.
+    """
+
+    texts: dict[str, TextBatch]
+    rows: dict[str, Tensor]
+    visual: VideoBatch
+    empty: Tensor | None = None
+
+    def _map(self, change: Callable[[Any], Any]) -> Self:
+        return type(self)(
+            {language: change(text) for language, text in self.texts.items()},
+            {language: change(rows) for language, rows in self.rows.items()},
+            change(self.visual),
+            None if self.empty is None else change(self.empty),
+        )

@@ -1,0 +1,250 @@
+"""C2KD's published data -> our layout: frame features as a bigfile, captions as one file a split and language.
+
+    OUT/multi_<collection>/FeatureData/<feature>/{shape.txt,id.txt,feature.bin,video2frames.txt}
+    OUT/multi_<collection>/TextData/multi_<collection><split>_<language>.caption.txt
+
+Line `ITEM#LANGUAGE#K TEXT`: captions of one item with the same K say the same in each language. The language `en_words`
+holds the English that the published teachers read: its words alone, but for RUDDER, where it is the caption itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from nrccr.data.bigfile import write_bigfile
+from nrccr.data.collections import SPLITS, Split
+from nrccr.errors import UserError
+from nrccr.files import atomic_folder, write_text
+from nrccr.safeload import load_records
+
+Published = Literal["msrvtt", "vatex", "youcook2", "rudder"]
+Texts = dict[str, list[str]]  # language -> captions by number; "" where there is none
+Record = Mapping[str, Any]
+Frames = npt.NDArray[np.float32]
+
+# Language in the pickle -> ours.
+LANGUAGES: Mapping[Published, Mapping[str, str]] = {
+    "msrvtt": {name: name for name in ("en", "de", "fr", "cs", "zh", "ru", "vi", "sw", "es")},
+    "vatex": {"en": "en", "zh": "zh"},
+    "youcook2": {name: name for name in ("en", "de", "fr", "zh", "ru", "vi", "es", "ja")} | {"cz": "cs"},
+    "rudder": {name: name for name in ("en", "hi", "mr", "kn")},
+}
+FEATURES = {"2d": "clip", "2d_raw": "clip", "s3d": "s3d"}  # key in the pickle -> name of the folder
+ENGLISH, TEACHERS = "en", "en_words"
+_WORDS = re.compile(r"[\w']+")
+
+
+@dataclass
+class Converted:
+    """What a conversion wrote.
+
+    Attributes:
+        folder: the collection.
+        items: split -> videos.
+        captions: split -> language -> captions.
+        missing: split -> language -> captions that others have and this language lacks; filled ones are not among them.
+        without_frames: ids that were left out because they have no features.
+        renamed: ids that came again with other features, by their new names.
+    """
+
+    folder: Path
+    items: dict[str, int] = field(default_factory=dict)
+    captions: dict[str, dict[str, int]] = field(default_factory=dict)
+    missing: dict[str, dict[str, int]] = field(default_factory=dict)
+    without_frames: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+
+
+def guess_split(path: Path) -> Split:
+    """The split that a published file name speaks of. What they call validation is what they test on.
+
+    Raises:
+        UserError: the name does not tell.
+    """
+    if "train" in path.name:
+        return "train"
+    if "test" in path.name or "val" in path.name:
+        return "test"
+    raise UserError(f"{path}: train or test? The file name has neither word, nor val; rename the file")
+
+
+def convert_c2kd(
+    pickles: Mapping[Split, Path],
+    out: Path,
+    collection: Published,
+    *,
+    feature: str | None = None,
+    fill_missing: bool = False,
+) -> Converted:
+    """Convert a published collection; its folder appears whole or not at all.
+
+    Args:
+        pickles: the published file of each split, one or more.
+        out: the root, in which the folder `multi_<collection>` is made.
+        collection: which one it is.
+        feature: the feature's key in the pickle; by default the one that is there.
+        fill_missing: fill a caption that a language lacks with the English one, or else the first there is, as the
+            published loader does; by default it stays out of that language's file.
+
+    Raises:
+        UserError: the folder exists, a file is missing, damaged or refused, a video lacks its id, captions or features.
+    """
+    if collection not in LANGUAGES:
+        raise UserError(f"collection {collection!r} is unknown; choose one of {', '.join(LANGUAGES)}")
+    if not pickles:
+        raise UserError("no data pickles given; name those of training and test")
+    name = f"multi_{collection}"
+    folder = out / name
+    if folder.exists():
+        raise UserError(f"{folder}: exists already; choose another folder or remove this one")
+    reader = _Reader(collection, feature, fill_missing, Converted(folder))
+    with atomic_folder(folder) as temporary:
+        write_bigfile(
+            temporary / "features", reader.videos([(split, pickles[split]) for split in SPLITS if split in pickles])
+        )
+        (temporary / "FeatureData").mkdir()
+        (temporary / "features").rename(temporary / "FeatureData" / FEATURES.get(reader.feature, reader.feature))
+        for (split, language), lines in reader.lines.items():
+            write_text(temporary / "TextData" / f"{name}{split}_{language}.caption.txt", "".join(lines))
+    return reader.converted
+
+
+class _Reader:
+    """Goes through the pickles once, one in memory at a time: gives the features, gathers the captions."""
+
+    def __init__(self, collection: Published, feature: str | None, fill: bool, converted: Converted) -> None:
+        self.collection = collection
+        self.feature = feature or ""
+        self.fill = fill
+        self.converted = converted
+        self.lines: dict[tuple[Split, str], list[str]] = {}
+        self._width = 0
+        self._digests: dict[str, bytes] = {}
+        self._seen: set[str] = set()
+        self._counts: dict[tuple[Split, str], int] = {}  # numbers given to captions, by split and item
+
+    def videos(self, pickles: Sequence[tuple[Split, Path]]) -> Iterator[tuple[str, Frames]]:
+        """Every video once, with its frames (F, D); captions go to `lines`."""
+        for split, path in pickles:
+            yield from self._videos(split, path)
+
+    def _videos(self, split: Split, path: Path) -> Iterator[tuple[str, Frames]]:
+        records = load_records(path)
+        if self.collection == "youcook2" and any("2d_full" in record for record in records):
+            records = [record for record in records if "2d_full" in record]  # as published
+        self.feature = self.feature or _feature_key(path, records[0])
+        texts = [self._texts(path, index, record, split) for index, record in enumerate(records)]
+        spoken = list(dict.fromkeys(language for own in texts for language in own if any(own[language])))
+        items = set()
+        for index, (record, own) in enumerate(zip(records, texts, strict=True)):
+            identity, frames = _identity(path, index, record), self._frames(path, index, record)
+            if not len(frames):
+                self.converted.without_frames.append(identity)
+                continue
+            item, new = self._name(identity, frames)
+            self._write(split, item, own, spoken)
+            items.add(item)
+            if new:
+                yield item, frames
+        self.converted.items[split] = len(items)
+
+    def _texts(self, path: Path, index: int, record: Record, split: Split) -> Texts:
+        """A video's captions by language, and the teachers' English."""
+        where = f"{path}: entry {index}"
+        if self.collection == "rudder":
+            captions = record.get("captions")
+            if not isinstance(captions, dict):
+                raise UserError(f"{where} has no dict `captions`; is this a pickle of {self.collection}?")
+            given = {key: captions.get(key) for key in LANGUAGES["rudder"]}
+        else:
+            start = "eval_caption_" if self.collection != "youcook2" and split != "train" else "caption_"
+            given = {key: record.get(start + key) for key in LANGUAGES[self.collection]}
+            if self.collection != "youcook2" and given[ENGLISH] is None:
+                raise UserError(f"{where} has no {start}{ENGLISH}; is this the {split} pickle of {self.collection}?")
+        texts = {LANGUAGES[self.collection][key]: _captions(where, key, value) for key, value in given.items() if value}
+        english = texts.get(ENGLISH, [])
+        if self.collection == "youcook2":  # its teachers read another field than its students
+            english = _captions(where, "caption", record.get("caption") or "")
+        if not any(map(any, texts.values())):
+            raise UserError(f"{where} has no captions; is this the {split} pickle of {self.collection}?")
+        if self.collection != "rudder":
+            english = [" ".join(_WORDS.findall(text)) for text in english]
+        return texts | {TEACHERS: english}
+
+    def _write(self, split: Split, item: str, texts: Texts, spoken: Sequence[str]) -> None:
+        start = self._counts.get((split, item), 0)
+        count = max(map(len, texts.values()))
+        self._counts[split, item] = start + count
+        captions = self.converted.captions.setdefault(split, {})
+        missing = self.converted.missing.setdefault(split, {})
+        for number in range(count):
+            own = {language: texts[language][number] for language in texts if number < len(texts[language])}
+            spare = own.get(ENGLISH) or next((text for text in own.values() if text), "")
+            for language in spoken:
+                text = own.get(language) or (spare if self.fill else "")
+                if text:
+                    line = f"{item}#{language}#{start + number} {text}\n"
+                    self.lines.setdefault((split, language), []).append(line)
+                counter = captions if text else missing
+                counter[language] = counter.get(language, 0) + 1
+
+    def _frames(self, path: Path, index: int, record: Record) -> Frames:
+        frames = record.get(self.feature)
+        where = f"{path}: entry {index}"
+        if not isinstance(frames, np.ndarray):
+            known = ", ".join(key for key, value in record.items() if isinstance(value, np.ndarray)) or "none"
+            raise UserError(f"{where} has no feature {self.feature!r} (arrays there: {known}); name another feature")
+        if frames.ndim != 2 or not frames.shape[1]:
+            raise UserError(f"{where}: {self.feature!r} has shape {frames.shape}, not (frames, width); mend the file")
+        if self._width not in (0, frames.shape[1]):
+            raise UserError(f"{where}: {self.feature!r} is {frames.shape[1]} wide, those before {self._width}")
+        self._width = frames.shape[1]
+        if not np.isfinite(frames).all():
+            raise UserError(f"{where}: {self.feature!r} holds a NaN or an infinity; extract it again")
+        return frames.astype("<f4")
+
+    def _name(self, identity: str, frames: Frames) -> tuple[str, bool]:
+        """The video's name here, and whether it is new: the same id with other features is another video."""
+        digest = hashlib.sha256(frames.tobytes()).digest()
+        name, turn = identity, 1
+        while self._digests.setdefault(name, digest) != digest:
+            turn += 1
+            name = f"{identity}.{turn}"
+        new = name not in self._seen
+        self._seen.add(name)
+        if new and turn > 1:
+            self.converted.renamed.append(name)
+        return name, new
+
+
+def _identity(path: Path, index: int, record: Record) -> str:
+    identity = record.get("id")
+    if isinstance(identity, int) and not isinstance(identity, bool):
+        identity = str(identity)
+    if not isinstance(identity, str) or not identity or len(identity.split()) != 1 or identity != identity.strip():
+        raise UserError(f"{path}: entry {index} has the id {identity!r}; it must be text without white space")
+    return identity
+
+
+def _feature_key(path: Path, record: Record) -> str:
+    found = [key for key in FEATURES if isinstance(record.get(key), np.ndarray)]
+    if len(found) != 1:
+        there = f"has the features {', '.join(found)}" if found else f"has no feature {' or '.join(FEATURES)}"
+        raise UserError(f"{path}: entry 0 {there}; name the one to convert")
+    return found[0]
+
+
+def _captions(where: str, key: str, value: Any) -> list[str]:
+    """One caption or a list of them, on one line each."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{where}: the captions in {key!r} are no text; mend the file")
+    return [" ".join(text.split()) for text in texts]
