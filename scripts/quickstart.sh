@@ -30,8 +30,8 @@ fi
 
 part "three German queries"
 "$python" -m nrccr rank "$run" --root "$folder/VisualSearch" --device cpu --picture "$folder/queries.png" \
-    --right test00010,test00023,test00033 \
-    "Zuerst verschwindet rechts eine große Eins, dann steigt eine Acht nach oben." \
+    --right test00031,test00023,test00033 \
+    "Zuerst wächst unten eine Fünf, dann taucht links eine Vier auf." \
     "Eine große Sieben wandert nach rechts und eine kleine Fünf steigt auf." \
     "In der Mitte wächst eine Sechs, während eine große Sieben vor schwarzem Hintergrund sinkt."
 
