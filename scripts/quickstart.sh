@@ -33,6 +33,6 @@ part "three German queries"
     --right test00031,test00023,test00033 \
     "Zuerst wächst unten eine Fünf, dann taucht links eine Vier auf." \
     "Eine große Sieben wandert nach rechts und eine kleine Fünf steigt auf." \
-    "In der Mitte wächst eine Sechs, während eine große Sieben vor schwarzem Hintergrund sinkt."
+    "In der Mitte wächst eine Sechs, dann sinkt eine große Sieben vor schwarzem Hintergrund."
 
 part "done: the picture is $folder/queries.png, the run $run"
