@@ -5,8 +5,6 @@ N pairs in the batch, L tokens, F frames, H backbone width, D joint-space width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +16,7 @@ from nrccr.config import Config
 from nrccr.data.batch import PairBatch, TextBatch, VisualBatch
 from nrccr.models.discriminator import Discriminator
 from nrccr.models.image import ImageEncoder, encoder_width
-from nrccr.models.layers import Mapping
+from nrccr.models.layers import Mapping, evaluating
 from nrccr.models.text import TextEncoder, freeze_backbone
 from nrccr.models.video import VideoEncoder
 
@@ -133,26 +131,16 @@ class NRCCR(nn.Module):
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length; evaluation mode, no gradients."""
-        with self._evaluating():
+        with evaluating(self):
             (states,) = self.text.states([text])  # (N, L, H)
             embedded: Tensor = self.map_text(self.text.pool(self.text.project(states), text.mask))
             return embedded
 
     def embed_visual(self, visual: VisualBatch) -> Tensor:
         """Items -> (N, D), unit length; evaluation mode, no gradients."""
-        with self._evaluating():
+        with evaluating(self):
             embedded: Tensor = self.map_visual(self.visual(visual))
             return embedded
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.train(training)
 
 
 def build_network(
