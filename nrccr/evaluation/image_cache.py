@@ -22,6 +22,7 @@ from nrccr.data.sampling import ordered_batches
 from nrccr.errors import UserError, first_line
 from nrccr.evaluation.encode import load_batches
 from nrccr.models.image import ImageEncoder
+from nrccr.models.layers import evaluating
 
 # What a configuration holds besides what an encoder computes.
 NO_MATTER = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
@@ -83,20 +84,15 @@ class ImageCache:
         finally:
             shutil.rmtree(own, ignore_errors=True)
 
-    @torch.inference_mode()
     def _vectors(self, images: Images) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         batches = [*ordered_batches(images.lengths, self.batch_size, by_length=False)]
-        training = self.visual.training
-        self.visual.eval()
-        try:
-            with tqdm(total=len(images), desc="image encoder", unit="", disable=None, leave=False) as progress:
-                for chosen, batch in zip(batches, load_batches(images, batches), strict=True):
-                    pixels = batch.to(self.device).pixels_or_vectors  # type: ignore[union-attr]
-                    vectors = self.visual.encode(pixels).float().cpu().numpy()  # (batch, D)
-                    yield from ((images.ids[i], row[None]) for i, row in zip(chosen, vectors, strict=True))
-                    progress.update(len(chosen))
-        finally:
-            self.visual.train(training)
+        bar = tqdm(total=len(images), desc="image encoder", unit="", disable=None, leave=False)
+        with evaluating(self.visual), bar as progress:
+            for chosen, batch in zip(batches, load_batches(images, batches), strict=True):
+                pixels = batch.to(self.device).pixels_or_vectors  # type: ignore[union-attr]
+                vectors = self.visual.encode(pixels).float().cpu().numpy()  # (batch, D)
+                yield from ((images.ids[i], row[None]) for i, row in zip(chosen, vectors, strict=True))
+                progress.update(len(chosen))
 
 
 def _hash_weights(visual: ImageEncoder) -> str:

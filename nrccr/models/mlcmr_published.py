@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from nrccr.errors import UserError
 from nrccr.models.layers import Pooling
 from nrccr.models.mlcmr import KERNELS, MLCMR
-from nrccr.models.published import _MAPPING, _OBSOLETE, State, _is_state, _load, _rename
+from nrccr.models.statedicts import MAPPING, PARTS, State, is_state, load_parts, rename, without_unused
 
 _VISUAL = [("rnn.", "gru."), ("convs1.", "convolutions.")]
 _TEXT = [("text_bert.text_bert.", "backbone.")]
@@ -62,13 +62,7 @@ class PublishedMLCMR:
             maps=len(self.visual["convolutions.0.weight"]),
             pooling=pooling,
         )
-        for part, state in (
-            (network.visual, self.visual),
-            (network.text, self.text),
-            (network.map_visual, self.map_visual),
-            (network.map_text, self.map_text),
-        ):
-            _load(part, state, self.path)
+        load_parts(network, {name: getattr(self, name) for name in PARTS}, self.path)
         return network
 
 
@@ -83,7 +77,7 @@ def read_mlcmr(path: Path, checkpoint: Mapping[str, Any]) -> PublishedMLCMR:
         UserError: not such a checkpoint.
     """
     parts, options = checkpoint.get("model"), checkpoint.get("opt")
-    whole = isinstance(parts, list) and len(parts) == 4 and all(map(_is_state, parts))
+    whole = isinstance(parts, list) and len(parts) == 4 and all(map(is_state, parts))
     if not isinstance(parts, list) or not whole or not isinstance(options, dict):
         raise UserError(f"{path}: not an MLCMR checkpoint (it needs a list of four state dicts, `model`, and `opt`)")
     visual, text, map_visual, map_text = (
@@ -94,10 +88,10 @@ def read_mlcmr(path: Path, checkpoint: Mapping[str, Any]) -> PublishedMLCMR:
     return PublishedMLCMR(
         path=path,
         options=options,
-        visual=_rename(visual, _VISUAL, path),
-        text={k: v for k, v in _rename(text, _TEXT, path).items() if not _OBSOLETE.fullmatch(k)},
-        map_visual=_rename(map_visual, _MAPPING, path),
-        map_text=_rename(map_text, _MAPPING, path),
+        visual=rename(visual, _VISUAL, path),
+        text=without_unused(rename(text, _TEXT, path)),
+        map_visual=rename(map_visual, MAPPING, path),
+        map_text=rename(map_text, MAPPING, path),
     )
 
 

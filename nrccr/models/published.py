@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nrccr.config import Config, build_config
@@ -21,10 +20,10 @@ from nrccr.models.discriminator import Discriminator
 from nrccr.models.image import build_image_encoder
 from nrccr.models.nrccr import NRCCR, build_network
 from nrccr.models.openai import visual_config, visual_tensors
+from nrccr.models.statedicts import MAPPING, PARTS, State, is_state, load, load_parts, rename, without_unused
 from nrccr.models.text import backbone_config, build_backbone
 
 CHECKPOINT_NAME = "model_best.pth.tar"
-State = dict[str, Tensor]
 
 _BRANCH = [
     ("input_proj_layer.LayerNorm.", "project.input_norm."),
@@ -43,7 +42,6 @@ _VISUAL = [*_BRANCH, *((theirs, f"blocks.0.{ours}") for theirs, ours in _BLOCK)]
 _TEXT = [*_BRANCH, *((theirs, f"block.{ours}") for theirs, ours in _BLOCK), ("text_bert.text_bert.", "backbone.")]
 _IMAGE = [("proj.", "linear.")]
 _ENCODER = "encoder."  # the whole CLIP of an image run
-_MAPPING = [("mapping.fc1.", "linear."), ("mapping.bn_1.", "norm.")]
 _DISCRIMINATOR = [
     ("discriminator.convolve.0.", "reduce."),
     *(
@@ -53,7 +51,6 @@ _DISCRIMINATOR = [
     ),
     ("discriminator.model.", "classify."),
 ]
-_OBSOLETE = re.compile(r"backbone\.(embeddings\.position_ids|pooler\..*)")
 
 
 @dataclass(frozen=True)
@@ -91,18 +88,12 @@ class Published:
         backbone = self._backbone()
         encoder = build_image_encoder(visual_config(self._encoder(), self.path), None) if self._encoder() else None
         network = build_network(self.config, backbone, self.feature_width, encoder)
-        for part, state in (
-            (network.visual, self.visual),
-            (network.text, self.text),
-            (network.map_visual, self.map_visual),
-            (network.map_text, self.map_text),
-        ):
-            _load(part, state, self.path)
+        load_parts(network, {name: getattr(self, name) for name in PARTS}, self.path)
         return network
 
     def load_discriminator(self, discriminator: Discriminator) -> None:
         """Put the checkpoint's discriminator weights into one of the same strength."""
-        _load(discriminator, self.discriminator, self.path)
+        load(discriminator, self.discriminator, self.path)
 
     def _backbone(self) -> PreTrainedModel:
         model = self.config.text.model
@@ -134,7 +125,7 @@ def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[st
         UserError: not such a checkpoint, or of a kind that is not supported.
     """
     parts, options = checkpoint.get("model"), checkpoint.get("opt")
-    whole = isinstance(parts, list) and len(parts) == 5 and all(map(_is_state, parts))
+    whole = isinstance(parts, list) and len(parts) == 5 and all(map(is_state, parts))
     if not isinstance(parts, list) or not whole or not isinstance(options, dict):
         raise UserError(f"{path}: not an NRCCR checkpoint (it needs a list of five state dicts, `model`, and `opt`)")
     kind = options.get("model_type", "video")
@@ -147,11 +138,11 @@ def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[st
     return Published(
         path=path,
         config=build_config([(str(path), trained)], overrides),
-        visual=_rename(visual, _VISUAL, path) if kind == "video" else _rename_image(visual, path),
-        text={k: v for k, v in _rename(text, _TEXT, path).items() if not _OBSOLETE.fullmatch(k)},
-        map_visual=_rename(map_visual, _MAPPING, path),
-        map_text=_rename(map_text, _MAPPING, path),
-        discriminator=_rename(discriminator, _DISCRIMINATOR, path),
+        visual=rename(visual, _VISUAL, path) if kind == "video" else _rename_image(visual, path),
+        text=without_unused(rename(text, _TEXT, path)),
+        map_visual=rename(map_visual, MAPPING, path),
+        map_text=rename(map_text, MAPPING, path),
+        discriminator=rename(discriminator, _DISCRIMINATOR, path),
     )
 
 
@@ -221,16 +212,12 @@ def _visual_kind(visual: State) -> str:
 def _rename_image(visual: State, path: Path) -> State:
     """The linear layer and, in transformers' names, the visual half of CLIP where there is one."""
     clip = {key.removeprefix(_ENCODER): value for key, value in visual.items() if key.startswith(_ENCODER)}
-    ours = _rename({key: v for key, v in visual.items() if not key.startswith(_ENCODER)}, _IMAGE, path)
+    ours = rename({key: v for key, v in visual.items() if not key.startswith(_ENCODER)}, _IMAGE, path)
     return ours | {_ENCODER + key: value for key, value in visual_tensors(clip, path).items()}
 
 
 def _is_weight(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
-
-
-def _is_state(part: Any) -> bool:
-    return isinstance(part, dict) and all(isinstance(value, Tensor) for value in part.values())
 
 
 def _count_layers(text: State) -> int:
@@ -242,26 +229,3 @@ def _strength(discriminator: State) -> str:
     if "discriminator.convolve.0.weight" in discriminator:
         return "strong"
     return "weak" if "discriminator.model.weight" in discriminator else "not-so-weak"
-
-
-def _rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path) -> State:
-    renamed: State = {}
-    for key, value in state.items():
-        for theirs, ours in table:
-            if key.startswith(theirs):
-                renamed[ours + key.removeprefix(theirs)] = value
-                break
-        else:
-            raise UserError(f"{path}: unknown tensor {key}; not a checkpoint of NRCCR")
-    return renamed
-
-
-def _load(module: nn.Module, state: State, path: Path) -> None:
-    own = module.state_dict()
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    if missing or unexpected:
-        raise UserError(f"{path}: tensors missing: {missing[:3] or 'none'}, not expected: {unexpected[:3] or 'none'}")
-    for key, value in state.items():
-        if own[key].shape != value.shape:
-            raise UserError(f"{path}: {key} is {tuple(value.shape)}, the network has {tuple(own[key].shape)}")
-    module.load_state_dict(state)

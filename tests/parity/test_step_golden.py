@@ -17,6 +17,7 @@ from nrccr.data.datasets import Reader
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime
 from nrccr.models import published as names
+from nrccr.models import statedicts
 from nrccr.models.nrccr import build_discriminator
 from nrccr.models.published import Published
 from nrccr.training.checkpoint import RunFolder
@@ -38,14 +39,14 @@ REPORTED = TERMS | {
     "fake_acc": "discriminator_target_accuracy",
 }
 PARTS = {"vid": "visual.", "text": "text.", "vmap": "map_visual.", "tmap": "map_text."}
-TABLES = {"vid": names._VISUAL, "text": names._TEXT, "vmap": names._MAPPING, "tmap": names._MAPPING}
+TABLES = {"vid": names._VISUAL, "text": names._TEXT, "vmap": statedicts.MAPPING, "tmap": statedicts.MAPPING}
 ROUNDING = 2e-6  # gradients below are zero up to rounding in the published code, too
 
 
 def our_name(theirs: str) -> str:
     """`vid:module.input_proj_layer...` -> `visual.project...`."""
     part, _, key = theirs.partition(":")
-    (renamed,) = names._rename({key.removeprefix("module."): torch.empty(0)}, TABLES[part], Path("golden"))
+    (renamed,) = statedicts.rename({key.removeprefix("module."): torch.empty(0)}, TABLES[part], Path("golden"))
     return PARTS[part] + renamed
 
 
@@ -136,7 +137,7 @@ def test_discriminator_gradient(trainer: Trainer, batch: PairBatch, terms: dict[
     found = {k: p.grad for k, p in discriminator.named_parameters()}
     assert len(found) == len(terms["discriminator_gradient_norm"])
     for theirs, wanted in terms["discriminator_gradient_norm"].items():
-        (ours,) = names._rename({theirs: torch.empty(0)}, names._DISCRIMINATOR, Path("golden"))
+        (ours,) = statedicts.rename({theirs: torch.empty(0)}, names._DISCRIMINATOR, Path("golden"))
         grad = found[ours]
         assert grad is not None and float(grad.norm()) == pytest.approx(wanted, rel=1e-3), ours
 

@@ -136,13 +136,9 @@ def _write_training(texts: Path, scenes: Sequence[Scene], recipe: Recipe) -> Ite
             there = Translator(target, grammar, rate, random.Random(f"{recipe.seed} {target} {name}"))
             back = Translator("en", ENGLISH, rate, random.Random(f"{recipe.seed} {target} {name} back"))
             forth = [there.translate(*pair) for pair in zip(clean, english, strict=True)]
-            _write_errors(texts, "train", "target", name, target, captions, forth)
-            noisy = (grammar.spell(translation.noisy) for translation in forth)
-            yield from _write_captions(texts, "train", "target", name, target, captions, noisy)
+            yield from _write_translations(texts, "train", "target", name, target, captions, forth)
             returned = [_return(back, words, translation) for words, translation in zip(paraphrase, forth, strict=True)]
-            _write_errors(texts, "train", "back", name, target, captions, returned)
-            again = (ENGLISH.spell(translation.noisy) for translation in returned)
-            yield from _write_captions(texts, "train", "back", name, target, captions, again)
+            yield from _write_translations(texts, "train", "back", name, target, captions, returned)
 
 
 def _return(translator: Translator, clean: Sequence[Word], there: Translation) -> Translation:
@@ -162,9 +158,7 @@ def _write_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: R
             name = translator_name(rate)
             translator = Translator("en", ENGLISH, rate, random.Random(f"{recipe.seed} {split} {target} {name}"))
             sources = [translator.translate(*pair) for pair in zip(english, queries, strict=True)]
-            _write_errors(texts, split, "source", name, target, captions, sources)
-            noisy = (ENGLISH.spell(translation.noisy) for translation in sources)
-            _write_captions(texts, split, "source", name, target, captions, noisy)
+            _write_translations(texts, split, "source", name, target, captions, sources)
 
 
 def _captions(scenes: Sequence[Scene], language: str, recipe: Recipe) -> Iterator[Caption]:
@@ -198,7 +192,7 @@ def _write_captions(
     return written
 
 
-def _write_errors(
+def _write_translations(
     texts: Path,
     split: Split,
     role: Role,
@@ -206,8 +200,8 @@ def _write_errors(
     target: str,
     captions: Sequence[Caption],
     translations: Sequence[Translation],
-) -> None:
-    """Beside a translated file, line for line: clean words, noisy words, errors."""
+) -> list[str]:
+    """A translated file, and beside it, line for line, clean words, noisy words, errors; give the noisy captions."""
     name = _file(split, role, translator, target).replace(".caption.txt", ".errors.jsonl")
     lines = (
         {
@@ -220,6 +214,9 @@ def _write_errors(
         for caption, translation in zip(captions, translations, strict=True)
     )
     write_text(texts / name, _lines(lines))
+    spell = (TARGETS[target] if role == "target" else ENGLISH).spell
+    noisy = (spell(translation.noisy) for translation in translations)
+    return _write_captions(texts, split, role, translator, target, captions, noisy)
 
 
 def _texts(words: Sequence[Word]) -> list[str]:
