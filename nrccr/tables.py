@@ -18,6 +18,7 @@ from nrccr.evaluation.compare import NAMES, weighted_metrics
 if TYPE_CHECKING:
     from nrccr.analysis.noise import Row
     from nrccr.analysis.strips import Strip
+    from nrccr.data.convert import Converted
     from nrccr.evaluation.compare import Interval, Outcome
     from nrccr.evaluation.normalise import Settings
 
@@ -87,6 +88,20 @@ def counts_table(report: Report, title: str) -> Table:
         frames = "" if row.frames is None else f"{row.frames[0]} / {row.frames[1]:.1f} / {row.frames[2]}"
         counts = (row.items, row.captions, row.unmatched, row.without_features)
         table.add_row(row.split, *(f"{count:,}" for count in counts), frames)
+    return table
+
+
+def converted_table(converted: Converted) -> Table:
+    """What `nrccr convert` wrote, one row a split and language."""
+    table = Table(title=f"{converted.folder}")
+    for name in ("split", "videos", "language", "captions", "missing"):
+        table.add_column(name, justify="left" if name in ("split", "language") else "right")
+    for split, captions in converted.captions.items():
+        table.add_section()
+        for row, (language, count) in enumerate(captions.items()):
+            missing = converted.missing[split].get(language, 0)
+            first = (split, f"{converted.items[split]:,}") if not row else ("", "")
+            table.add_row(*first, language, f"{count:,}", f"{missing:,}" if missing else "")
     return table
 
 

@@ -28,12 +28,22 @@ MAY_IMPORT = {
     "nrccr.evaluation": (*COMPUTE, "nrccr.evaluation", "nrccr"),
     "nrccr.training": (*COMPUTE, "nrccr.evaluation", "nrccr.training", "nrccr"),
     "nrccr.cli": ("nrccr.*",),
+    "nrccr.cli_studies": ("nrccr.*",),
+    "nrccr.options": BOTTOM,
     "nrccr.commands": ("nrccr.*",),
     "nrccr.comparisons": ("nrccr.*",),
     "nrccr.__main__": ("nrccr.*",),
 }
 # Everything else (nrccr/__init__.py, search, ...): all but training and the command line.
-OTHERS_MAY_NOT = ("nrccr.training", "nrccr.cli", "nrccr.commands", "nrccr.comparisons", "nrccr.__main__")
+OTHERS_MAY_NOT = (
+    "nrccr.training",
+    "nrccr.cli",
+    "nrccr.cli_studies",
+    "nrccr.options",
+    "nrccr.commands",
+    "nrccr.comparisons",
+    "nrccr.__main__",
+)
 
 LONGEST_FILE = 350
 VAGUE_NAMES = {"utils", "util", "common", "misc", "helpers"}

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nrccr.data.bigfile import write_bigfile
+from nrccr.data.captions import shortened
 from nrccr.data.collections import SPLITS, Split
 from nrccr.errors import UserError
 from nrccr.files import atomic_folder, write_text
@@ -62,6 +63,19 @@ class Converted:
     without_frames: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What is worth knowing besides the counts, one line each."""
+        lines = []
+        if self.without_frames:
+            left = shortened(self.without_frames)
+            lines.append(f"{len(self.without_frames)} videos without frames were left out ({left})")
+        if self.renamed:
+            lines.append(
+                f"{len(self.renamed)} videos have the id of another, with other features ({shortened(self.renamed)})"
+            )
+        return lines
+
 
 def guess_split(path: Path) -> Split:
     """The split that a published file name speaks of. What they call validation is what they test on.
@@ -74,6 +88,41 @@ def guess_split(path: Path) -> Split:
     if "test" in path.name or "val" in path.name:
         return "test"
     raise UserError(f"{path}: train or test? The file name has neither word, nor val; rename the file")
+
+
+def splits_of(pickles: Sequence[Path]) -> dict[Split, Path]:
+    """Each file by its split, told by its name.
+
+    Raises:
+        UserError: a name does not tell, or two files are of one split.
+    """
+    found: dict[Split, Path] = {}
+    for path in pickles:
+        split = guess_split(path)
+        if split in found:
+            raise UserError(f"{path}: {found[split].name} is of split {split} too; give one file a split")
+        found[split] = path
+    return found
+
+
+def guess_collection(name: str | None, pickles: Sequence[Path]) -> Published:
+    """The collection of that name, or else the one that the files' own names speak of, then their folders'.
+
+    Raises:
+        UserError: unknown, or the names do not tell.
+    """
+    known = ", ".join(LANGUAGES)
+    if name is not None:
+        chosen = next((own for own in LANGUAGES if own == name), None)
+        if chosen is None:
+            raise UserError(f"collection {name!r} is unknown; choose one of {known}")
+        return chosen
+    for parts in (-1, -3):  # youcook2/s3d/youcook_train_audio_multilingual.pkl
+        words = [" ".join(path.resolve().parts[parts:]) for path in pickles]
+        found = [own for own in LANGUAGES if all(own.removesuffix("2") in word for word in words)]
+        if len(found) == 1:
+            return found[0]
+    raise UserError(f"{pickles[0]}: which collection is it? The names do not tell; give one of {known} as --name")
 
 
 def convert_c2kd(
