@@ -1,7 +1,7 @@
 """C2KD's published data -> our layout: frame features as a bigfile, captions as one file a split and language.
 
     OUT/multi_<collection>/FeatureData/<feature>/{shape.txt,id.txt,feature.bin,video2frames.txt}
-    OUT/multi_<collection>/TextData/multi_<collection><split>_<language>.caption.txt
+    OUT/multi_<collection>/TextData/multi_<collection><split>_<language>.caption.txt, see nrccr.data.languages
 
 Line `ITEM#LANGUAGE#K TEXT`: captions of one item with the same K say the same in each language. The language `en_words`
 holds the English that the published teachers read: its words alone, but for RUDDER, where it is the caption itself.
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from nrccr.data.bigfile import write_bigfile
 from nrccr.data.captions import shortened
 from nrccr.data.collections import SPLITS, Split
+from nrccr.data.languages import ENGLISH, TEACHERS, converted_layout
 from nrccr.errors import UserError
 from nrccr.files import atomic_folder, write_text
 from nrccr.safeload import load_records
@@ -39,7 +40,6 @@ LANGUAGES: Mapping[Published, Mapping[str, str]] = {
     "rudder": {name: name for name in ("en", "hi", "mr", "kn")},
 }
 FEATURES = {"2d": "clip", "2d_raw": "clip", "s3d": "s3d"}  # key in the pickle -> name of the folder
-ENGLISH, TEACHERS = "en", "en_words"
 _WORDS = re.compile(r"[\w']+")
 
 
@@ -150,8 +150,8 @@ def convert_c2kd(
         raise UserError(f"collection {collection!r} is unknown; choose one of {', '.join(LANGUAGES)}")
     if not pickles:
         raise UserError("no data pickles given; name those of training and test")
-    name = f"multi_{collection}"
-    folder = out / name
+    layout = converted_layout(collection)
+    folder = out / layout.name
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
     reader = _Reader(collection, feature, fill_missing, Converted(folder))
@@ -162,7 +162,7 @@ def convert_c2kd(
         (temporary / "FeatureData").mkdir()
         (temporary / "features").rename(temporary / "FeatureData" / FEATURES.get(reader.feature, reader.feature))
         for (split, language), lines in reader.lines.items():
-            write_text(temporary / "TextData" / f"{name}{split}_{language}.caption.txt", "".join(lines))
+            write_text(temporary / "TextData" / layout.file_name(split, language, ""), "".join(lines))
     return reader.converted
 
 
