@@ -10,7 +10,6 @@ holds the English that the published teachers read: its words alone, but for RUD
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from nrccr.data.bigfile import write_bigfile
 from nrccr.data.captions import shortened
 from nrccr.data.collections import SPLITS, Split
 from nrccr.data.languages import ENGLISH, TEACHERS, converted_layout
+from nrccr.data.tokens import words_of
 from nrccr.errors import UserError
 from nrccr.files import atomic_folder, write_text
 from nrccr.safeload import load_records
@@ -40,7 +40,6 @@ LANGUAGES: Mapping[Published, Mapping[str, str]] = {
     "rudder": {name: name for name in ("en", "hi", "mr", "kn")},
 }
 FEATURES = {"2d": "clip", "2d_raw": "clip", "s3d": "s3d"}  # key in the pickle -> name of the folder
-_WORDS = re.compile(r"[\w']+")
 
 
 @dataclass
@@ -225,7 +224,7 @@ class _Reader:
         if not any(map(any, texts.values())):
             raise UserError(f"{where} has no captions; is this the {split} pickle of {self.collection}?")
         if self.collection != "rudder":
-            english = [" ".join(_WORDS.findall(text)) for text in english]
+            english = [" ".join(words_of(text)) for text in english]
         return texts | {TEACHERS: english}
 
     def _write(self, split: Split, item: str, texts: Texts, spoken: Sequence[str]) -> None:

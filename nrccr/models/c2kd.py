@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch
+from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.layers import evaluating, mean_over_positions
 
 PoolMask = Literal["labse", "own"]
@@ -135,8 +135,9 @@ class VideoBranch(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, video: VideoBatch) -> Tensor:
-        """Videos -> (N, D), of any length. A video without frames is one learned vector."""
+    def forward(self, visual: VisualBatch) -> Tensor:
+        """Videos -> (N, D), of any length. A video without frames is one learned vector, an image a single frame."""
+        video = as_video(visual)
         frames = functional.normalize(video.frames, dim=-1)  # (N, F, features); rows of zeros stay
         hidden = self.embed_norm(self.embed(frames))  # (N, F, W)
         mask = video.mask.bool()  # (N, F)
@@ -209,10 +210,18 @@ class C2KD(nn.Module):
         with evaluating(self):
             return unit(self.text(text))
 
-    def embed_visual(self, visual: VideoBatch) -> Tensor:
-        """Videos -> (N, D), unit length; evaluation mode, no gradients."""
+    def embed_visual(self, visual: VisualBatch) -> Tensor:
+        """Videos, or vectors of images -> (N, D), unit length; evaluation mode, no gradients."""
         with evaluating(self):
             return unit(self.video(visual))
+
+
+def as_video(visual: VisualBatch) -> VideoBatch:
+    """Videos as they are; vectors of images (N, features) as videos of one frame."""
+    if isinstance(visual, VideoBatch):
+        return visual
+    frames = visual.pixels_or_vectors.unsqueeze(1)  # (N, 1, features)
+    return VideoBatch(frames, torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
 
 
 def unit(vectors: Tensor) -> Tensor:
