@@ -142,13 +142,11 @@ class LanguageQuery:
         tokens: of each.
         ids: their ids.
         item_of: (queries,) the position of each one's item.
-        numbers: their numbers, by which queries of different languages are matched.
     """
 
     tokens: TokenTable
     ids: list[str]
     item_of: Indices
-    numbers: list[str]
 
 
 @dataclass(frozen=True)
@@ -291,7 +289,6 @@ class LanguageReader:
                 texts[language],
                 captions.ids,
                 np.array([places[item] for item in captions.items], dtype=np.int64),
-                captions.numbers,
             )
             for language, captions in files.items()
         }

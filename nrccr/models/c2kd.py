@@ -207,8 +207,13 @@ class C2KD(nn.Module):
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length; evaluation mode, no gradients."""
+        return unit(self.project_text(text))
+
+    def project_text(self, text: TextBatch) -> Tensor:
+        """Captions -> (N, D), before they are brought to unit length; evaluation mode, no gradients."""
         with evaluating(self):
-            return unit(self.text(text))
+            projected: Tensor = self.text(text)
+            return projected
 
     def embed_visual(self, visual: VisualBatch) -> Tensor:
         """Videos, or vectors of images -> (N, D), unit length; evaluation mode, no gradients."""
