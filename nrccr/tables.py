@@ -49,6 +49,31 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
     return table
 
 
+def multilingual_table(metrics: dict[str, Any]) -> Table:
+    """Text to visual of every language and their mean, then the mean of the other direction and of the other tie rule."""
+    table = Table(title=f"{metrics['collection']} {metrics['split']}: {metrics['items']:,} items, text to visual")
+    names = [*COLUMNS[:-1], "geometric_mean", "SumR"]
+    for name in ("", "queries", *names):
+        table.add_column({"geometric_mean": "geom."}.get(name, name), justify="right" if name else "left")
+
+    def add(label: str, queries: str, entry: dict[str, Any], direction: str = "text_to_visual", style: str = "") -> None:
+        values = entry[direction] | {"SumR": entry["SumR"]}
+        table.add_row(label, queries, *(f"{values[name]:.2f}" for name in names), style=style)
+
+    for language, entry in metrics["languages"].items():
+        add(language, f"{entry['queries']:,}", entry)
+    table.add_section()
+    mean = metrics["mean"]
+    add("mean", "", mean)
+    add("mean, visual to text", "", mean, "visual_to_text", "dim")
+    add("mean, ties optimistic", "", mean["optimistic"], style="dim")
+    if metrics["rank_variance"] is not None:
+        table.caption = (
+            f"rank variance across languages {metrics['rank_variance']:.1f}, over {metrics['rank_variance_items']:,} items"
+        )
+    return table
+
+
 def text_to_text_table(metrics: dict[str, Any], config: Config) -> Table:
     """Queries against their translations, both directions, the paper's figure where there is one."""
     table = Table(title=f"{metrics['collection']} {metrics['split']}, text to text: {metrics['queries']:,} queries")
@@ -194,9 +219,16 @@ def ranked_table(ranked: Sequence[tuple[str, Sequence[Strip]]], places: Sequence
     return table
 
 
-def counts_line(split: str, counts: dict[str, int]) -> str:
-    """What was counted while reading a split, in one line."""
-    return f"{split}: " + ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())
+def counts_line(split: str, counts: dict[str, Any]) -> str:
+    """What was counted while reading a split, in one line; counts by language as `captions (en 5, de 4)`."""
+    parts = []
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            each = ", ".join(f"{language} {count:,}" for language, count in value.items() if count)
+            parts += [f"{name} ({each})"] if each else []
+        else:
+            parts.append(f"{value:,} {name.replace('_', ' ')}")
+    return f"{split}: " + ", ".join(parts)
 
 
 def say(what: Table | str) -> None:

@@ -209,6 +209,16 @@ class LanguageReader:
             BigFile(collection.features) if collection.images is None else None,
         )
 
+    def width(self, split: Split) -> int:
+        """Width of the features.
+
+        Raises:
+            UserError: no vectors of the split's images.
+        """
+        if self.features is not None:
+            return self.features.width
+        return Vectors(*self.collection.vectors(split)).width
+
     def pairs(
         self, tokenizer: Tokenizer, seed: int, *, english_only: bool = False, teachers: Sequence[Tokenizer] = ()
     ) -> LanguagePairs:

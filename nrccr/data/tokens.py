@@ -57,6 +57,7 @@ class CaptionTokenizer:
 
     Attributes:
         special: how many special tokens every caption gets.
+        config: of the backbone.
 
     Raises:
         UserError: no tokeniser there.
@@ -74,6 +75,7 @@ class CaptionTokenizer:
             reason = first_line(error)
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
         self._lower = lower_case and kind != "bert"
+        self.config = config
         # RoBERTa and its kin number positions from the padding id on.
         taken = config.pad_token_id + 1 if "roberta" in kind else 0
         positions = getattr(config, "max_position_embeddings", None)
@@ -101,7 +103,7 @@ class CaptionTokenizer:
         return TokenTable(rows, pad=int(self.tokenizer.pad_token_id or 0), cut=cut)
 
     def save(self, folder: Path) -> None:
-        """Write the tokeniser's files into a folder, from which `text.model` can read it again."""
+        """Write the tokeniser's files into a folder, from which it is read again beside the backbone's configuration."""
         self.tokenizer.save_pretrained(folder)
 
 
@@ -154,7 +156,34 @@ class PooledTokenizer:
 
     def encode(self, texts: Sequence[str]) -> PooledTokenTable:
         """Token ids of the backbone with the mask of LaBSE's tokens, both cut at the backbone's `max_tokens`."""
-        return PooledTokenTable(self.own.encode(texts), np.minimum(self.labse.encode(texts).lengths, self.max_tokens))
+        own = self.own.encode(texts)
+        pool = own.lengths if self.labse is self.own else self.labse.encode(texts).lengths
+        return PooledTokenTable(own, np.minimum(pool, self.max_tokens))
+
+
+def language_tokenizer(model: str, max_tokens: int, labse: str | None) -> CaptionTokenizer | PooledTokenizer:
+    """C2KD's tokeniser of an encoder: its own letter case, and LaBSE's mask where the mean is over LaBSE's tokens.
+
+    Args:
+        model: hub name or folder of the encoder, as `text.model`.
+        max_tokens: longest caption kept, special tokens included.
+        labse: hub name or folder of LaBSE's tokeniser, as `c2kd.labse`; none for the encoder's own mask.
+
+    Raises:
+        UserError: no tokeniser there.
+    """
+    own = CaptionTokenizer(model, max_tokens, lower_case=False)
+    if labse is None:
+        return own
+    if labse == model:
+        return PooledTokenizer(own, own)
+    try:
+        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=False))
+    except UserError as error:
+        reason = str(error).removeprefix(f"text.model={labse}: ")
+        raise UserError(
+            f"c2kd.labse={labse}: {reason} (switches.pool_mask=own needs none, and is the same where the encoder is LaBSE)"
+        ) from error
 
 
 class PooledTokenTable(TokenTable):

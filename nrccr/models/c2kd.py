@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from nrccr.config import Config
 from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.layers import evaluating, mean_over_positions
+from nrccr.models.text import freeze_backbone
 
 PoolMask = Literal["labse", "own"]
 NORM_EPS = 1e-6
@@ -194,7 +196,7 @@ class C2KD(nn.Module):
         pool_mask: PoolMask = "own",
     ) -> None:
         super().__init__()
-        self.features = features
+        self.feature_width = features
         self.text = TextBranch(backbone, joint, pool_mask)
         self.video = VideoBranch(features, joint, width, heads, layers)
 
@@ -219,6 +221,29 @@ class C2KD(nn.Module):
         """Videos, or vectors of images -> (N, D), unit length; evaluation mode, no gradients."""
         with evaluating(self):
             return unit(self.video(visual))
+
+
+def build_c2kd(config: Config, backbone: PreTrainedModel, feature_width: int) -> C2KD:
+    """The network a configuration describes, from fresh weights but for the backbone's.
+
+    Args:
+        config: the run's configuration.
+        backbone: the text encoder, see nrccr.models.text.configured_backbone.
+        feature_width: width of the features, from the files.
+
+    Raises:
+        UserError: a trainable layer that the backbone does not have.
+    """
+    freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
+    return C2KD(
+        backbone,
+        feature_width,
+        config.joint.width,
+        width=config.visual.width,
+        heads=config.visual.heads,
+        layers=config.visual.layers,
+        pool_mask=config.switch("pool_mask"),
+    )
 
 
 def as_video(visual: VisualBatch) -> VideoBatch:
