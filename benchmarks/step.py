@@ -26,11 +26,12 @@ from nrccr.data.datasets import Pairs, Reader
 from nrccr.data.sampling import epoch_batches
 from nrccr.data.tokens import CaptionTokenizer, clean_english
 from nrccr.distributed import Runtime, choose_device, make_deterministic
-from nrccr.models.nrccr import NRCCR, PairOutput, States, build_discriminator, build_network
+from nrccr.models.nrccr import NRCCR, PairOutput, States, build_discriminator, build_nrccr
 from nrccr.models.text import backbone_config, build_backbone
 from nrccr.objectives import total
+from nrccr.objectives.nrccr import NRCCRObjective
 from nrccr.training.checkpoint import RunFolder
-from nrccr.training.loop import Trainer
+from nrccr.training.loop import Task, Trainer
 
 
 class PlainBatches:
@@ -127,7 +128,7 @@ def prepare(config: Config, root: Path, device: torch.device) -> tuple[Trainer, 
         backbone_config(config.text.model, config.text.backbone),
         pretrained=config.text.model if config.text.pretrained else None,
     )
-    network = build_network(config, backbone, reader.features.width)
+    network = build_nrccr(config, backbone, reader.features.width)
     discriminator = build_discriminator(config, int(backbone.config.hidden_size))
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -135,7 +136,8 @@ def prepare(config: Config, root: Path, device: torch.device) -> tuple[Trainer, 
     network.train()
     nothing: Any = None
     runtime = Runtime(device, config.train.precision)
-    return Trainer(config, network, discriminator, pairs, nothing, runtime, RunFolder(Path("unused"))), pairs, reader
+    task = Task(network, NRCCRObjective(config), pairs, nothing, {}, nothing, discriminator)
+    return Trainer(config, task, runtime, RunFolder(Path("unused"))), pairs, reader
 
 
 def measure(

@@ -73,7 +73,7 @@ def bank_run(
     with torch.inference_mode():
         embeddings = encode(retriever.network, queries, batch_size, retriever.device)
         tested = reader.queries("test")
-        retriever.require_fitting(tested)
+        retriever.require_fitting(tested.videos)
         videos = tested.videos
         items = encode_videos(retriever.network, videos, batch_size, retriever.device)
     folder = bank_folder(path, out)

@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from nrccr.banks import bank_folder, normalisation_of
+from nrccr.banks import bank_folder
 from nrccr.config import Config, resolved_switches
-from nrccr.data.collections import find_backbone
-from nrccr.data.datasets import Queries, Reader
+from nrccr.data.datasets import Reader
 from nrccr.data.items import Videos
-from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_videos
-from nrccr.evaluation.evaluator import evaluate
-from nrccr.evaluation.image_cache import ImageCache
-from nrccr.evaluation.text_to_text import TASK, evaluate_text_to_text
-from nrccr.models.image import ImageEncoder, build_image_encoder, image_config
-from nrccr.models.nrccr import NRCCR, build_discriminator, build_network
-from nrccr.models.text import backbone_config, build_backbone
+from nrccr.evaluation.text_to_text import TASK
 from nrccr.retriever import load_retriever
-from nrccr.tables import (
-    counts_line,
-    length_table,
-    metrics_table,
-    ranked_table,
-    say,
-    text_to_text_table,
-)
+from nrccr.systems import mlcmr, nrccr
+from nrccr.tables import counts_line, ranked_table, say
 from nrccr.training.checkpoint import RunFolder
-from nrccr.training.loop import Trainer
+from nrccr.training.loop import Task, Trainer
 
 
 def train_run(
@@ -45,74 +31,40 @@ def train_run(
     """Train into a run folder; with `test`, make sure first that the test split can be read."""
 
     chosen = choose_device(device)
-    model = find_backbone(root, config.text.model)
     if resume:
         folder.require_resumable(config)
     else:
         folder.refuse(overwrite=overwrite)
     make_deterministic(config.seed)
     runtime = Runtime(chosen, config.train.precision)
-    tokenizer = CaptionTokenizer(model, config.text.max_tokens)
-    reader = Reader.open(config, root, tokenizer)
-    pairs, queries = reader.pairs(), reader.queries("val")
-    # A broken test split is told now, not after hours.
-    for other in (queries, *([reader.queries("test")] if test else [])):
-        if other.videos.width != pairs.videos.width:
-            raise UserError(
-                f"{other.videos.place}: features are {other.videos.width} wide, those of training "
-                f"{pairs.videos.width}; extract them again"
-            )
-    backbone = build_backbone(
-        backbone_config(model, config.text.backbone),
-        pretrained=model if config.text.pretrained else None,
-    )
-    encoder = None
-    if config.visual.kind == "clip":
-        images = config.image
-        encoder = build_image_encoder(image_config(images.model), images.model if images.pretrained else None)
-    network = build_network(config, backbone, pairs.videos.width, encoder)
-    discriminator = build_discriminator(config, int(backbone.config.hidden_size))
-    cache = _image_cache(config, network, chosen)
-    if cache is not None:
-        pairs = replace(pairs, videos=cache.encoded(f"{reader.collection.name}-train", pairs.videos))
-        queries = _encode_images(cache, reader, "val", queries)
-    trainer = Trainer(config, network, discriminator, pairs, queries, runtime, folder)
-    counts = {"train": asdict(pairs.counts), "val": asdict(queries.counts)}
-    for split, found in counts.items():
+    task = prepare(config, root, chosen, test=test)
+    trainer = Trainer(config, task, runtime, folder)
+    for split, found in task.counts.items():
         say(counts_line(split, found))
+    fingerprint = task.pairs.fingerprint()
     state = folder.load_state() if resume else None
     if state is not None:
         trainer.resume(state)
-        for change in folder.take_up(config, chosen, pairs.fingerprint(), trainer.progress.step):
+        for change in folder.take_up(config, chosen, fingerprint, trainer.progress.step):
             say(f"note: {change}")
         say(f"{folder.path}: goes on after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
     else:
-
-        def save_models(run: RunFolder) -> None:
-            backbone.config.save_pretrained(run.backbone)
-            tokenizer.save(run.backbone)
-            if encoder is not None and reader.preprocess is not None:
-                encoder.config.save_pretrained(run.image_encoder)
-                reader.preprocess.save(run.image_encoder)
-
-        folder.begin(config, chosen, counts, pairs.fingerprint(), save_models)
+        folder.begin(config, chosen, task.counts, fingerprint, task.save_models)
     best = trainer.run()
-    say(f"{folder.path}: best validation R@1+5+10 {best.best:.2f} in epoch {best.best_epoch}")
+    if task.validate is None:
+        say(f"{folder.path}: no validation split; epoch {best.best_epoch}, the last, was kept")
+    else:
+        say(f"{folder.path}: best validation score {best.best:.2f} in epoch {best.best_epoch}")
 
 
-def _image_cache(config: Config, network: NRCCR, device: torch.device) -> ImageCache | None:
-    """Where a frozen image encoder keeps its vectors; none where there is no such encoder."""
-    visual = network.visual
-    if not isinstance(visual, ImageEncoder) or visual.encoder is None or visual.trainable:
-        return None
-    return ImageCache(Path(config.image.cache), visual.to(device), device, config.evaluation.batch_size)
+def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
+    """What the configuration's system brings to its training; with `test`, the test split is looked at first.
 
-
-def _encode_images(cache: ImageCache | None, reader: Reader, split: str, queries: Queries) -> Queries:
-    """The split with its raw images as vectors of a frozen encoder."""
-    if cache is None:
-        return queries
-    return replace(queries, videos=cache.encoded(f"{reader.collection.name}-{split}", queries.videos))
+    Raises:
+        UserError: no such collection or backbone, or damaged data.
+    """
+    systems = {"nrccr": nrccr.prepare, "mlcmr": mlcmr.prepare}
+    return systems[config.model](config, root, device, test=test)
 
 
 def test_run(
@@ -150,43 +102,34 @@ def test_run(
     config = retriever.config
     if among_texts and (tune or config.evaluation.normalise != "none"):
         raise UserError("--task text-to-text: scores among texts are not normalised; leave out evaluation.normalise")
-    reader = retriever.reader(root)
     name = f"{split}-{TASK}" if among_texts else split
     folder = out if out is not None else (path if path.is_dir() else path.parent) / name
     _require_writable(folder)
-    queries = reader.queries(split)
-    retriever.require_fitting(queries)
-    say(counts_line(split, asdict(queries.counts)))
     how: dict[str, Any] = {
         "batch_size": config.evaluation.batch_size,
         "device": retriever.device,
         "header": {
-            "collection": reader.collection.name,
             "split": split,
             "checkpoint": str(retriever.checkpoint),
             "switches": resolved_switches(config),
         },
         "folder": folder,
-        "lengths": queries.target.lengths - retriever.tokenizer.special if by_length else None,
     }
-    if among_texts:
-        metrics = evaluate_text_to_text(retriever.network, queries, **how)
-        say(text_to_text_table(metrics, config))
-    else:
-        queries = _encode_images(_image_cache(config, retriever.network, retriever.device), reader, split, queries)
-        metrics = evaluate(
-            retriever.network,
-            queries,
-            target_weight=config.evaluation.target_weight,
-            kind=config.switch("score"),
-            save_scores=config.evaluation.save_scores,
-            normalisation=normalisation_of(retriever, reader, queries, split, bank_folder(path, bank), tune),
-            memory_mb=config.evaluation.memory_mb,
-            **how,
+    if config.model == "nrccr":
+        place = bank_folder(path, bank)
+        nrccr.test_network(
+            retriever, root, split, how, among_texts=among_texts, by_length=by_length, bank=place, tune=tune
         )
-        say(metrics_table(metrics, config))
-    if by_length:
-        say(length_table(metrics["by_length"]))
+    else:
+        given = {
+            "--task text-to-text": among_texts,
+            "--by-length": by_length,
+            "--bank": bank is not None,
+            "--tune": tune,
+        }
+        for option in (option for option, is_given in given.items() if is_given):
+            raise UserError(f"{option}: not offered for model={config.model}; leave it out")
+        mlcmr.test_network(retriever, root, split, how)
     say(f"written: {folder}")
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nrccr.errors import UserError
-from nrccr.limits import check_ranges
+from nrccr.limits import belongs, check_ranges
 from nrccr.yamlfile import parse_yaml, read_layers
 
 READINGS = {
@@ -31,6 +31,7 @@ READINGS = {
         "score": "minmax",
         "english_cleaning": "source",
         "frames": "first",
+        "pool_mask": "labse",
     },
 }
 READINGS["paper"] = {
@@ -45,8 +46,15 @@ READINGS["paper"] = {
     "score": "raw",
     "english_cleaning": "all",
     "frames": "uniform",
+    "pool_mask": "own",
 }
-READINGS["corrected"] = READINGS["released"] | {"pooling": "masked", "attention_mask": "key"}
+READINGS["corrected"] = READINGS["released"] | {"pooling": "masked", "attention_mask": "key", "pool_mask": "own"}
+# Where another system than NRCCR reads otherwise, in every reading.
+OF_MODEL: dict[str, dict[str, Any]] = {
+    "nrccr": {},
+    "mlcmr": {"score": "raw", "english_cleaning": "all", "frames": "first"},
+    "c2kd": {"score": "raw", "frames": "first"},
+}
 
 
 @dataclass
@@ -64,6 +72,7 @@ class Switches:
     score: Literal["minmax", "raw"] | None = None
     english_cleaning: Literal["source", "all"] | None = None
     frames: Literal["first", "uniform"] | None = None
+    pool_mask: Literal["labse", "own"] | None = None
 
 
 @dataclass
@@ -74,6 +83,11 @@ class DataConfig:
     task: int = 1
     target: str = "zh"
     translator: str = "google"
+    scenario: Literal["parallel", "translate", "unparallel"] = "parallel"
+    validation_english: Literal["human", "translated"] = "human"
+    validate_on_test: bool = False
+    held_out: int = 0
+    languages: list[str] = field(default_factory=list)
     round_trips: int = 0
     feature: str | None = None
     max_frames: int = 64
@@ -103,6 +117,8 @@ class VisualConfig:
     width: int = 1024
     heads: int = 8
     layers: int = 1
+    gru: int = 512
+    maps: int = 512
 
 
 @dataclass
@@ -147,6 +163,24 @@ class AdversaryConfig:
 
 
 @dataclass
+class C2KDConfig:
+    """C2KD's objective and its teachers."""
+
+    stage: Literal["zero_shot", "translate_train", "distill"] = "distill"
+    temperature: float = 0.05
+    distill_temperature: float = 0.1
+    balance: float = 0.1
+    pooling: Literal["maximum", "minimum", "mean", "each", "learned_teachers", "learned_pools"] = "maximum"
+    distillation: Literal["kl", "smooth_l1"] = "kl"
+    mixing_learning_rate: float = 0.01
+    teachers: list[str] = field(default_factory=list)
+    teacher_models: list[str] = field(default_factory=list)
+    precompute: bool = True
+    words: str | None = None
+    labse: str = "sentence-transformers/LaBSE"
+
+
+@dataclass
 class TrainConfig:
     """Optimisation, schedule and bookkeeping."""
 
@@ -154,9 +188,10 @@ class TrainConfig:
     batch_size: int = 128
     learning_rate: float = 1e-4
     learning_rate_decay: float = 0.99
-    halve_after: int = 2
-    patience: int = 11
-    grad_clip: float = 2.0
+    halve_after: int | None = 2
+    patience: int | None = 11
+    grad_clip: float | None = 2.0
+    drop_last: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
     log_every: int = 10
     save_minutes: float = 5.0
@@ -180,7 +215,7 @@ class EvaluationConfig:
 class Config:
     """A whole run."""
 
-    model: Literal["nrccr"] = "nrccr"
+    model: Literal["nrccr", "mlcmr", "c2kd"] = "nrccr"
     seed: int = 0
     reading: Literal["released", "paper", "corrected"] = "released"
     switches: Switches = field(default_factory=Switches)
@@ -191,13 +226,19 @@ class Config:
     joint: JointConfig = field(default_factory=JointConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    c2kd: C2KDConfig = field(default_factory=C2KDConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def switch(self, name: str) -> Any:
-        """The value of a switch: its own if set, else the reading's."""
+        """The value of a switch: its own if set, else the reading's for this model."""
         own = getattr(self.switches, name)
-        return READINGS[self.reading][name] if own is None else own
+        return self.usual_switches[name] if own is None else own
+
+    @property
+    def usual_switches(self) -> dict[str, Any]:
+        """What every switch is where it is not set itself."""
+        return READINGS[self.reading] | OF_MODEL[self.model]
 
     @property
     def cleans_queries(self) -> bool:
@@ -207,12 +248,13 @@ class Config:
     @property
     def padding_free(self) -> bool:
         """Whether padding never counts, so that no embedding depends on its neighbours."""
-        return (self.switch("pooling"), self.switch("attention_mask")) == ("masked", "key")
+        attention = self.model != "nrccr" or self.switch("attention_mask") == "key"
+        return self.model == "c2kd" or (attention and bool(self.switch("pooling") == "masked"))
 
 
 def resolved_switches(config: Config) -> dict[str, Any]:
-    """Every switch with the value in force."""
-    return {f.name: config.switch(f.name) for f in fields(Switches)}
+    """Every switch of the model with the value in force."""
+    return {f.name: config.switch(f.name) for f in fields(Switches) if belongs(f"switches.{f.name}", config.model)}
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

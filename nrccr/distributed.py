@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -106,7 +107,7 @@ class Runtime:
         """Gradients of a loss."""
         self.accelerator.backward(loss)
 
-    def clip(self, parameters: list[nn.Parameter], norm: float) -> Tensor:
-        """Clip the gradients' common norm; returns it as it was."""
-        before: Tensor = self.accelerator.clip_grad_norm_(parameters, norm)
+    def clip(self, parameters: list[nn.Parameter], norm: float | None) -> Tensor:
+        """Clip the gradients' common norm, or with none only measure it; returns it as it was."""
+        before: Tensor = self.accelerator.clip_grad_norm_(parameters, math.inf if norm is None else norm)
         return before

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,17 +21,20 @@ from torch.nn.utils.rnn import pad_sequence
 from nrccr.config import Config, build_config
 from nrccr.data.batch import ImageBatch, VideoBatch
 from nrccr.data.bigfile import select_frames
-from nrccr.data.datasets import Queries, Reader
+from nrccr.data.datasets import Reader
 from nrccr.data.images import Preprocessor, clip_preprocessor, load_picture, load_preprocessor
+from nrccr.data.items import Visuals
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import CaptionTokenizer, clean_english
 from nrccr.distributed import choose_device
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_batches, encode_texts
+from nrccr.models.build import Network, build_network
 from nrccr.models.image import build_image_encoder, image_config
-from nrccr.models.nrccr import NRCCR, build_network
+from nrccr.models.mlcmr_published import is_mlcmr, read_mlcmr
 from nrccr.models.published import CHECKPOINT_NAME, read_published
-from nrccr.models.text import backbone_config, build_backbone
+from nrccr.models.statedicts import backbone_for
+from nrccr.models.text import configured_backbone
 from nrccr.safeload import load_checkpoint, load_weights
 from nrccr.yamlfile import read_layers
 
@@ -52,7 +55,7 @@ class Retriever:
         preprocess: of raw images, where it has an encoder for those.
     """
 
-    network: NRCCR
+    network: Network
     config: Config
     tokenizer: CaptionTokenizer
     device: torch.device
@@ -62,25 +65,27 @@ class Retriever:
     @property
     def feature_width(self) -> int:
         """Width of the features it was trained on; that of its image encoder's output where it has one."""
-        return self.network.visual.feature_width
+        return self.network.feature_width
 
     def reader(self, root: Path) -> Reader:
-        """The reader of its collection.
+        """The reader of NRCCR's collection.
 
         Raises:
-            UserError: no such collection under `root`, or damaged features.
+            UserError: a model of another system, no such collection under `root`, or damaged features.
         """
+        if self.config.model != "nrccr":
+            raise UserError(f"{self.checkpoint}: a model of {self.config.model}; this works with NRCCR's only")
         return Reader.open(self.config, root, self.tokenizer, self.preprocess)
 
-    def require_fitting(self, queries: Queries) -> None:
+    def require_fitting(self, videos: Visuals) -> None:
         """Make sure that a split's items have features as wide as those it was trained on.
 
         Raises:
             UserError: they have not.
         """
-        if queries.videos.width not in (None, self.feature_width):
+        if videos.width not in (None, self.feature_width):
             raise UserError(
-                f"{queries.videos.place}: features are {queries.videos.width} wide, {self.checkpoint} was trained "
+                f"{videos.place}: features are {videos.width} wide, {self.checkpoint} was trained "
                 f"on {self.feature_width}; give the features it was trained on as data.feature=NAME"
             )
 
@@ -90,7 +95,7 @@ class Retriever:
         Args:
             texts: raw captions; in the released reading an embedding depends a little on the others of its batch.
             role: "source" for English, which is cleaned as translated queries of its collection are: on videos, not on
-                images; "target" for target-language text, taken as it is.
+                images; "target" for target-language text, taken as it is, unless that is English (MLCMR).
 
         Raises:
             UserError: no captions, one without text, or an unknown role.
@@ -102,7 +107,7 @@ class Retriever:
         empty = [index for index, text in enumerate(texts) if not text.strip()]
         if not texts or empty:
             raise UserError(f"encode_text: {f'caption {empty[0]} is empty' if empty else 'no captions given'}")
-        cleans = role == "source" and self.config.cleans_queries
+        cleans = self.config.data.target == "en" if role == "target" else self.config.cleans_queries
         cleaned = [clean_english(text) for text in texts] if cleans else list(texts)
         table = self.tokenizer.encode(cleaned)
         if table.cut:
@@ -221,29 +226,42 @@ def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> R
     if not weights.is_file():
         raise UserError(f"{folder}: no {WEIGHTS_NAME} yet, the run has not finished an epoch; resume or restart it")
     state = load_weights(weights)
-    backbone = build_backbone(backbone_config(config.text.model, config.text.backbone), pretrained=None)
-    kind = config.visual.kind
-    seen_by = "visual.project.linear.weight" if kind == "video" else "visual.linear.weight"
-    width = state.get(seen_by, torch.empty(1, 1)).shape[-1]
-    encoder = build_image_encoder(image_config(config.image.model), None) if kind == "clip" else None
-    network = build_network(config, backbone, width, encoder)
+    backbone = configured_backbone(config, config.text.model, trained=True)
+    encoder = None
+    if config.visual.kind == "clip":
+        encoder = build_image_encoder(image_config(config.image.model), None)
+    network = build_network(config, backbone, _feature_width(config, state), encoder)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{weights}: does not fit its configuration or text.model ({reason})") from error
-    preprocess = load_preprocessor(config.image.model) if kind == "clip" else None
+    preprocess = load_preprocessor(config.image.model) if encoder is not None else None
     return _ready(network, config, device, weights, preprocess)
 
 
+def _feature_width(config: Config, state: Mapping[str, torch.Tensor]) -> int:
+    """How wide the features were that weights were trained on."""
+    seen_by = {"mlcmr": "visual.gru.weight_ih_l0", "c2kd": "video.embed.linear.weight"}.get(config.model)
+    if seen_by is None:
+        seen_by = "visual.project.linear.weight" if config.visual.kind == "video" else "visual.linear.weight"
+    return state.get(seen_by, torch.empty(1, 1)).shape[-1]
+
+
 def _load_published(path: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
-    published = read_published(path, load_checkpoint(path), list(overrides))
+    checkpoint = load_checkpoint(path)
+    if is_mlcmr(checkpoint):
+        trained = read_mlcmr(path, checkpoint)
+        config = trained.config(overrides)
+        backbone = backbone_for(trained.text, config.text.model, path)
+        return _ready(trained.network(backbone, config.switch("pooling")), config, device, path, None)
+    published = read_published(path, checkpoint, list(overrides))
     preprocess = clip_preprocessor(published.image_size) if published.image_size else None
     return _ready(published.network(), published.config, device, path, preprocess)
 
 
 def _ready(
-    network: NRCCR, config: Config, device: torch.device, checkpoint: Path, preprocess: Preprocessor | None
+    network: Network, config: Config, device: torch.device, checkpoint: Path, preprocess: Preprocessor | None
 ) -> Retriever:
     tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
     return Retriever(network.to(device).eval(), config, tokenizer, device, checkpoint, preprocess)

@@ -77,3 +77,44 @@ test_image_run() {
     [ "$images" = None ] || set -- "$@" "image.path='${images//$quote/$quote$quote}'"
     test_run "$@"
 }
+
+# split_gpu [GPU] [options] [key=value ...]: sets `device` to the options that choose it, `rest` to what follows.
+split_gpu() {
+    device=() rest=("$@")
+    case ${1:-} in
+        '' | -* | *=*) ;;
+        *) local chosen && chosen=$(device_of "$1") && device=(--device "$chosen") rest=("${@:2}") ;;
+    esac
+}
+
+# train_mlcmr COLLECTION FEATURE TRAIN_MODE LABELS TARGET ROOTPATH [GPU] [options] [key=value ...]
+train_mlcmr() {
+    [ $# -ge 6 ] || fail "usage: [CONFIG=FILE] [OUT=FOLDER] $0 COLLECTION FEATURE TRAIN_MODE LABELS TARGET ROOTPATH [GPU|cpu] [--resume|--overwrite] [key=value ...]"
+    local collection=$1 feature=$2 mode=$3 labels=$4 target=$5 root=$6 scenario weight=0.55 seed=0 argument config out device rest
+    case $mode,$labels in
+        parallel,human_label) scenario=parallel weight=0.85 ;;
+        parallel,translate) scenario=translate ;;
+        unparallel,human_label) scenario=unparallel ;;
+        *) fail "TRAIN_MODE LABELS must be parallel human_label, parallel translate or unparallel human_label, not '$mode $labels'" ;;
+    esac
+    [ "$collection" != msrvtt10k ] || collection=msrvtt10kyu
+    config=${CONFIG:-$checkout/configs/mlcmr/$collection-$scenario-$target.yaml}
+    [ -f "$config" ] || fail "$config: no such configuration; give another as CONFIG=FILE"
+    split_gpu "${@:7}"
+    for argument in "${rest[@]}"; do
+        case $argument in seed=*) seed=${argument#seed=} ;; esac
+    done
+    out=$(basename "$config" .yaml)
+    [ -z "${CONFIG:-}" ] || out=$out-$scenario-$target # one folder a scenario
+    nrccr train "$config" --root "$root" "${device[@]}" --test --out "${OUT:-runs/$out-s$seed}" \
+        "data.collection=$collection" "data.feature=$feature" "data.scenario=$scenario" "data.target=$target" \
+        "evaluation.target_weight=$weight" "${rest[@]}"
+}
+
+# test_mlcmr COLLECTION ROOTPATH MODELDIR [GPU] [options] [key=value ...]
+test_mlcmr() {
+    [ $# -ge 3 ] || fail "usage: $0 COLLECTION ROOTPATH MODELDIR [GPU|cpu] [--split val] [--out FOLDER] [key=value ...]"
+    local device rest
+    split_gpu "${@:4}"
+    nrccr test "$3" --root "$2" "${device[@]}" "${rest[@]}" "data.collection=$1"
+}

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "nrccr.options": BOTTOM,
     "nrccr.commands": ("nrccr.*",),
     "nrccr.comparisons": ("nrccr.*",),
+    "nrccr.systems": ("nrccr.*",),
     "nrccr.__main__": ("nrccr.*",),
 }
 # Everything else (nrccr/__init__.py, search, ...): all but training and the command line.
@@ -42,6 +43,7 @@ OTHERS_MAY_NOT = (
     "nrccr.options",
     "nrccr.commands",
     "nrccr.comparisons",
+    "nrccr.systems",
     "nrccr.__main__",
 )
 

@@ -195,7 +195,60 @@ def test_values_at_the_edge_are_taken(empty: Path, override: str) -> None:
 
 
 def test_the_table_names_every_switch() -> None:
-    assert list(READINGS) == [field.name for field in fields(Switches)]
+    assert [*READINGS, "pool_mask"] == [field.name for field in fields(Switches)]
+
+
+@pytest.mark.parametrize("column", range(3))
+def test_readings_of_mlcmr_and_c2kd(empty: Path, column: int) -> None:
+    reading = ("released", "paper", "corrected")[column]
+    mlcmr = resolved_switches(load_config(empty, [f"reading={reading}", "model=mlcmr"]))
+    assert mlcmr == {"pooling": READINGS["pooling"][column], "score": "raw", "frames": "first"}
+    c2kd = resolved_switches(load_config(empty, [f"reading={reading}", "model=c2kd"]))
+    assert c2kd == {"frames": "first", "pool_mask": ("labse", "own", "own")[column]}
+
+
+@pytest.mark.parametrize(
+    ("model", "override"),
+    [
+        ("nrccr", "data.scenario=translate"), ("nrccr", "c2kd.balance=0.5"), ("nrccr", "switches.pool_mask=own"),
+        ("nrccr", "data.languages=[en]"), ("nrccr", "visual.gru=64"), ("mlcmr", "loss.cycle=0.1"),
+        ("mlcmr", "switches.teacher=cross"), ("mlcmr", "adversary.learning_rate=0.1"), ("mlcmr", "visual.heads=4"),
+        ("mlcmr", "evaluation.normalise=dis"), ("mlcmr", "text.width=32"), ("c2kd", "loss.margin=0.1"),
+        ("c2kd", "data.target=de"), ("c2kd", "switches.pooling=masked"), ("c2kd", "visual.maps=3"),
+    ],
+)  # fmt: skip
+def test_a_key_that_the_model_does_not_read_is_refused(empty: Path, model: str, override: str) -> None:
+    key = override.partition("=")[0]
+    message = complaint(empty, f"model={model}", "visual.kind=video", override)
+    assert key in message and f"means nothing to model={model}" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("model=mlcmr", "visual.kind=vectors"), "visual.kind"),
+        (("model=c2kd", "visual.kind=clip"), "visual.kind"),
+        (("model=mlcmr", "data.held_out=3", "data.validate_on_test=true"), "exclude each other"),
+        (("text.max_tokens=251",), "between 3 and 250"),
+        (("model=mlcmr", "text.max_tokens=513"), "between 3 and 512"),
+        (("model=c2kd", "visual.heads=7"), "visual.heads"),
+        (("train.patience=0",), "train.patience"),
+        (("c2kd.balance=1.5", "model=c2kd"), "c2kd.balance"),
+    ],
+)
+def test_models_have_limits_of_their_own(empty: Path, overrides: tuple[str, ...], says: str) -> None:
+    assert says in complaint(empty, *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=mlcmr", "data.max_frames=300", "text.max_tokens=512"), ("train.patience=null", "train.grad_clip=null"),
+        ("train.halve_after=null", "train.drop_last=true"), ("model=c2kd", "visual.kind=vectors", "visual.heads=4"),
+    ],
+)  # fmt: skip
+def test_what_other_models_may_have(empty: Path, overrides: tuple[str, ...]) -> None:
+    load_config(empty, overrides)
 
 
 @pytest.mark.parametrize(("column", "reading"), [(0, "released"), (1, "paper"), (2, "corrected")])

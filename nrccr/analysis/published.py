@@ -22,7 +22,7 @@ class Row:
 
     Attributes:
         label: its name in the table.
-        config: its configuration, a file in `configs/nrccr`.
+        config: its configuration, a file in the folder of its model in `configs`.
         settings: what tells it from VATEX's row, by key of the configuration; of a loss only whether it is there.
         figures: published figures by who published them; empty where the paper has a curve or nothing.
     """
@@ -31,6 +31,11 @@ class Row:
     config: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Figures] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """Its configuration, under `configs`."""
+        return f"{self.settings.get('model', 'nrccr')}/{self.config}.yaml"
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,14 @@ def _multi30k(target: str, task: int, kind: str) -> Mapping[str, Any]:
 
 def _mscoco(target: str) -> Mapping[str, Any]:
     return {"data.collection": "mscoco", "data.target": target, "visual.kind": "clip"}
+
+
+def _mlcmr(collection: str, scenario: str, target: str, rsum: str, *both: str) -> Row:
+    settings = {"model": "mlcmr", "data.collection": collection, "data.scenario": scenario, "data.target": target}
+    language = {"zh": "Chinese", "en": "English"}[target]
+    label = f"{'VATEX' if collection == 'vatex' else 'MSR-VTT'}, {scenario}, {language} queries"
+    figures = _figures(rsum, *both, names="R@1 R@5 R@10")
+    return Row(label, f"{collection}-{scenario}-{target}", settings, {"published": figures})
 
 
 VATEX_PAPER = _figures("364.7", "30.4 65.0 75.1 3 45.64", "40.6 72.7 80.9 2 32.40")
@@ -178,6 +191,19 @@ PAPER_TABLES = (
         ],
     ),
     PaperTable(
+        "MLCMR",
+        [
+            _mlcmr("vatex", "parallel", "zh", "405.9", "36.9 71.3 80.6", "51.1 79.1 86.7"),
+            _mlcmr("vatex", "parallel", "en", "412.3", "39.6 74.4 83.3", "50.1 78.1 86.8"),
+            _mlcmr("vatex", "translate", "zh", "383.5", "32.5 66.2 76.7", "48.1 75.5 84.5"),
+            _mlcmr("vatex", "translate", "en", "407.9", "37.5 73.7 82.5", "49.4 78.3 86.5"),
+            _mlcmr("vatex", "unparallel", "zh", "377.1", "31.6 64.7 76.0", "44.9 75.5 84.5"),
+            _mlcmr("vatex", "unparallel", "en", "380.1", "32.8 66.7 77.4", "44.5 74.4 84.3"),
+            _mlcmr("msrvtt10kyu", "translate", "zh", "311.5", "28.9 55.5 69.2", "30.4 57.8 69.7"),
+            _mlcmr("msrvtt10kyu", "translate", "en", "303.1", "26.9 55.3 67.7", "29.8 55.7 67.7"),
+        ],
+    ),
+    PaperTable(
         "Text to text on VATEX",
         [
             Row("basic", "vatex-basic", _without(*TERMS), {"paper": {("target_to_source", "mAP"): "61.84"}}),
@@ -189,7 +215,10 @@ PAPER_TABLES = (
 )
 
 # What a row is known by. Collections without tasks and other kinds of items leave these two as they are.
-_KEYS = ("data.collection", "data.target", "data.translator", "data.round_trips", "data.task", "visual.kind")
+_KEYS = (
+    *("model", "data.collection", "data.target", "data.translator", "data.scenario", "data.round_trips", "data.task"),
+    "visual.kind",
+)
 
 
 def row_of(table: PaperTable, config: Config, collection: str) -> Row | None:

@@ -18,7 +18,7 @@ from nrccr.errors import UserError
 from nrccr.files import write_text
 from nrccr.tables import in_words
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "nrccr"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BEGIN = "<!-- tables written by `nrccr table --docs`; begin -->"
 END = "<!-- tables written by `nrccr table --docs`; end -->"
 CONFIG = "config"  # head of the column that names a row's configuration
@@ -121,7 +121,9 @@ def _paper_table(table: PaperTable, groups: Sequence[Group], taken: set[int]) ->
             label = ""
         own = _own_lines(row, table, groups, taken)
         for number, (who, cells) in enumerate(own):
-            lines.append([label if number == 0 else "", who, *cells, f"{row.config}.yaml" if number == 0 else ""])
+            lines.append(
+                [label if number == 0 else "", who, *cells, row.file.removeprefix("nrccr/") if number == 0 else ""]
+            )
     head = ["", "", *map(_head(table), table.columns), "seeds", CONFIG]
     empty = [name for at, name in enumerate(head) if at > 1 and not any(line[at] for line in lines)]
     return _without(Table(table.title, head, lines), empty)
@@ -133,7 +135,7 @@ def _own_lines(
     found: list[tuple[Group, dict[str, Any]]] = []
     for group in groups:
         if row_of(table, group.first.config, group.collection) is row:
-            differences = group.differences(load_config(CONFIGS / f"{row.config}.yaml"))
+            differences = group.differences(load_config(CONFIGS / row.file))
             if not is_other_model(differences):
                 found.append((group, differences))
                 taken.add(id(group))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nrccr.analysis.published import Column, PaperTable
-from nrccr.config import READINGS, Config, load_config, plain, resolved_switches
+from nrccr.config import Config, load_config, plain, resolved_switches
 from nrccr.errors import UserError
 from nrccr.yamlfile import flatten
 
@@ -155,8 +155,8 @@ def _values(config: Config, metrics: Mapping[str, Any], data: str | None) -> dic
     for key in ("target_weight", "batch_size"):
         values[f"evaluation.{key}"] = metrics.get(key, values[f"evaluation.{key}"])
     switches = metrics.get("switches", resolved_switches(config))
-    for name, usual in READINGS[config.reading].items():
-        values[f"switches.{name}"] = None if switches[name] == usual else switches[name]
+    for name, used in switches.items():
+        values[f"switches.{name}"] = None if used == config.usual_switches[name] else used
     # Hubness normalisation: which scores go into it is a switch already.
     normalisation = metrics.get("normalisation", {"method": "none"})
     values |= {f"normalisation.{key}": value for key, value in normalisation.items() if key != "scores"}

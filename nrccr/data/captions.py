@@ -35,6 +35,11 @@ class Captions:
         return len(self.ids)
 
     @property
+    def languages(self) -> list[str]:
+        """Language of each caption, the first two letters of its tag: `enc` en, `zh` zh."""
+        return [_language(caption) for caption in self.ids]
+
+    @property
     def keys(self) -> list[Key]:
         """(item, number) of each caption: what the files of a split are matched by."""
         return list(zip(self.items, self.numbers, strict=True))
@@ -58,21 +63,29 @@ class Matched:
     unmatched: dict[Path, list[str]]
 
 
-def read_captions(path: Path) -> Captions:
+def _language(caption_id: str) -> str:
+    return caption_id.rsplit("#", 2)[1][:2]
+
+
+def read_captions(path: Path, *, mixed: bool = False) -> Captions:
     """Read a caption file.
+
+    Args:
+        path: the file.
+        mixed: it holds captions in several languages, so that an (item, k) may come once in each.
 
     Raises:
         UserError: the file is missing or empty, or a line is not UTF-8, has no text, an id that is not `item#tag#k`, or
             an (item, k) that an earlier line has.
     """
-    captions, problems = parse_captions(path)
+    captions, problems = parse_captions(path, mixed=mixed)
     if problems:
         raise UserError(problems[0])
     return captions
 
 
-def parse_captions(path: Path) -> tuple[Captions, list[str]]:
-    """Read a caption file to its end, whatever is wrong with single lines.
+def parse_captions(path: Path, *, mixed: bool = False) -> tuple[Captions, list[str]]:
+    """Read a caption file to its end, whatever is wrong with single lines; `mixed` as in read_captions.
 
     Returns:
         the good lines, and one message for each bad one.
@@ -82,13 +95,14 @@ def parse_captions(path: Path) -> tuple[Captions, list[str]]:
     """
     captions = Captions(path, [], [], [], [])
     problems: list[str] = []
-    first_line: dict[Key, int] = {}
+    first_line: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(_lines(path), start=1):
         try:
             if line is None:
                 raise ValueError("not UTF-8; save the file as UTF-8")
             caption_id, item, k, text = _parse_line(line)
-            earlier = first_line.setdefault((item, k), number)
+            key = (item, k, _language(caption_id)) if mixed else (item, k)
+            earlier = first_line.setdefault(key, number)
             if earlier != number:
                 raise ValueError(f"{caption_id!r} repeats item {item!r} and number {k!r} of line {earlier}; remove one")
         except ValueError as error:

@@ -47,6 +47,10 @@ _QUERIES: Templates = {
         "target": ("{c}test_{x}_2016{s}",),
     },
 }
+# What people wrote in a language, and translations between it and English; where MLCMR reads both languages.
+HUMAN = {"en": ("{c}{split}",), "x": ("{c}{split}_{x}",)}
+TRANSLATED = {"en": ("{c}{split}_{t}_{x}2enc", "{c}{split}_{t}_{x}c2en"), "x": ("{c}{split}_{t}_enc2{x}",)}
+HALF = ("{c}train_half",)  # training captions in one language or the other
 IMAGE_FILES: Templates = {"train": _train("{c}"), **_QUERIES}
 TASK_2_FILES: Templates = {"train": _train("Flickr30k"), **_QUERIES}
 
@@ -117,6 +121,7 @@ GENERATED = Layout(("generated",), ("de", "zh"), "pixels", 1024, VIDEO_FILES)
 LAYOUTS = (
     Layout(("vatex",), ("zh",), "i3d_kinetics", 1024, VIDEO_FILES),
     Layout(("msrvttcn", "msrvtt10kcn"), ("zh",), "resnext101-resnet152", 4096, VIDEO_FILES),
+    Layout(("msrvtt10kyu", "msrvtt10k"), ("zh",), "resnext101-resnet152", 4096, VIDEO_FILES),
     GENERATED,
     Layout(
         ("multi30k",),
@@ -204,22 +209,57 @@ class Collection:
         Raises:
             UserError: it is missing under every name that it may have.
         """
-        folder = self.folder / "TextData"
-        # Files are named after their folder; a folder that was renamed keeps files named the other way.
-        prefixes = sorted(self.layout.names, key=lambda name: name != self.folder.name)
         names = [
             name
-            for prefix in prefixes
+            for prefix in self._prefixes()
             for name in self.layout.file_names(
                 prefix, split, role, self.translator, self.target, round_trips=self.round_trips, task=self.task
             )
         ]
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
-        raise UserError(
-            f"{folder}: no file {' or '.join(names)} ({self.name}, {split}, {role} captions); add it or check --root"
-        )
+        return self._text_file(names, f"{split}, {role} captions")
+
+    def human(self, split: Split, language: str) -> Path:
+        """What people wrote in English or the target language, for MLCMR.
+
+        Raises:
+            UserError: it is missing.
+        """
+        return self._text_file(self._names(HUMAN, split, language), f"{split}, human captions in {language}")
+
+    def translated(self, split: Split, language: str) -> Path:
+        """What people wrote in the target language, translated into English, or the reverse, for MLCMR.
+
+        Raises:
+            UserError: it is missing under every name that it may have.
+        """
+        return self._text_file(self._names(TRANSLATED, split, language), f"{split}, translations into {language}")
+
+    def half(self) -> Path | None:
+        """Training captions in one language or the other, for MLCMR; none where there is no such file."""
+        names = [name.format(c=prefix) + ".caption.txt" for prefix in self._prefixes() for name in HALF]
+        return next((self.folder / "TextData" / name for name in names if self._is_text(name)), None)
+
+    def _prefixes(self) -> list[str]:
+        """Files are named after their folder; a folder that was renamed keeps files named the other way."""
+        return sorted(self.layout.names, key=lambda name: name != self.folder.name)
+
+    def _names(self, templates: Mapping[str, tuple[str, ...]], split: Split, language: str) -> list[str]:
+        words = {"split": split, "t": self.translator, "x": self.target}
+        return [
+            template.format(c=prefix, **words) + ".caption.txt"
+            for prefix in self._prefixes()
+            for template in templates["en" if language == "en" else "x"]
+        ]
+
+    def _is_text(self, name: str) -> bool:
+        return (self.folder / "TextData" / name).is_file()
+
+    def _text_file(self, names: list[str], what: str) -> Path:
+        folder = self.folder / "TextData"
+        found = next((folder / name for name in names if self._is_text(name)), None)
+        if found is None:
+            raise UserError(f"{folder}: no file {' or '.join(names)} ({self.name}, {what}); add it or check --root")
+        return found
 
     def vectors(self, split: Split) -> tuple[Path, Path]:
         """The vectors of a split's images, a `.npy` file, and the list of their ids, one a row.
@@ -249,7 +289,7 @@ def locate(
     root: Path,
     collection: str,
     *,
-    target: str = "zh",
+    target: str | None = "zh",
     translator: str = "google",
     feature: str | None = None,
     round_trips: int = 0,
@@ -275,6 +315,7 @@ def locate(
     if layout is None:
         known = ", ".join(layout.names[0] for layout in LAYOUTS)
         raise UserError(f"collection {collection!r} is unknown; choose one of {known}")
+    target = target or layout.targets[0]
     if target not in layout.targets:
         choices = ", ".join(layout.targets)
         raise UserError(f"collection {collection!r} has no target language {target!r}; choose one of {choices}")

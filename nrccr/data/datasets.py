@@ -71,6 +71,10 @@ class Pairs:
         ordered = np.asarray(indices)[np.argsort(lengths, kind="stable")]
         return [self.batch(part) for part in np.array_split(ordered, min(self.parts, len(ordered)))]
 
+    def at_epoch(self, epoch: int) -> Pairs:
+        """The pairs themselves, the same in every epoch."""
+        return self
+
     def fingerprint(self) -> str:
         """A hash of all captions' tokens and of which video each pair has."""
         digest = hashlib.sha256("\n".join(self.videos.ids).encode())
@@ -178,7 +182,7 @@ class Reader:
         sources = [clean_english(text) for text in source.texts]
         backs = [clean_english(text) for text in back.texts] if self.english_cleaning == "all" else back.texts
         tables = [self.tokenizer.encode(texts) for texts in (sources, target.texts, backs)]
-        items, item_of = _items(source)
+        items, item_of = items_of(source)
         return Pairs(
             source=tables[0],
             target=tables[1],
@@ -228,7 +232,7 @@ class Reader:
         cleaned = split == "train" or self.clean_queries
         sources = [clean_english(text) for text in source.texts] if cleaned else source.texts
         tables = [self.tokenizer.encode(texts) for texts in (sources, target.texts)]
-        items, item_of = _items(source)
+        items, item_of = items_of(source)
         return Queries(
             source=tables[0],
             target=tables[1],
@@ -281,7 +285,7 @@ def _count(sources: Sequence[str], items: Sequence[str], matched: Matched, table
     )
 
 
-def _items(captions: Captions) -> tuple[list[str], Indices]:
+def items_of(captions: Captions) -> tuple[list[str], Indices]:
     """Items in the order in which the file names them, and each caption's item as a position there."""
     places: dict[str, int] = {}
     item_of = np.array([places.setdefault(item, len(places)) for item in captions.items], dtype=np.int64)

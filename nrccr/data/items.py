@@ -28,21 +28,31 @@ class Videos:
         video_ids: which items, in order.
         max_frames: frames kept of a longer video.
         sampling: the first of them, or spread evenly.
+        whole: let batches have the mean of all frames where some are left out, and `view` see all frames.
 
     Raises:
         UserError: an item without features.
     """
 
     def __init__(
-        self, features: BigFile, video_ids: Sequence[str], max_frames: int, sampling: Literal["first", "uniform"]
+        self,
+        features: BigFile,
+        video_ids: Sequence[str],
+        max_frames: int,
+        sampling: Literal["first", "uniform"],
+        *,
+        whole: bool = False,
     ) -> None:
         self.features = features
         self.width = features.width
         self.place = features.folder
         self.workers = 0  # nothing to decode
         self.ids = list(video_ids)
-        self._rows = [select_frames(features.rows(video), max_frames, sampling) for video in self.ids]
-        self.lengths = np.array([len(rows) for rows in self._rows])  # (items,) frames of each
+        self._max_frames, self._sampling = max_frames, sampling
+        rows = [features.rows(video) for video in self.ids]
+        self._rows = rows if whole else [self._select(part) for part in rows]
+        self.frames = np.array([len(rows) for rows in self._rows])  # (items,) all frames of each, if `whole`
+        self.lengths = np.minimum(self.frames, max_frames)  # (items,) frames of each in a batch
         bad = features.find_nan(np.concatenate(self._rows), progress=True)
         if bad:
             raise UserError(
@@ -59,8 +69,23 @@ class Videos:
 
     def batch(self, indices: Sequence[int] | Indices) -> VideoBatch:
         """The items at `indices`, padded to the longest of them: frames (N, F, D), mask (N, F)."""
-        frames, mask = self.features.read([self._rows[index] for index in indices])
-        return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask))
+        return self._read([self._rows[index] for index in indices])
+
+    def view(self, indices: Sequence[int] | Indices, frames: Sequence[Indices]) -> VideoBatch:
+        """The items at `indices` as if they had only some of their frames, of which positions are given for each."""
+        return self._read([self._rows[index][kept] for index, kept in zip(indices, frames, strict=True)])
+
+    def _select(self, rows: Indices) -> Indices:
+        return select_frames(rows, self._max_frames, self._sampling)
+
+    def _read(self, rows: list[Indices]) -> VideoBatch:
+        chosen = [self._select(part) for part in rows]
+        frames, mask = self.features.read(chosen)
+        mean = None
+        if any(len(part) > len(kept) for part, kept in zip(rows, chosen, strict=True)):
+            every, real = self.features.read(rows)  # zeros at padding
+            mean = torch.from_numpy(every.sum(axis=1) / real.sum(axis=1, keepdims=True, dtype=np.float32))  # (N, D)
+        return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask), mean)
 
 
 class Images:
@@ -106,3 +131,15 @@ class Images:
 
 
 Visuals = Videos | Images
+
+
+def require_same_width(others: Visuals, training: Visuals) -> None:
+    """Make sure that a split's features are as wide as those of training.
+
+    Raises:
+        UserError: they are not.
+    """
+    if others.width != training.width:
+        raise UserError(
+            f"{others.place}: features are {others.width} wide, those of training {training.width}; extract them again"
+        )

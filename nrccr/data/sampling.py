@@ -16,8 +16,8 @@ FRAMES_REMOVED = 0.8
 TOKENS_MASKED = 0.15
 
 
-def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[Indices]:
-    """A shuffled epoch cut into batches; the last short batch is kept.
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, *, drop_last: bool = False) -> list[Indices]:
+    """A shuffled epoch cut into batches; the last short batch is kept, unless it is to be dropped.
 
     The order depends on (seed, epoch) alone, so that a resumed run and any number of workers see the same batches. A
     last batch of one pair joins the one before: batch normalisation cannot use it.
@@ -27,13 +27,16 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[In
         batch_size: pairs in a batch, two or more.
         seed: the run's seed.
         epoch: from 0.
+        drop_last: leave out a last batch that is short, if it is not the only one.
 
     Returns:
-        Index arrays that together hold every pair once.
+        Index arrays that together hold every pair once, or but the dropped ones.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order = torch.randperm(count, generator=generator).numpy()
     batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
+    if drop_last and len(batches) > 1 and len(batches[-1]) < batch_size:
+        batches.pop()
     if len(batches) > 1 and len(batches[-1]) == 1:
         last = batches.pop()
         batches[-1] = np.concatenate([batches[-1], last])

@@ -87,6 +87,18 @@ class CaptionTokenizer:
             pieces = len(self.tokenizer)
             raise UserError(f"text.model={model}: its vocabulary holds {pieces} pieces; is vocab.txt missing?")
         self.special = int(self.tokenizer.num_special_tokens_to_add())
+        self._model = model
+
+    @property
+    def mask_id(self) -> int:
+        """The vocabulary's [MASK], 103 in the multilingual BERT.
+
+        Raises:
+            UserError: it has none.
+        """
+        if self.tokenizer.mask_token_id is None:
+            raise UserError(f"text.model={self._model}: its vocabulary has no mask token; give another backbone")
+        return int(self.tokenizer.mask_token_id)
 
     def encode(self, texts: Sequence[str]) -> TokenTable:
         """Token ids of all captions, special tokens included, cut at `max_tokens` (the table counts how many were)."""

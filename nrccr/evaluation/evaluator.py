@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nrccr.data.datasets import Queries
+from nrccr.data.views import Gallery
 from nrccr.errors import UserError
 from nrccr.evaluation.blocks import Blocks, Matrix, Transposed, dense, fits, highest_columns
 from nrccr.evaluation.directions import Bank, Directions, Embeddings, Normalisation
@@ -47,9 +48,17 @@ def score(embeddings: Embeddings, kind: ScoreKind) -> tuple[Tensor, Tensor]:
 
 
 def both_directions(scores: Tensor, item_of: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Metrics of a score matrix (Q, N), text to visual, visual to text, and SumR; `item_of` (Q,) the relevant items."""
+    """Metrics of a score matrix (Q, N), text to visual, visual to text, and SumR; `item_of` (Q,) the relevant items.
+
+    Items without a query are ranked, but rank none themselves.
+    """
     matrix = Matrix(scores)
-    return rank(matrix, Transposed(matrix), item_of).metrics()
+    used, place = np.unique(item_of, return_inverse=True)
+    if len(used) == scores.shape[1]:
+        return rank(matrix, Transposed(matrix), item_of).metrics()
+    asking = Matrix(scores[:, torch.from_numpy(used).to(scores.device)])  # (Q, items with a query)
+    backward = rank(asking, Transposed(asking), place).visual_to_text
+    return Ranked(ranks_and_precision(matrix, item_of), backward).metrics()
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,25 @@ def validate(
     """
     source, target = score(_finite(encode(network, queries, batch_size, device), queries), kind)
     return both_directions(mix(source, target, target_weight), queries.item_of)
+
+
+@torch.inference_mode()
+def validate_languages(
+    network: Network, gallery: Gallery, *, batch_size: int, device: torch.device
+) -> dict[str, dict[str, Any]]:
+    """Metrics of captions in each language by their raw cosines with one gallery.
+
+    Raises:
+        UserError: an embedding is not finite.
+    """
+    visual = encode_videos(network, gallery.videos, batch_size, device)  # (N, D)
+    require_finite(visual, gallery.videos.ids)
+    metrics = {}
+    for language, spoken in gallery.spoken.items():
+        text = encode_texts(network, spoken.tokens, batch_size, device)  # (Q, D)
+        require_finite(text, spoken.ids)
+        metrics[language] = both_directions(similarity(text, visual), spoken.item_of)
+    return metrics
 
 
 @torch.inference_mode()

@@ -15,9 +15,10 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedModel
 
-from nrccr.data.batch import TextBatch, VideoBatch, ViewBatch
+from nrccr.config import Config
+from nrccr.data.batch import TextBatch, VideoBatch, ViewBatch, VisualBatch
 from nrccr.models.layers import Mapping, Pooling, evaluating, mean_over_positions
-from nrccr.models.text import backbone_states
+from nrccr.models.text import backbone_states, freeze_backbone
 
 KERNELS = (2, 3, 4, 5)  # frames that a convolution sees at once
 TEXTS = ("source", "target", "masked_source", "masked_target")  # in the order in which the mapping sees them
@@ -155,6 +156,11 @@ class MLCMR(nn.Module):
         self.map_visual = Mapping(self.visual.width, joint, dropout)
         self.independent = pooling == "masked"
 
+    @property
+    def feature_width(self) -> int:
+        """Width D of the frame features it takes."""
+        return self.visual.feature_width
+
     def forward(self, *parts: ViewBatch) -> ViewOutput:
         """One training batch, whole or in parts of like length, each padded for itself.
 
@@ -186,8 +192,37 @@ class MLCMR(nn.Module):
             embedded: Tensor = self.map_text(pooled)
             return embedded
 
-    def embed_visual(self, visual: VideoBatch) -> Tensor:
-        """Videos -> (N, J), unit length; evaluation mode, no gradients."""
+    def embed_visual(self, visual: VisualBatch) -> Tensor:
+        """Videos -> (N, J), unit length; evaluation mode, no gradients.
+
+        Raises:
+            TypeError: images.
+        """
+        if not isinstance(visual, VideoBatch):
+            raise TypeError("MLCMR embeds videos: give a VideoBatch")
         with evaluating(self):
             embedded: Tensor = self.map_visual(self.visual(visual))
             return embedded
+
+
+def build_mlcmr(config: Config, backbone: PreTrainedModel, feature_width: int) -> MLCMR:
+    """The network a configuration describes, from fresh weights but for the backbone's.
+
+    Args:
+        config: the run's configuration.
+        backbone: the text backbone, see nrccr.models.text.build_backbone.
+        feature_width: width of the features, from the files.
+
+    Raises:
+        UserError: a trainable layer that the backbone does not have.
+    """
+    freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
+    return MLCMR(
+        backbone,
+        feature_width,
+        joint=config.joint.width,
+        gru=config.visual.gru,
+        maps=config.visual.maps,
+        dropout=config.joint.dropout,
+        pooling=config.switch("pooling"),
+    )

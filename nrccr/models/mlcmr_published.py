@@ -5,7 +5,7 @@ Every width comes from the tensors. The options say how it was trained; the scen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nrccr.config import Config, build_config
 from nrccr.errors import UserError
 from nrccr.models.layers import Pooling
 from nrccr.models.mlcmr import KERNELS, MLCMR
@@ -39,6 +40,34 @@ class PublishedMLCMR:
     map_visual: State
     map_text: State
 
+    def config(self, overrides: Sequence[str]) -> Config:
+        """What it was trained with, as far as a test needs it.
+
+        The scenario decides how a test mixes scores: 0.85 of the query itself where both languages are human, 0.55
+        elsewhere.
+        """
+        options = self.options
+        mode = "unparallel" if options.get("train_mode") == "unparallel" else "parallel"
+        human = mode == "parallel" and options.get("label_situation", "human_label") == "human_label"
+        collections = options.get("collections_pathname")
+        trained = {
+            "model": "mlcmr",
+            "data": {
+                "collection": collections.get("train", "vatex") if isinstance(collections, dict) else "vatex",
+                "target": options.get("target_language", "zh"),
+                "scenario": mode if human or mode == "unparallel" else "translate",
+                "feature": options.get("visual_feature"),
+            },
+            "text": {"pretrained": False, "max_tokens": 512},
+            "visual": {
+                "gru": self.visual["gru.weight_hh_l0"].shape[1],
+                "maps": len(self.visual["convolutions.0.weight"]),
+            },
+            "joint": {"width": len(self.map_text["linear.weight"])},
+            "evaluation": {"target_weight": 0.85 if human else 0.55},
+        }
+        return build_config([(str(self.path), trained)], overrides)
+
     @property
     def feature_width(self) -> int:
         """Width of the frame features it was trained on."""
@@ -64,6 +93,13 @@ class PublishedMLCMR:
         )
         load_parts(network, {name: getattr(self, name) for name in PARTS}, self.path)
         return network
+
+
+def is_mlcmr(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a loaded checkpoint is one of MLCMR's: its first part holds a GRU."""
+    parts = checkpoint.get("model")
+    first = parts[0] if isinstance(parts, list) and parts else None
+    return isinstance(first, dict) and any(str(key).removeprefix("module.").startswith("rnn.") for key in first)
 
 
 def read_mlcmr(path: Path, checkpoint: Mapping[str, Any]) -> PublishedMLCMR:

@@ -91,6 +91,11 @@ class NRCCR(nn.Module):
         self.with_back = with_back
         self.independent = independent
 
+    @property
+    def feature_width(self) -> int:
+        """Width of the features it takes; that of its image encoder's output where it has one."""
+        return self.visual.feature_width
+
     def forward(self, *parts: PairBatch) -> PairOutput:
         """One training batch, whole or in parts of like length, each padded for itself.
 
@@ -143,7 +148,7 @@ class NRCCR(nn.Module):
             return embedded
 
 
-def build_network(
+def build_nrccr(
     config: Config, backbone: PreTrainedModel, feature_width: int | None, image_encoder: PreTrainedModel | None = None
 ) -> NRCCR:
     """The network a configuration describes, from fresh weights but for the backbone's.

@@ -12,16 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from nrccr.config import Config, build_config
 from nrccr.errors import UserError
 from nrccr.models.discriminator import Discriminator
 from nrccr.models.image import build_image_encoder
-from nrccr.models.nrccr import NRCCR, build_network
+from nrccr.models.nrccr import NRCCR, build_nrccr
 from nrccr.models.openai import visual_config, visual_tensors
-from nrccr.models.statedicts import MAPPING, PARTS, State, is_state, load, load_parts, rename, without_unused
-from nrccr.models.text import backbone_config, build_backbone
+from nrccr.models.statedicts import (
+    MAPPING,
+    PARTS,
+    State,
+    backbone_for,
+    count_layers,
+    is_state,
+    load,
+    load_parts,
+    rename,
+    without_unused,
+)
 
 CHECKPOINT_NAME = "model_best.pth.tar"
 
@@ -85,32 +93,15 @@ class Published:
         Raises:
             UserError: weights that do not fit the backbone of `text.model`.
         """
-        backbone = self._backbone()
+        backbone = backbone_for(self.text, self.config.text.model, self.path)
         encoder = build_image_encoder(visual_config(self._encoder(), self.path), None) if self._encoder() else None
-        network = build_network(self.config, backbone, self.feature_width, encoder)
+        network = build_nrccr(self.config, backbone, self.feature_width, encoder)
         load_parts(network, {name: getattr(self, name) for name in PARTS}, self.path)
         return network
 
     def load_discriminator(self, discriminator: Discriminator) -> None:
         """Put the checkpoint's discriminator weights into one of the same strength."""
         load(discriminator, self.discriminator, self.path)
-
-    def _backbone(self) -> PreTrainedModel:
-        model = self.config.text.model
-        config = backbone_config(model, {})
-        stored = {
-            "hidden_size": self.text["backbone.embeddings.word_embeddings.weight"].shape[1],
-            "vocab_size": self.text["backbone.embeddings.word_embeddings.weight"].shape[0],
-            "max_position_embeddings": self.text["backbone.embeddings.position_embeddings.weight"].shape[0],
-            "num_hidden_layers": _count_layers(self.text),
-        }
-        for key, value in stored.items():
-            if getattr(config, key, value) != value:
-                raise UserError(
-                    f"{self.path}: its backbone has {key}={value}, text.model={model} has {getattr(config, key)}; "
-                    "give the backbone it was trained with as text.model=NAME_OR_FOLDER"
-                )
-        return build_backbone(config, pretrained=None)
 
 
 def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[str]) -> Published:
@@ -187,7 +178,7 @@ def _plain_config(
         "text": {
             "pretrained": False,
             "freeze": freeze if freeze in ("all_frozen", "none") else "frozen",
-            "trainable_layers": sorted(named & set(range(_count_layers(text)))),
+            "trainable_layers": sorted(named & set(range(count_layers(text)))),
             "width": text_width,
             "heads": options.get("text_num_attention", 8),
         },
@@ -218,11 +209,6 @@ def _rename_image(visual: State, path: Path) -> State:
 
 def _is_weight(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
-
-
-def _count_layers(text: State) -> int:
-    """How many layers the backbone has, by either naming of its tensors."""
-    return len({match[1] for key in text if (match := re.search(r"\.encoder\.layer\.(\d+)\.", key))})
 
 
 def _strength(discriminator: State) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from nrccr.errors import UserError
+from nrccr.models.text import backbone_config, build_backbone
 
 State = dict[str, Tensor]
 PARTS = ("visual", "text", "map_visual", "map_text")
@@ -64,3 +66,38 @@ def load(module: nn.Module, state: State, path: Path) -> None:
         if own[key].shape != value.shape:
             raise UserError(f"{path}: {key} is {tuple(value.shape)}, the network has {tuple(own[key].shape)}")
     module.load_state_dict(state)
+
+
+def backbone_for(text: State, model: str, path: Path) -> PreTrainedModel:
+    """A backbone with random weights, of the sizes that a text branch's tensors have.
+
+    Args:
+        text: the text branch, by our names.
+        model: `text.model`, hub name or folder.
+        path: the checkpoint, for messages.
+
+    Raises:
+        UserError: the model has other sizes.
+    """
+    config = backbone_config(model, {})
+    words, positions = (text.get(f"backbone.embeddings.{kind}_embeddings.weight") for kind in ("word", "position"))
+    if words is None or positions is None or words.ndim != 2:
+        raise UserError(f"{path}: has no embeddings of words and positions; not a published checkpoint of this model")
+    stored = {
+        "hidden_size": words.shape[1],
+        "vocab_size": words.shape[0],
+        "max_position_embeddings": positions.shape[0],
+        "num_hidden_layers": count_layers(text),
+    }
+    for key, value in stored.items():
+        if getattr(config, key, value) != value:
+            raise UserError(
+                f"{path}: its backbone has {key}={value}, text.model={model} has {getattr(config, key)}; "
+                "give the backbone it was trained with as text.model=NAME_OR_FOLDER"
+            )
+    return build_backbone(config, pretrained=None)
+
+
+def count_layers(text: State) -> int:
+    """How many layers the backbone of a text branch has, by either naming of its tensors."""
+    return len({match[1] for key in text if (match := re.search(r"\.encoder\.layer\.(\d+)\.", key))})

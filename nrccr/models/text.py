@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
+from nrccr.config import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
 from nrccr.models.layers import (
@@ -69,6 +70,21 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
             f"text.model={pretrained}: no weights there ({first_line(error)}); "
             "give a folder with weights, or text.pretrained=false for random ones"
         ) from error
+
+
+def configured_backbone(config: Config, model: str, *, trained: bool = False) -> PreTrainedModel:
+    """The backbone that a configuration describes.
+
+    Args:
+        config: the run's configuration.
+        model: `text.model`, or the folder that it was found in.
+        trained: all of its weights will be replaced by trained ones: begin from random ones.
+
+    Raises:
+        UserError: as backbone_config and build_backbone.
+    """
+    pretrained = config.text.pretrained and not trained
+    return build_backbone(backbone_config(model, config.text.backbone), pretrained=model if pretrained else None)
 
 
 def _without_pooler(make: Callable[..., PreTrainedModel], *arguments: Any, **options: Any) -> PreTrainedModel:

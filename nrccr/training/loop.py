@@ -4,32 +4,85 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from nrccr.config import Config
-from nrccr.data.batch import PairBatch
-from nrccr.data.datasets import Pairs, Queries
-from nrccr.data.sampling import epoch_batches
+from nrccr.data.sampling import Indices, epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
 from nrccr.errors import Interrupted, UserError, first_line
-from nrccr.evaluation.evaluator import validate
 from nrccr.models.discriminator import Discriminator
-from nrccr.models.nrccr import NRCCR
 from nrccr.objectives import total
 from nrccr.objectives.nrccr import NRCCRObjective
 from nrccr.safeload import save_weights
 from nrccr.training.checkpoint import RunFolder
 from nrccr.training.log import Log, Window
-from nrccr.training.optim import Schedule, adam
+from nrccr.training.optim import Schedule, adam, add_group, set_learning_rate, trainable
+
+
+class TrainingSet(Protocol):
+    """Training data; a batch of indices gives the parts that the network takes."""
+
+    def __len__(self) -> int:
+        """Number of pairs or items."""
+
+    def __getitem__(self, indices: Indices) -> list[Any]:
+        """The batch at `indices`, in parts."""
+
+    def at_epoch(self, epoch: int) -> Self:
+        """What to read in an epoch, from 0; the data itself, unless something is drawn anew in every epoch."""
+
+    def fingerprint(self) -> str:
+        """A hash of all that is read."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good the weights are.
+
+    Attributes:
+        score: what the best epoch is chosen by.
+        metrics: for the log.
+        line: for the terminal.
+    """
+
+    score: float
+    metrics: dict[str, Any]
+    line: str
+
+
+@dataclass
+class Task:
+    """What a system brings to its training.
+
+    Attributes:
+        network: `network(*parts)` gives what the objective sees.
+        objective: named losses of that; those that end in `_loss` are summed.
+        pairs: the training set.
+        validate: how good the weights are, after every epoch; none where there is no validation split: the last epoch's
+            weights are kept.
+        counts: by split, what was read.
+        save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
+        discriminator: NRCCR's adversary, the objective's second argument, which learns before the network does.
+        teach: gives C2KD's objective its second argument from a batch's parts.
+    """
+
+    network: nn.Module
+    objective: Callable[..., dict[str, Tensor]]
+    pairs: TrainingSet
+    validate: Callable[[], Validation] | None
+    counts: dict[str, dict[str, Any]]
+    save_models: Callable[[RunFolder], None]
+    discriminator: Discriminator | None = None
+    teach: Callable[..., Tensor] | None = None
 
 
 @dataclass
@@ -46,25 +99,22 @@ class Progress:
 class Trainer:
     """Trains a network, validates it after every epoch, keeps the best weights and a state to resume from."""
 
-    def __init__(
-        self,
-        config: Config,
-        network: NRCCR,
-        discriminator: Discriminator | None,
-        pairs: Pairs,
-        queries: Queries,
-        runtime: Runtime,
-        folder: RunFolder,
-    ) -> None:
+    def __init__(self, config: Config, task: Task, runtime: Runtime, folder: RunFolder) -> None:
         self.config = config
-        self.network = network.to(runtime.device)
-        self.discriminator = discriminator.to(runtime.device) if discriminator is not None else None
-        self.objective = NRCCRObjective(config)
-        self.optimizer = adam(network, config.train.learning_rate)
-        self.adversary_optimizer = adam(discriminator, config.adversary.learning_rate) if discriminator else None
-        self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.pairs = pairs
-        self.queries = queries
+        self.network = task.network.to(runtime.device)
+        self.discriminator = task.discriminator.to(runtime.device) if task.discriminator is not None else None
+        self.objective = task.objective
+        self.learned = task.objective.to(runtime.device) if isinstance(task.objective, nn.Module) else None
+        self.optimizer = adam(self.network, config.train.learning_rate)
+        if self.learned is not None:
+            add_group(self.optimizer, self.learned, config.c2kd.mixing_learning_rate)
+        self.adversary_optimizer = (
+            adam(self.discriminator, config.adversary.learning_rate) if self.discriminator else None
+        )
+        self.trainable = trainable(self.network)
+        self.pairs = task.pairs
+        self.validate = task.validate
+        self.teach = task.teach
         self.runtime = runtime
         self.folder = folder
         self.progress = Progress(Schedule(config.train.learning_rate))
@@ -92,7 +142,9 @@ class Trainer:
 
     def _epoch(self, log: Log, stop: list[int]) -> None:
         config, progress = self.config.train, self.progress
-        batches = epoch_batches(len(self.pairs), config.batch_size, self.config.seed, progress.epoch)
+        batches = epoch_batches(
+            len(self.pairs), config.batch_size, self.config.seed, progress.epoch, drop_last=config.drop_last
+        )
         loader = self._loader(batches[progress.batch :])
         clock = time.perf_counter()
         data_seconds = step_seconds = 0.0
@@ -130,20 +182,13 @@ class Trainer:
     def _interrupted(self) -> Interrupted:
         return Interrupted(f"{self.folder.path}: stopped after step {self.progress.step}; go on with --resume")
 
-    def step(self, *parts: PairBatch) -> dict[str, Tensor]:
-        """One training step, in the published order: the discriminator first, then the encoders against it."""
+    def step(self, *parts: Any) -> dict[str, Tensor]:
+        """One training step, in the published order: the discriminator, if any, first, then the network against it."""
         with self.runtime.autocast():
             out = self.network(*parts)
-        report: dict[str, Tensor] = {}
-        if self.discriminator is not None and self.adversary_optimizer is not None:
-            with self.runtime.autocast():
-                report = self.objective.discriminate(out, self.discriminator)
-            self.adversary_optimizer.zero_grad()
-            self.runtime.backward(report["discriminator_loss"])
-            self.adversary_optimizer.step()
-            self.discriminator.requires_grad_(False)
+        report = self._discriminate(out)
         with self.runtime.autocast():
-            losses = self.objective(out, self.discriminator)
+            losses = self.objective(out, *self._beside(parts))
         loss = total(losses)
         self.optimizer.zero_grad()
         self.runtime.backward(loss)
@@ -153,37 +198,47 @@ class Trainer:
             self.discriminator.requires_grad_(True)
         return losses | report | {"total": loss, "gradient_norm": norm}
 
+    def _discriminate(self, out: Any) -> dict[str, Tensor]:
+        """The discriminator's own step; its weights then stand still until the network has learned."""
+        if self.discriminator is None or self.adversary_optimizer is None:
+            return {}
+        assert isinstance(self.objective, NRCCRObjective)
+        with self.runtime.autocast():
+            report = self.objective.discriminate(out, self.discriminator)
+        self.adversary_optimizer.zero_grad()
+        self.runtime.backward(report["discriminator_loss"])
+        self.adversary_optimizer.step()
+        self.discriminator.requires_grad_(False)
+        return report
+
+    def _beside(self, parts: Sequence[Any]) -> tuple[Any, ...]:
+        """What the objective sees besides the network's view of the batch."""
+        if self.teach is not None:
+            return (self.teach(*parts),)
+        return (self.discriminator,) if isinstance(self.objective, NRCCRObjective) else ()
+
     def _finish_epoch(self, log: Log) -> None:
         config, progress = self.config, self.progress
         progress.window.means(progress.step)  # a NaN since the last log line stops the run before it is validated
         started = time.perf_counter()
-        metrics = validate(
-            self.network,
-            self.queries,
-            batch_size=config.evaluation.batch_size,
-            target_weight=config.evaluation.target_weight,
-            kind=config.switch("score"),
-            device=self.runtime.device,
-        )
-        score = sum(metrics["text_to_visual"][f"R@{k}"] for k in (1, 5, 10))
+        found = self.validate() if self.validate is not None else None
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        if progress.schedule.after_epoch(progress.epoch, score, config.train):
+        if progress.schedule.after_epoch(progress.epoch, found.score if found else None, config.train):
             save_weights(self.network.state_dict(), self.folder.weights)
-        for group in self.optimizer.param_groups:
-            group["lr"] = progress.schedule.learning_rate
-        seconds = time.perf_counter() - started
-        best = {"score": score, "best_epoch": progress.schedule.best_epoch, "seconds": seconds}
-        log.write("validation", progress.step, {"epoch": progress.epoch} | best | metrics)
-        tqdm.write(
-            f"epoch {progress.epoch}: validation R@1+5+10 {score:.2f}, SumR {metrics['SumR']:.2f}"
-            f" (best {progress.schedule.best:.2f} in epoch {progress.schedule.best_epoch})"
-        )
+        set_learning_rate(self.optimizer, progress.schedule.learning_rate)
+        if found is not None:
+            seconds = time.perf_counter() - started
+            best = {"score": found.score, "best_epoch": progress.schedule.best_epoch, "seconds": seconds}
+            log.write("validation", progress.step, {"epoch": progress.epoch} | best | found.metrics)
+            schedule = progress.schedule
+            said = f"validation {found.line} (best {schedule.best:.2f} in epoch {schedule.best_epoch})"
+        tqdm.write(f"epoch {progress.epoch}: {said if found is not None else 'finished'}")
         self._save(log)
 
-    def _loader(self, batches: list[Any]) -> DataLoader[list[PairBatch]]:
+    def _loader(self, batches: list[Any]) -> DataLoader[list[Any]]:
         # Its own generator: the loader would otherwise draw from the global one, once more in a resumed epoch.
         return DataLoader(
-            self.pairs,  # type: ignore[arg-type]
+            self.pairs.at_epoch(self.progress.epoch),  # type: ignore[arg-type]
             batch_size=None,
             sampler=batches,
             num_workers=self.config.data.workers,
@@ -199,6 +254,7 @@ class Trainer:
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "learned": self.learned.state_dict() if self.learned is not None else None,
                 "discriminator": self.discriminator.state_dict() if self.discriminator else None,
                 "adversary_optimizer": self.adversary_optimizer.state_dict() if self.adversary_optimizer else None,
                 "schedule": asdict(progress.schedule),
@@ -225,6 +281,8 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
+        if self.learned is not None:
+            self.learned.load_state_dict(state["learned"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.discriminator is not None and self.adversary_optimizer is not None:
             self.discriminator.load_state_dict(state["discriminator"])

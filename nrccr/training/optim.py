@@ -12,8 +12,25 @@ from nrccr.config import TrainConfig
 
 def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
     """Adam with default betas over the parameters that train; the fused kernel, one pass over memory."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    return torch.optim.Adam(trainable(module), lr=learning_rate, fused=True)
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that train."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def add_group(optimizer: torch.optim.Optimizer, module: nn.Module, learning_rate: float) -> None:
+    """Let an optimiser train another module too, at a learning rate that keeps its ratio to the optimiser's own."""
+    if parameters := trainable(module):
+        own = optimizer.param_groups[0]["lr"]
+        optimizer.add_param_group({"params": parameters, "lr": learning_rate, "ratio": learning_rate / own})
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate; groups that were added keep their ratio to it."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group.get("ratio", 1.0)
 
 
 @dataclass
@@ -37,20 +54,23 @@ class Schedule:
     best_epoch: int = 0
     stale: int = 0
 
-    def after_epoch(self, epoch: int, score: float, config: TrainConfig) -> bool:
-        """Take the validation score of `epoch` (from 1); returns whether it is the best so far."""
-        improved = score > self.best
+    def after_epoch(self, epoch: int, score: float | None, config: TrainConfig) -> bool:
+        """Take the validation score of `epoch` (from 1); returns whether it is the best so far.
+
+        Without a score, where there is no validation split, the last epoch is the best.
+        """
+        improved = score is None or score > self.best
         if improved:
-            self.best, self.best_epoch, self.stale = score, epoch, 0
+            self.best, self.best_epoch, self.stale = self.best if score is None else score, epoch, 0
         else:
             self.stale += 1
         self.since_halving += 1
         self.learning_rate *= config.learning_rate_decay
-        if not improved and self.since_halving > config.halve_after:
+        if not improved and config.halve_after is not None and self.since_halving > config.halve_after:
             self.learning_rate *= 0.5
             self.since_halving = 0
         return improved
 
     def exhausted(self, config: TrainConfig) -> bool:
         """Whether validation has not improved for `patience` epochs."""
-        return self.stale >= config.patience
+        return config.patience is not None and self.stale >= config.patience

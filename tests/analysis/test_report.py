@@ -18,7 +18,7 @@ from nrccr.config import load_config, resolved_switches, to_yaml
 from nrccr.errors import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CONFIGS = CHECKOUT / "configs" / "nrccr"
+CONFIGS = CHECKOUT / "configs"
 ROWS = [(table, row) for table in PAPER_TABLES for row in table.rows]
 Finish = Callable[..., Path]
 
@@ -35,7 +35,7 @@ def finish(runs: Path) -> Finish:
     """A function that writes a finished run: its name, configuration, SumR, overrides, and changes of its metrics."""
 
     def write(name: str, config: str, sumr: float, *overrides: str, data: str = "", **changes: Any) -> Path:
-        loaded = load_config(CONFIGS / f"{config}.yaml", overrides)
+        loaded = load_config(CONFIGS / (config if "/" in config else f"nrccr/{config}.yaml"), overrides)
         folder = runs / name
         (folder / "test").mkdir(parents=True)
         (folder / "config.yaml").write_text(to_yaml(loaded))
@@ -99,10 +99,10 @@ def test_seeds_are_averaged_beside_the_paper(finish: Finish, runs: Path) -> None
 
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=lambda value: getattr(value, "config", None))
 def test_every_row_is_found_by_its_own_configuration(table: Any, row: Any, finish: Finish, runs: Path) -> None:
-    config = load_config(CONFIGS / f"{row.config}.yaml")
+    config = load_config(CONFIGS / row.file)
     assert row_of(table, config, config.data.collection) is row
     if table.folder == "test":
-        finish("one", row.config, 300.0)
+        finish("one", row.file, 300.0)
         papers, others = make_tables([runs])
         assert others == []
         assert column(named(papers, table.title), "SumR")[row.label, "ours"] == "300.0"
@@ -155,7 +155,7 @@ def test_another_model_reading_or_collection_has_a_table_of_its_own(
     finish("mine-s1", config, 210.0, *overrides, "seed=1")
     papers, (others,) = make_tables([runs])
     assert papers == make_tables([])[0]
-    loaded = load_config(CONFIGS / f"{config}.yaml", overrides)
+    loaded = load_config(CONFIGS / (config if "/" in config else f"nrccr/{config}.yaml"), overrides)
     label = f"{loaded.data.collection}, {loaded.reading} reading"
     assert column(others, "SumR") == {("mine", label): "205.0 ± 7.1"}
 
@@ -278,7 +278,7 @@ def test_docs_in_the_checkout_are_up_to_date(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=lambda value: getattr(value, "config", None))
 def test_headers_of_configurations_have_the_published_sum(table: Any, row: Any) -> None:
-    header = (CONFIGS / f"{row.config}.yaml").read_text(encoding="utf-8")
+    header = (CONFIGS / row.file).read_text(encoding="utf-8")
     said = re.search(r"^#   paper  SumR (\d+\.\d)", header, re.MULTILINE)
     for figures in list(row.figures.values())[:1]:
         if SUMR in figures:

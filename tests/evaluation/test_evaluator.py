@@ -14,7 +14,7 @@ from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.encode import encode_texts, encode_videos
 from nrccr.evaluation.evaluator import both_directions, encode, score, validate
 from nrccr.evaluation.score import mix, normalise_minmax
-from nrccr.models.nrccr import NRCCR, build_network
+from nrccr.models.nrccr import NRCCR, build_nrccr
 from nrccr.models.text import backbone_config, build_backbone
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def made(config_path: Path, root: Path, *overrides: str) -> tuple[Config, NRCCR,
     reader = Reader.open(config, root, CaptionTokenizer(config.text.model, config.text.max_tokens))
     torch.manual_seed(0)
     backbone = build_backbone(backbone_config(config.text.model, config.text.backbone), pretrained=None)
-    return config, build_network(config, backbone, reader.features.width).eval(), reader.queries("test")
+    return config, build_nrccr(config, backbone, reader.features.width).eval(), reader.queries("test")
 
 
 def test_corrected_embeddings_are_the_same_in_any_batch(tiny_config: Path, tiny_collection: Path) -> None:

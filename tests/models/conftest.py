@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nrccr.config import Config, load_config
 from nrccr.data.batch import PairBatch, TextBatch, VideoBatch
-from nrccr.models.nrccr import NRCCR, build_network
+from nrccr.models.nrccr import NRCCR, build_nrccr
 from nrccr.models.text import backbone_config, build_backbone
 
 FEATURE_WIDTH = 16
@@ -40,7 +40,7 @@ def make_network(tiny_config: Path) -> MakeNetwork:
         torch.manual_seed(0)
         config = load_config(tiny_config, overrides)
         backbone = build_backbone(backbone_config(config.text.model, config.text.backbone), pretrained=None)
-        network = build_network(config, backbone, FEATURE_WIDTH)
+        network = build_nrccr(config, backbone, FEATURE_WIDTH)
         for mapping in (network.map_text, network.map_visual):
             mapping.norm.running_mean.normal_(std=0.1)
             mapping.norm.running_var.uniform_(0.5, 1.5)

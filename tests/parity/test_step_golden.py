@@ -20,8 +20,9 @@ from nrccr.models import published as names
 from nrccr.models import statedicts
 from nrccr.models.nrccr import build_discriminator
 from nrccr.models.published import Published
+from nrccr.objectives.nrccr import NRCCRObjective
 from nrccr.training.checkpoint import RunFolder
-from nrccr.training.loop import Trainer
+from nrccr.training.loop import Task, Trainer
 
 TERMS = {  # published name -> ours
     "Le_tri": "source_loss",
@@ -76,7 +77,8 @@ def trainer(published: Published) -> Trainer:
             module.attention_dropout = 0.0
     runtime = Runtime(torch.device("cpu"))
     nothing: Any = None
-    return Trainer(published.config, network, discriminator, nothing, nothing, runtime, RunFolder(Path("unused")))
+    task = Task(network, NRCCRObjective(published.config), nothing, nothing, {}, nothing, discriminator)
+    return Trainer(published.config, task, runtime, RunFolder(Path("unused")))
 
 
 @pytest.fixture

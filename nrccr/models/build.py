@@ -1,0 +1,31 @@
+"""The network of any system, by a configuration."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from nrccr.config import Config
+from nrccr.models.mlcmr import MLCMR, build_mlcmr
+from nrccr.models.nrccr import NRCCR, build_nrccr
+
+Network = NRCCR | MLCMR
+
+
+def build_network(
+    config: Config, backbone: PreTrainedModel, feature_width: int | None, image_encoder: PreTrainedModel | None = None
+) -> Network:
+    """The network a configuration describes, from fresh weights but for the backbone's.
+
+    Args:
+        config: the run's configuration.
+        backbone: the text backbone, see nrccr.models.text.build_backbone.
+        feature_width: width of the features, from the files; none for raw images.
+        image_encoder: for `visual.kind: clip`, see nrccr.models.image.build_image_encoder.
+
+    Raises:
+        UserError: a trainable layer that the backbone does not have, or features that the image encoder does not give.
+    """
+    if config.model == "mlcmr":
+        assert feature_width is not None
+        return build_mlcmr(config, backbone, feature_width)
+    return build_nrccr(config, backbone, feature_width, image_encoder)

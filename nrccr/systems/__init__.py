@@ -1,0 +1,1 @@
+"""What each system brings to training and test, one module a system."""
