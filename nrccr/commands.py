@@ -12,14 +12,17 @@ import torch
 
 from nrccr.banks import bank_folder
 from nrccr.config import Config, resolved_switches
-from nrccr.data.datasets import Reader
+from nrccr.data.check import Report, check_collection, check_languages
+from nrccr.data.collections import Collection
+from nrccr.data.datasets import Reader, locate_data
 from nrccr.data.items import Videos
+from nrccr.data.languages import LanguageCollection
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_videos
 from nrccr.evaluation.text_to_text import TASK
 from nrccr.retriever import load_retriever
-from nrccr.systems import mlcmr, nrccr
+from nrccr.systems import c2kd, mlcmr, nrccr
 from nrccr.tables import counts_line, ranked_table, say
 from nrccr.training.checkpoint import RunFolder
 from nrccr.training.loop import Task, Trainer
@@ -63,7 +66,7 @@ def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> 
     Raises:
         UserError: no such collection or backbone, or damaged data.
     """
-    systems = {"nrccr": nrccr.prepare, "mlcmr": mlcmr.prepare}
+    systems = {"nrccr": nrccr.prepare, "mlcmr": mlcmr.prepare, "c2kd": c2kd.prepare}
     return systems[config.model](config, root, device, test=test)
 
 
@@ -129,8 +132,22 @@ def test_run(
         }
         for option in (option for option, is_given in given.items() if is_given):
             raise UserError(f"{option}: not offered for model={config.model}; leave it out")
-        mlcmr.test_network(retriever, root, split, how)
+        (mlcmr if config.model == "mlcmr" else c2kd).test_network(retriever, root, split, how)
     say(f"written: {folder}")
+
+
+def check_run(config: Config, root: Path) -> tuple[Collection | LanguageCollection, Report]:
+    """Look over the collection that a configuration names, as its system reads it: every problem, not the first.
+
+    Raises:
+        UserError: no such collection.
+    """
+    if config.model == "c2kd":
+        spoken = c2kd.locate_data(config, root)
+        return spoken, check_languages(spoken, config.data.languages)
+    collection = locate_data(config, root)
+    raw = config.visual.kind == "clip"
+    return collection, check_collection(collection, mismatch_tolerance=config.data.mismatch_tolerance, pictures=raw)
 
 
 def _require_writable(folder: Path) -> None:
@@ -169,7 +186,11 @@ def rank_videos(
 
     retriever = load_retriever(path, [], device)
     config = retriever.config
-    videos = Reader.open(config, root, retriever.tokenizer, retriever.preprocess).queries(split).videos
+    if config.model == "c2kd":
+        videos = c2kd.open_reader(config, root).queries(split, retriever.tokenizer).videos
+        retriever.require_fitting(videos)
+    else:
+        videos = Reader.open(config, root, retriever.tokenizer, retriever.preprocess).queries(split).videos
     if picture is not None and not isinstance(videos, Videos):
         raise UserError(f"--picture {picture}: draws videos; leave it out for images")
     missing = [video for video in right or () if video not in videos.ids]

@@ -50,27 +50,27 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
 
 
 def multilingual_table(metrics: dict[str, Any]) -> Table:
-    """Text to visual of every language and their mean, then the mean of the other direction and of the other tie rule."""
+    """Text to visual of every language and their mean, then the mean of the other direction and the other tie rule."""
     table = Table(title=f"{metrics['collection']} {metrics['split']}: {metrics['items']:,} items, text to visual")
-    names = [*COLUMNS[:-1], "geometric_mean", "SumR"]
-    for name in ("", "queries", *names):
+    names = [*COLUMNS[:-1], "geometric_mean"]
+    for name in ("", *names):
         table.add_column({"geometric_mean": "geom."}.get(name, name), justify="right" if name else "left")
 
-    def add(label: str, queries: str, entry: dict[str, Any], direction: str = "text_to_visual", style: str = "") -> None:
-        values = entry[direction] | {"SumR": entry["SumR"]}
-        table.add_row(label, queries, *(f"{values[name]:.2f}" for name in names), style=style)
+    def add(label: str, values: dict[str, float], style: str = "") -> None:
+        table.add_row(label, *(f"{values[name]:.2f}" for name in names), style=style)
 
     for language, entry in metrics["languages"].items():
-        add(language, f"{entry['queries']:,}", entry)
+        add(language, entry["text_to_visual"])
     table.add_section()
     mean = metrics["mean"]
-    add("mean", "", mean)
-    add("mean, visual to text", "", mean, "visual_to_text", "dim")
-    add("mean, ties optimistic", "", mean["optimistic"], style="dim")
+    add("mean", mean["text_to_visual"])
+    add("backward", mean["visual_to_text"], "dim")
+    add("optimistic", mean["optimistic"]["text_to_visual"], "dim")
+    lines = ["backward: mean of visual to text; optimistic: mean with equal scores at the first of their places"]
     if metrics["rank_variance"] is not None:
-        table.caption = (
-            f"rank variance across languages {metrics['rank_variance']:.1f}, over {metrics['rank_variance_items']:,} items"
-        )
+        over = f"over {metrics['rank_variance_items']:,} items"
+        lines.append(f"rank variance across languages {metrics['rank_variance']:.1f}, {over}")
+    table.caption = "\n".join(lines)
     return table
 
 

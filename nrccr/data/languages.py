@@ -181,6 +181,8 @@ def locate_languages(
         found = locate(root, collection, target=layout.languages[-1], translator=translator, feature=feature)
         images = found if found.layout.images is not None else None
         return LanguageCollection(layout, found.folder, found.features, translator, images)
+    if translator != "google":
+        raise UserError(f"data.translator={translator}: {layout.name} has one text only in each language; leave it out")
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the folder of all collections as --root")
     folder = root / layout.name

@@ -115,7 +115,7 @@ class CaptionTokenizer:
         return TokenTable(rows, pad=int(self.tokenizer.pad_token_id or 0), cut=cut)
 
     def save(self, folder: Path) -> None:
-        """Write the tokeniser's files into a folder, from which it is read again beside the backbone's configuration."""
+        """Write the tokeniser's files into a folder; beside the backbone's configuration they can be read again."""
         self.tokenizer.save_pretrained(folder)
 
 
@@ -154,26 +154,27 @@ class TokenTable:
         return TextBatch(torch.from_numpy(tokens), torch.from_numpy(mask))
 
 
-class PooledTokenizer:
+class PooledTokenizer(CaptionTokenizer):
     """A backbone's tokeniser beside LaBSE's, over whose tokens C2KD's released reading averages.
 
     Args:
         own: the backbone's.
-        labse: LaBSE's.
+        labse: LaBSE's; the same where the backbone is LaBSE.
     """
 
     def __init__(self, own: CaptionTokenizer, labse: CaptionTokenizer) -> None:
-        self.own, self.labse = own, labse
-        self.max_tokens = own.max_tokens
+        self.__dict__.update(own.__dict__)
+        self.labse = labse
+        self._same = labse is own
 
     def encode(self, texts: Sequence[str]) -> PooledTokenTable:
         """Token ids of the backbone with the mask of LaBSE's tokens, both cut at the backbone's `max_tokens`."""
-        own = self.own.encode(texts)
-        pool = own.lengths if self.labse is self.own else self.labse.encode(texts).lengths
+        own = super().encode(texts)
+        pool = own.lengths if self._same else self.labse.encode(texts).lengths
         return PooledTokenTable(own, np.minimum(pool, self.max_tokens))
 
 
-def language_tokenizer(model: str, max_tokens: int, labse: str | None) -> CaptionTokenizer | PooledTokenizer:
+def language_tokenizer(model: str, max_tokens: int, labse: str | None) -> CaptionTokenizer:
     """C2KD's tokeniser of an encoder: its own letter case, and LaBSE's mask where the mean is over LaBSE's tokens.
 
     Args:
@@ -194,7 +195,7 @@ def language_tokenizer(model: str, max_tokens: int, labse: str | None) -> Captio
     except UserError as error:
         reason = str(error).removeprefix(f"text.model={labse}: ")
         raise UserError(
-            f"c2kd.labse={labse}: {reason} (switches.pool_mask=own needs none, and is the same where the encoder is LaBSE)"
+            f"c2kd.labse={labse}: {reason}; where the encoder is LaBSE itself, switches.pool_mask=own is the same"
         ) from error
 
 

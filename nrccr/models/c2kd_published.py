@@ -86,7 +86,9 @@ def published_network(
     if width % HEADS:
         raise UserError(f"{path}: its video branch is {width} wide, no multiple of its {HEADS} heads")
     backbone = build_backbone(backbone_config(text_model, {}), pretrained=None)
-    network = C2KD(backbone, features, joint, width=width, heads=HEADS, layers=_count_blocks(state), pool_mask=pool_mask)
+    network = C2KD(
+        backbone, features, joint, width=width, heads=HEADS, layers=_count_blocks(state), pool_mask=pool_mask
+    )
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -13,11 +13,12 @@ import torch
 from nrccr.config import Config
 from nrccr.data.collections import find_backbone
 from nrccr.data.items import require_same_width
-from nrccr.data.languages import locate_languages
+from nrccr.data.languages import LanguageCollection, locate_languages
 from nrccr.data.multilingual import LanguagePairs, LanguageReader
 from nrccr.data.tokens import PooledTokenizer, Tokenizer, language_tokenizer
 from nrccr.errors import UserError
 from nrccr.evaluation.languages import evaluate_languages, validate_by_language
+from nrccr.evaluation.metrics import recall_sum
 from nrccr.models.c2kd import C2KD, build_c2kd
 from nrccr.models.text import configured_backbone
 from nrccr.objectives.c2kd import C2KDLosses, C2KDObjective
@@ -61,17 +62,14 @@ def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> 
 
     def score() -> Validation:
         assert queries is not None
-        total, metrics = validate_by_language(
-            network, queries, batch_size=config.evaluation.batch_size, device=device
-        )
+        total, metrics = validate_by_language(network, queries, batch_size=config.evaluation.batch_size, device=device)
         recalls = {language: own["text_to_visual"] for language, own in metrics["languages"].items()}
-        each = ", ".join(f"{language} {sum(own[f'R@{k}'] for k in (1, 5, 10)):.2f}" for language, own in recalls.items())
+        each = ", ".join(f"{language} {recall_sum(own):.2f}" for language, own in recalls.items())
         return Validation(total, metrics, f"R@1+5+10 {each}, mean {total:.2f}")
 
     def save_models(run: RunFolder) -> None:
         backbone.config.save_pretrained(run.backbone)
-        own = tokenizer.own if isinstance(tokenizer, PooledTokenizer) else tokenizer
-        own.save(run.backbone)
+        tokenizer.save(run.backbone)
         if isinstance(tokenizer, PooledTokenizer):
             tokenizer.labse.config.save_pretrained(run.labse)
             tokenizer.labse.save(run.labse)
@@ -100,19 +98,31 @@ def losses_of(config: Config) -> C2KDLosses:
     )
 
 
-def open_reader(config: Config, root: Path, words: str | None = None) -> LanguageReader:
-    """The reader of a configuration's collection; `words` is the file of the English words that count in training.
+def locate_data(config: Config, root: Path) -> LanguageCollection:
+    """The collection that a configuration names.
 
     Raises:
-        UserError: no such collection under the root, one of images for videos or the reverse, damaged features.
+        UserError: no such collection under the root, or one of images for videos or the reverse.
     """
     data, kind = config.data, config.visual.kind
     collection = locate_languages(root, data.collection, translator=data.translator, feature=data.feature)
     if (collection.images is None) != (kind == "video"):
         holds, fitting = ("videos", "video") if collection.images is None else ("images", "vectors")
         raise UserError(f"visual.kind={kind}: collection {data.collection} holds {holds}; set visual.kind={fitting}")
+    return collection
+
+
+def open_reader(config: Config, root: Path, words: str | None = None) -> LanguageReader:
+    """The reader of a configuration's collection; `words` is the file of the English words that count in training.
+
+    Raises:
+        UserError: as locate_data, damaged features, or a list of words that cannot be read.
+    """
+    data = config.data
     listed = None if words is None else Path(words)
-    return LanguageReader.open(collection, data.max_frames, config.switch("frames"), data.languages, listed)
+    return LanguageReader.open(
+        locate_data(config, root), data.max_frames, config.switch("frames"), data.languages, listed
+    )
 
 
 def labse_of(config: Config, root: Path) -> str | None:
@@ -152,8 +162,11 @@ def load_teachers(config: Config, root: Path, device: torch.device, width: int) 
         )
     teachers = []
     for name, model in zip(settings.teachers, models, strict=True):
-        given = [f"text.model={json.dumps(find_backbone(root, model))}"] if model else []
-        loaded = load_retriever(Path(name), given, str(device))
+        given = {"text.model": model} if model else {}
+        if not (Path(name) / "config.yaml").is_file():  # a published checkpoint has no tokeniser beside it
+            given["c2kd.labse"] = settings.labse
+        places = [f"{key}={json.dumps(find_backbone(root, place))}" for key, place in given.items()]
+        loaded = load_retriever(Path(name), places, str(device))
         if not isinstance(loaded.network, C2KD):
             raise UserError(f"c2kd.teachers: {name} is a model of {loaded.config.model}; teachers are C2KD's")
         if loaded.feature_width != width:
@@ -202,7 +215,5 @@ def test_network(retriever: Retriever, root: Path, split: Literal["test", "val"]
     retriever.require_fitting(queries.videos)
     say(counts_line(split, asdict(queries.counts)))
     header = {"collection": reader.collection.name} | how["header"]
-    metrics = evaluate_languages(
-        network, queries, memory_mb=config.evaluation.memory_mb, **how | {"header": header}
-    )
+    metrics = evaluate_languages(network, queries, memory_mb=config.evaluation.memory_mb, **how | {"header": header})
     say(multilingual_table(metrics))
