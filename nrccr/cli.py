@@ -123,15 +123,12 @@ def bank(
 @app.command()
 def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     """Validate a collection on disk before hours of training; exits with code 2 if something is wrong."""
+    from nrccr.commands import look_over
     from nrccr.config import load_config
-    from nrccr.data.check import check_collection
-    from nrccr.data.datasets import locate_data
     from nrccr.tables import counts_table, say
 
     loaded = load_config(config, overrides or [])
-    collection = locate_data(loaded, root)
-    raw = loaded.visual.kind == "clip"
-    report = check_collection(collection, mismatch_tolerance=loaded.data.mismatch_tolerance, pictures=raw)
+    collection, report = look_over(loaded, root)
     say(counts_table(report, title=f"{collection.name} in {collection.folder}"))
     for note in report.notes:
         say(f"note: {note}")

@@ -12,8 +12,11 @@ import torch
 
 from nrccr.banks import bank_folder
 from nrccr.config import Config, resolved_switches
-from nrccr.data.datasets import Reader
-from nrccr.data.items import Videos
+from nrccr.data.check import Report, check_collection, nrccr_groups
+from nrccr.data.collections import Collection
+from nrccr.data.datasets import locate_data
+from nrccr.data.items import Videos, Visuals
+from nrccr.data.views import ViewReader, locate_both, view_groups
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_videos
@@ -65,6 +68,22 @@ def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> 
     """
     systems = {"nrccr": nrccr.prepare, "mlcmr": mlcmr.prepare}
     return systems[config.model](config, root, device, test=test)
+
+
+def look_over(config: Config, root: Path) -> tuple[Collection, Report]:
+    """The collection that a configuration names, and all that is wrong with what its system reads of it.
+
+    Raises:
+        UserError: no such collection under `root`.
+    """
+    if config.model == "mlcmr":
+        collection = locate_both(config, root)
+        groups = view_groups(config, collection)
+    else:
+        collection = locate_data(config, root)
+        groups = nrccr_groups(collection)
+    tolerance, raw = config.data.mismatch_tolerance, config.visual.kind == "clip"
+    return collection, check_collection(collection, groups, mismatch_tolerance=tolerance, pictures=raw)
 
 
 def test_run(
@@ -169,7 +188,10 @@ def rank_videos(
 
     retriever = load_retriever(path, [], device)
     config = retriever.config
-    videos = Reader.open(config, root, retriever.tokenizer, retriever.preprocess).queries(split).videos
+    if config.model == "mlcmr":
+        videos: Visuals = ViewReader.open(config, root, retriever.tokenizer).queries(split, config.data.target).videos
+    else:
+        videos = retriever.reader(root).queries(split).videos
     if picture is not None and not isinstance(videos, Videos):
         raise UserError(f"--picture {picture}: draws videos; leave it out for images")
     missing = [video for video in right or () if video not in videos.ids]
