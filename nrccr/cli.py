@@ -118,11 +118,12 @@ def bank(
 @app.command()
 def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     """Validate a collection on disk before hours of training; exits with code 2 if something is wrong."""
-    from nrccr.commands import check_run
+    from nrccr.commands import look_over
     from nrccr.config import load_config
     from nrccr.tables import counts_table, say
 
-    collection, report = check_run(load_config(config, overrides or []), root)
+    loaded = load_config(config, overrides or [])
+    collection, report = look_over(loaded, root)
     say(counts_table(report, title=f"{collection.name} in {collection.folder}"))
     for note in report.notes:
         say(f"note: {note}")

@@ -12,11 +12,12 @@ import torch
 
 from nrccr.banks import bank_folder
 from nrccr.config import Config, resolved_switches
-from nrccr.data.check import Report, check_collection, check_languages
+from nrccr.data.check import Report, check_collection, check_languages, nrccr_groups
 from nrccr.data.collections import Collection
-from nrccr.data.datasets import Reader, locate_data
-from nrccr.data.items import Videos
+from nrccr.data.datasets import locate_data
+from nrccr.data.items import Videos, Visuals
 from nrccr.data.languages import LanguageCollection
+from nrccr.data.views import ViewReader, locate_both, view_groups
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_videos
@@ -68,6 +69,25 @@ def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> 
     """
     systems = {"nrccr": nrccr.prepare, "mlcmr": mlcmr.prepare, "c2kd": c2kd.prepare}
     return systems[config.model](config, root, device, test=test)
+
+
+def look_over(config: Config, root: Path) -> tuple[Collection | LanguageCollection, Report]:
+    """The collection that a configuration names, and all that is wrong with what its system reads of it.
+
+    Raises:
+        UserError: no such collection under `root`.
+    """
+    if config.model == "c2kd":
+        spoken = c2kd.locate_data(config, root)
+        return spoken, check_languages(spoken, config.data.languages)
+    if config.model == "mlcmr":
+        collection = locate_both(config, root)
+        groups = view_groups(config, collection)
+    else:
+        collection = locate_data(config, root)
+        groups = nrccr_groups(collection)
+    tolerance, raw = config.data.mismatch_tolerance, config.visual.kind == "clip"
+    return collection, check_collection(collection, groups, mismatch_tolerance=tolerance, pictures=raw)
 
 
 def test_run(
@@ -136,20 +156,6 @@ def test_run(
     say(f"written: {folder}")
 
 
-def check_run(config: Config, root: Path) -> tuple[Collection | LanguageCollection, Report]:
-    """Look over the collection that a configuration names, as its system reads it: every problem, not the first.
-
-    Raises:
-        UserError: no such collection.
-    """
-    if config.model == "c2kd":
-        spoken = c2kd.locate_data(config, root)
-        return spoken, check_languages(spoken, config.data.languages)
-    collection = locate_data(config, root)
-    raw = config.visual.kind == "clip"
-    return collection, check_collection(collection, mismatch_tolerance=config.data.mismatch_tolerance, pictures=raw)
-
-
 def _require_writable(folder: Path) -> None:
     """Find out before hours of encoding that results cannot be kept."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -186,11 +192,14 @@ def rank_videos(
 
     retriever = load_retriever(path, [], device)
     config = retriever.config
+    videos: Visuals
     if config.model == "c2kd":
         videos = c2kd.open_reader(config, root).queries(split, retriever.tokenizer).videos
         retriever.require_fitting(videos)
+    elif config.model == "mlcmr":
+        videos = ViewReader.open(config, root, retriever.tokenizer).queries(split, config.data.target).videos
     else:
-        videos = Reader.open(config, root, retriever.tokenizer, retriever.preprocess).queries(split).videos
+        videos = retriever.reader(root).queries(split).videos
     if picture is not None and not isinstance(videos, Videos):
         raise UserError(f"--picture {picture}: draws videos; leave it out for images")
     missing = [video for video in right or () if video not in videos.ids]

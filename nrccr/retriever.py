@@ -128,15 +128,20 @@ class Retriever:
         """
         if self.config.visual.kind != "video":
             raise UserError("encode_video: this model takes images; use encode_image")
-        clips = [self._clip(index, np.asarray(video, dtype=np.float32)) for index, video in enumerate(videos)]
-        if not clips:
+        whole = [self._checked(index, np.asarray(video, dtype=np.float32)) for index, video in enumerate(videos)]
+        if not whole:
             raise UserError("encode_video: no videos given")
+        means = [frames.mean(dim=0) for frames in whole]
+        clips = [self._clip(frames) for frames in whole]
         lengths = np.array([len(clip) for clip in clips])
 
         def embed(chosen: Indices) -> torch.Tensor:
             frames = pad_sequence([clips[index] for index in chosen], batch_first=True)  # (batch, F, width)
             mask = torch.arange(frames.shape[1]) < torch.from_numpy(lengths[chosen])[:, None]
-            return self.network.embed_visual(VideoBatch(frames, mask).to(self.device))
+            mean = None
+            if self.config.model == "mlcmr":  # whose first level is the mean of all frames
+                mean = torch.stack([means[index] for index in chosen])  # (batch, width)
+            return self.network.embed_visual(VideoBatch(frames, mask, mean).to(self.device))
 
         batches = ordered_batches(lengths, self.config.evaluation.batch_size, by_length=self.network.independent)
         return encode_batches(batches, len(clips), embed, "videos").cpu().numpy()
@@ -183,15 +188,18 @@ class Retriever:
         raw = Image.fromarray(values) if values is not None else image
         return torch.from_numpy(self.preprocess(raw if isinstance(raw, Image.Image) else load_picture(Path(raw))))
 
-    def _clip(self, index: int, frames: npt.NDArray[np.float32]) -> torch.Tensor:
+    def _checked(self, index: int, frames: npt.NDArray[np.float32]) -> torch.Tensor:
         if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.feature_width:
             raise UserError(
                 f"encode_video: video {index} has shape {frames.shape}; it must be (frames, {self.feature_width})"
             )
         if not np.isfinite(frames).all():
             raise UserError(f"encode_video: video {index} holds a NaN or an infinity")
+        return torch.from_numpy(frames)
+
+    def _clip(self, frames: torch.Tensor) -> torch.Tensor:
         kept = select_frames(np.arange(len(frames)), self.config.data.max_frames, self.config.switch("frames"))
-        return torch.from_numpy(frames[kept])
+        return frames[torch.from_numpy(kept)]
 
 
 def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> Retriever:

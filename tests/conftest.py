@@ -105,6 +105,61 @@ def tiny_collection(tmp_path: Path) -> Path:
     return root
 
 
+# What MLCMR reads besides.
+BOTH_LANGUAGES = {
+    "train": [("vatextrain_zh", "zh", CHINESE), ("vatextrain_google_zhc2en", "zhc2en", ENGLISH)],
+    "val": [("vatexval", "enc", ENGLISH)],
+    "test": [("vatextest", "enc", ENGLISH), ("vatextest_google_enc2zh", "enc2zh", CHINESE)],
+}
+
+
+@pytest.fixture
+def both_languages(tiny_collection: Path) -> Path:
+    """The tiny collection with human captions in both languages in every split, and their translations.
+
+    The video `train0` has 100 frames, more than a batch takes.
+    """
+    choose = random.Random(1)
+    for split, files in BOTH_LANGUAGES.items():
+        for name, tag, words in files:
+            between = " " if words is ENGLISH else ""
+            lines = [
+                f"{split}{video}#{tag}#{k} {between.join(choose.choices(words, k=choose.randint(2, 6)))}\n"
+                for video in range(VIDEOS[split])
+                for k in range(2)
+            ]
+            (tiny_collection / "vatex" / "TextData" / f"{name}.caption.txt").write_text("".join(lines), "utf-8")
+    values = np.random.default_rng(1)
+    videos = [f"{split}{video}" for split, count in VIDEOS.items() for video in range(count)]
+    frames = [
+        (video, values.standard_normal((100 if i == 0 else 1 + i % 7, FEATURE_WIDTH))) for i, video in enumerate(videos)
+    ]
+    features = tiny_collection / "vatex" / "FeatureData" / "i3d_kinetics"
+    shutil.rmtree(features)
+    write_bigfile(features, frames)
+    return tiny_collection
+
+
+@pytest.fixture(scope="session")
+def mlcmr_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    """A configuration, for all tests, that trains MLCMR on the tiny collection in a second."""
+    path = tmp_path_factory.mktemp("config") / "mlcmr.yaml"
+    values = {
+        "extends": str(CHECKOUT / "configs" / "mlcmr" / "vatex-small.yaml"),
+        "data": {"scenario": "parallel", "validation_english": "human"},
+        "text": {
+            "model": str(tiny_bert),
+            "backbone": {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64},
+        },
+        "visual": {"gru": 8, "maps": 6},
+        "joint": {"width": 24},
+        "train": {"batch_size": 8, "epochs": 3, "log_every": 2},
+        "evaluation": {"batch_size": 5},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
     """A configuration, for all tests, that trains on the tiny collection in a second."""

@@ -93,11 +93,11 @@ def _mscoco(target: str) -> Mapping[str, Any]:
     return {"data.collection": "mscoco", "data.target": target, "visual.kind": "clip"}
 
 
-def _mlcmr(collection: str, scenario: str, target: str, rsum: str, *both: str) -> Row:
+def _mlcmr(collection: str, scenario: str, target: str, rsum: str, forward: str, backward: str) -> Row:
     settings = {"model": "mlcmr", "data.collection": collection, "data.scenario": scenario, "data.target": target}
     language = {"zh": "Chinese", "en": "English"}[target]
     label = f"{'VATEX' if collection == 'vatex' else 'MSR-VTT'}, {scenario}, {language} queries"
-    figures = _figures(rsum, *both, names="R@1 R@5 R@10")
+    figures = _figures(rsum, forward, backward, "R@1 R@5 R@10")
     return Row(label, f"{collection}-{scenario}-{target}", settings, {"published": figures})
 
 

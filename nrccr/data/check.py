@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,23 @@ from nrccr.data.languages import LanguageCollection
 from nrccr.errors import UserError
 
 Source = BigFile | Vectors | PictureFiles
+
+
+@dataclass(frozen=True)
+class Group:
+    """Caption files of a split that are matched with each other.
+
+    Attributes:
+        split: train, val or test.
+        files: each gives a path, or raises UserError where there is no such file.
+        english: the first holds English, which is cleaned.
+        mixed: it holds captions in several languages.
+    """
+
+    split: Split
+    files: Sequence[Callable[[], Path]]
+    english: bool = True
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,7 @@ class Report:
     """What was found.
 
     Attributes:
-        rows: one for each split with at least one readable caption.
+        rows: one for each group of files with at least one readable caption.
         problems: one line each; training should not start with any.
         notes: one line each; worth knowing.
     """
@@ -56,11 +74,21 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def check_collection(collection: Collection, *, mismatch_tolerance: float, pictures: bool = False) -> Report:
+def nrccr_groups(collection: Collection) -> list[Group]:
+    """The files of each split that NRCCR matches."""
+    return [
+        Group(split, [partial(collection.file, split, role) for role in collection.roles(split)]) for split in SPLITS
+    ]
+
+
+def check_collection(
+    collection: Collection, groups: Sequence[Group], *, mismatch_tolerance: float, pictures: bool = False
+) -> Report:
     """Validate captions and features of a collection.
 
     Args:
         collection: what `locate` found.
+        groups: its caption files.
         mismatch_tolerance: largest share of a caption file's lines that may lack a partner, 0..1.
         pictures: on a collection of images, look at raw images, not at vectors.
 
@@ -73,18 +101,20 @@ def check_collection(collection: Collection, *, mismatch_tolerance: float, pictu
     raw = _open_pictures(collection, report) if pictures else None
     widths: dict[Split, int] = {}
     items: dict[Split, dict[str, None]] = {}
-    for split in SPLITS:
+    for split in dict.fromkeys(group.split for group in groups):
         source: Source | None = features or raw
         if collection.layout.images is not None and not pictures:
             source = _open_vectors(collection, split, widths, report)
-        files = _read_split(collection, split, report)
-        if files:
-            items[split] = _check_split(split, files, source, mismatch_tolerance, report)
+        for group in groups:
+            files = _read_group(group, report) if group.split == split else []
+            if files:
+                found = _check_group(group, files, source, mismatch_tolerance, report)
+                items.setdefault(split, {}).update(found)
     _check_overlap(items, report)
     if len(set(widths.values())) > 1:
-        found = ", ".join(f"{split} {width}" for split, width in widths.items())
+        listed = ", ".join(f"{split} {width}" for split, width in widths.items())
         report.problems.append(
-            f"{collection.features}: the splits' vectors differ in width ({found}); extract them again"
+            f"{collection.features}: the splits' vectors differ in width ({listed}); extract them again"
         )
     if features is not None:
         used = {item for found in items.values() for item in found}
@@ -220,18 +250,18 @@ def _open_pictures(collection: Collection, report: Report) -> PictureFiles | Non
         return None
 
 
-def _read_split(collection: Collection, split: Split, report: Report) -> list[Captions]:
+def _read_group(group: Group, report: Report) -> list[Captions]:
     files: list[Captions] = []
-    for role in collection.roles(split):
+    for number, path in enumerate(group.files):
         try:
-            captions, problems = parse_captions(collection.file(split, role))
+            captions, problems = parse_captions(path(), mixed=group.mixed)
         except UserError as error:
             report.problems.append(str(error))
             continue
         report.problems += problems
         if captions.ids:
             files.append(captions)
-        if role == "source":
+        if number == 0 and group.english:
             bare = [caption for caption, text in zip(captions.ids, captions.texts, strict=True) if not _has_word(text)]
             if bare:
                 report.notes.append(
@@ -245,10 +275,10 @@ def _has_word(text: str) -> bool:
     return re.search("[A-Za-z0-9]", text) is not None
 
 
-def _check_split(
-    split: Split, files: list[Captions], features: Source | None, tolerance: float, report: Report
+def _check_group(
+    group: Group, files: list[Captions], features: Source | None, tolerance: float, report: Report
 ) -> dict[str, None]:
-    """Add the split's line and problems; gives its items, in order, whether matched or not."""
+    """Add the group's line and problems; gives its items, in order, whether matched or not."""
     matched = pair(files)
     problem = describe_mismatch(files, matched, tolerance)
     unmatched = {path: lost for path, lost in matched.unmatched.items() if lost}
@@ -268,7 +298,7 @@ def _check_split(
         report.problems += [problem] if problem else []
     dropped = sum(map(len, unmatched.values()))
     frames = _frame_range(features, (item for item in items if features is not None and item in features))
-    counts = SplitCounts(split, len(items), len(matched.captions[0]), dropped, len(absent), frames)
+    counts = SplitCounts(group.split, len(items), len(matched.captions[0]), dropped, len(absent), frames)
     report.rows.append(counts)
     return dict.fromkeys(item for file in files for item in file.items)
 

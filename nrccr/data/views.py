@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from nrccr.config import Config
 from nrccr.data.batch import TextBatch, ViewBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, match, read_captions
+from nrccr.data.check import Group
 from nrccr.data.collections import Collection, locate
 from nrccr.data.datasets import PARTS, Counts, Queries, items_of
 from nrccr.data.items import Videos
@@ -228,12 +230,8 @@ class ViewReader:
         """English and the other language, matched, and how many lines had no partner; one file if not parallel."""
         if self.config.data.scenario == "unparallel":
             return [self._unparallel()], 0
-        human, translated = self.collection.human, self.collection.translated
-        source = target = human
-        if self.config.data.scenario == "translate":
-            source, target = (translated, human) if self.config.data.target == ENGLISH else (human, translated)
-        paths = (source("train", ENGLISH), target("train", self.beside))
-        matched = match([read_captions(path) for path in paths], self.config.data.mismatch_tolerance)
+        files = _training_group(self.config, self.collection).files
+        matched = match([read_captions(path()) for path in files], self.config.data.mismatch_tolerance)
         return matched.captions, sum(len(ids) for ids in matched.unmatched.values())
 
     def _unparallel(self) -> Captions:
@@ -242,11 +240,10 @@ class ViewReader:
         Of each video's captions every other one is taken in English, the rest in the other language; the next video
         begins with the other language.
         """
-        path = self.collection.half()
-        if path is not None:
-            return read_captions(path, mixed=True)
-        paths = (self.collection.human("train", ENGLISH), self.collection.human("train", self.beside))
-        matched = match([read_captions(path) for path in paths], self.config.data.mismatch_tolerance)
+        group = _training_group(self.config, self.collection)
+        if group.mixed:
+            return read_captions(group.files[0](), mixed=True)
+        matched = match([read_captions(path()) for path in group.files], self.config.data.mismatch_tolerance)
         english, other = matched.captions
         order: dict[str, int] = {}
         seen: dict[str, int] = {}
@@ -292,6 +289,36 @@ class ViewReader:
     def _videos(self, items: Sequence[str]) -> Videos:
         data = self.config.data
         return Videos(self.features, items, data.max_frames, self.config.switch("frames"), whole=True)
+
+
+def view_groups(config: Config, collection: Collection) -> list[Group]:
+    """The caption files that MLCMR reads, those that are matched together."""
+    data, human, translated, other = config.data, collection.human, collection.translated, collection.target
+    english = human if data.validation_english == "human" else translated
+    validation = (
+        []
+        if data.held_out or data.validate_on_test
+        else [
+            Group("val", [partial(english, "val", ENGLISH)]),
+            Group("val", [partial(human, "val", other)], english=False),
+        ]
+    )
+    tests = [
+        Group("test", [partial(translated, "test", ENGLISH), partial(human, "test", other)]),
+        Group("test", [partial(human, "test", ENGLISH), partial(translated, "test", other)]),
+    ]
+    return [_training_group(config, collection), *validation, *tests]
+
+
+def _training_group(config: Config, collection: Collection) -> Group:
+    data, human, translated = config.data, collection.human, collection.translated
+    half = collection.half() if data.scenario == "unparallel" else None
+    if half is not None:
+        return Group("train", [partial(Path, half)], english=False, mixed=True)
+    source = target = human
+    if data.scenario == "translate":
+        source, target = (translated, human) if data.target == ENGLISH else (human, translated)
+    return Group("train", [partial(source, "train", ENGLISH), partial(target, "train", collection.target)])
 
 
 def _cleaned(captions: Captions, language: str | None) -> list[str]:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nrccr.data.check import Report, SplitCounts, check_collection
+from nrccr.data.check import Report, SplitCounts, check_collection, nrccr_groups
 from nrccr.data.collections import locate
 
 
 def check(root: Path, tolerance: float = 0.01) -> Report:
     """Check vatex under the root."""
-    return check_collection(locate(root, "vatex"), mismatch_tolerance=tolerance)
+    collection = locate(root, "vatex")
+    return check_collection(collection, nrccr_groups(collection), mismatch_tolerance=tolerance)
 
 
 def test_a_good_collection(make_collection: Callable[..., Path]) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import BertConfig
 
 from nrccr.data.bigfile import write_bigfile
-from nrccr.data.collections import GENERATED, SPLITS, Role, Split
+from nrccr.data.collections import GENERATED, HUMAN, SPLITS, TRANSLATED, VIDEO_FILES, Split
 from nrccr.data.generated.chinese import CHINESE
 from nrccr.data.generated.english import ENGLISH
 from nrccr.data.generated.german import GERMAN
@@ -106,11 +106,12 @@ def generate(out: Path, recipe: Recipe) -> Path:
         write_bigfile(temporary / "FeatureData" / GENERATED.feature, frames)
         texts = temporary / "TextData"
         seen = list(_write_training(texts, scenes["train"], recipe))
+        others = [caption for split in SPLITS for caption in _write_queries(texts, split, scenes[split], recipe)]
         for split in SPLITS[1:]:
-            _write_queries(texts, split, scenes[split], recipe)
+            others += _write_english_queries(texts, split, scenes[split], recipe)
         write_text(temporary / "scenes.jsonl", _lines(asdict(scene) for scene in everything))
         write_json(temporary / "recipe.json", asdict(recipe))
-        _write_backbone(temporary / "backbone", seen)
+        _write_backbone(temporary / "backbone", seen, others)
     return folder
 
 
@@ -124,10 +125,10 @@ def read_recipe(folder: Path) -> Recipe | None:
 
 
 def _write_training(texts: Path, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
-    """Write the training files; give all their captions."""
+    """Write English captions, their translations and the way back; give all these captions."""
     captions = list(_captions(scenes, "en", recipe))
     english = [ENGLISH.render(c.plan, _random(recipe, "source", c)) for c in captions]
-    yield from _write_captions(texts, "train", "source", "", "", captions, map(ENGLISH.spell, english))
+    yield from _write_captions(texts / _name(HUMAN["en"], "train"), "enc", captions, map(ENGLISH.spell, english))
     for target, grammar in TARGETS.items():
         clean = [grammar.render(c.plan, _random(recipe, target, c)) for c in captions]
         paraphrase = [ENGLISH.render(c.plan, _random(recipe, f"{target} back", c)) for c in captions]
@@ -136,9 +137,11 @@ def _write_training(texts: Path, scenes: Sequence[Scene], recipe: Recipe) -> Ite
             there = Translator(target, grammar, rate, random.Random(f"{recipe.seed} {target} {name}"))
             back = Translator("en", ENGLISH, rate, random.Random(f"{recipe.seed} {target} {name} back"))
             forth = [there.translate(*pair) for pair in zip(clean, english, strict=True)]
-            yield from _write_translations(texts, "train", "target", name, target, captions, forth)
+            file = texts / _name(TRANSLATED["x"], "train", name, target)
+            yield from _write_translations(file, target, grammar, captions, forth)
             returned = [_return(back, words, translation) for words, translation in zip(paraphrase, forth, strict=True)]
-            yield from _write_translations(texts, "train", "back", name, target, captions, returned)
+            file = texts / _name(VIDEO_FILES["train"]["back"], "train", name, target)
+            yield from _write_translations(file, "enc", ENGLISH, captions, returned)
 
 
 def _return(translator: Translator, clean: Sequence[Word], there: Translation) -> Translation:
@@ -147,18 +150,36 @@ def _return(translator: Translator, clean: Sequence[Word], there: Translation) -
     return Translation(list(clean), back.noisy, [*there.slips, *back.slips])
 
 
-def _write_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: Recipe) -> None:
-    """Write a split's human queries and their translations into English."""
+def _write_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
+    """Write a split's human captions in the target languages and their translations into English; give all these."""
     for target, grammar in TARGETS.items():
         captions = list(_captions(scenes, target, recipe))
-        queries = [grammar.render(c.plan, _random(recipe, target, c)) for c in captions]
+        purpose = f"{target} human" if split == "train" else target  # in training the plain name is the translations'
+        queries = [grammar.render(c.plan, _random(recipe, purpose, c)) for c in captions]
         english = [ENGLISH.render(c.plan, _random(recipe, f"{target} source", c)) for c in captions]
-        _write_captions(texts, split, "target", "", target, captions, map(grammar.spell, queries))
+        file = texts / _name(HUMAN["x"], split, "", target)
+        yield from _write_captions(file, target, captions, map(grammar.spell, queries))
         for rate in recipe.rates:
             name = translator_name(rate)
             translator = Translator("en", ENGLISH, rate, random.Random(f"{recipe.seed} {split} {target} {name}"))
             sources = [translator.translate(*pair) for pair in zip(english, queries, strict=True)]
-            _write_translations(texts, split, "source", name, target, captions, sources)
+            file = texts / _name(TRANSLATED["en"], split, name, target)
+            yield from _write_translations(file, "enc", ENGLISH, captions, sources)
+
+
+def _write_english_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
+    """Write a split's human captions in English and their translations into the target languages; give all these."""
+    captions = list(_captions(scenes, "en", recipe))
+    english = [ENGLISH.render(c.plan, _random(recipe, "source", c)) for c in captions]
+    yield from _write_captions(texts / _name(HUMAN["en"], split), "enc", captions, map(ENGLISH.spell, english))
+    for target, grammar in TARGETS.items():
+        clean = [grammar.render(c.plan, _random(recipe, f"{target} of source", c)) for c in captions]
+        for rate in recipe.rates:
+            name = translator_name(rate)
+            translator = Translator(target, grammar, rate, random.Random(f"{recipe.seed} {split} en {target} {name}"))
+            there = [translator.translate(*pair) for pair in zip(clean, english, strict=True)]
+            file = texts / _name(TRANSLATED["x"], split, name, target)
+            yield from _write_translations(file, target, grammar, captions, there)
 
 
 def _captions(scenes: Sequence[Scene], language: str, recipe: Recipe) -> Iterator[Caption]:
@@ -172,37 +193,23 @@ def _random(recipe: Recipe, purpose: str, caption: Caption) -> random.Random:
     return random.Random(f"{recipe.seed} {caption.scene.video} {caption.number} {purpose}")
 
 
-def _file(split: Split, role: Role, translator: str, target: str) -> str:
-    return GENERATED.file_names(GENERATED.names[0], split, role, translator, target)[0]
+def _name(templates: Sequence[str], split: Split, translator: str = "", target: str = "") -> str:
+    words = {"c": GENERATED.names[0], "split": split, "t": translator, "x": target}
+    return templates[0].format(**words) + ".caption.txt"
 
 
-def _write_captions(
-    texts: Path,
-    split: Split,
-    role: Role,
-    translator: str,
-    target: str,
-    captions: Sequence[Caption],
-    said: Iterable[str],
-) -> list[str]:
-    tag = {"source": "enc", "target": target, "back": "enc"}[role]
+def _write_captions(file: Path, tag: str, captions: Sequence[Caption], said: Iterable[str]) -> list[str]:
+    """Write a caption file; give its captions."""
     written = list(said)
     lines = (f"{c.scene.video}#{tag}#{c.number} {text}\n" for c, text in zip(captions, written, strict=True))
-    write_text(texts / _file(split, role, translator, target), "".join(lines))
+    write_text(file, "".join(lines))
     return written
 
 
 def _write_translations(
-    texts: Path,
-    split: Split,
-    role: Role,
-    translator: str,
-    target: str,
-    captions: Sequence[Caption],
-    translations: Sequence[Translation],
+    file: Path, tag: str, grammar: Grammar, captions: Sequence[Caption], translations: Sequence[Translation]
 ) -> list[str]:
     """A translated file, and beside it, line for line, clean words, noisy words, errors; give the noisy captions."""
-    name = _file(split, role, translator, target).replace(".caption.txt", ".errors.jsonl")
     lines = (
         {
             "item": caption.scene.video,
@@ -213,10 +220,8 @@ def _write_translations(
         }
         for caption, translation in zip(captions, translations, strict=True)
     )
-    write_text(texts / name, _lines(lines))
-    spell = (TARGETS[target] if role == "target" else ENGLISH).spell
-    noisy = (spell(translation.noisy) for translation in translations)
-    return _write_captions(texts, split, role, translator, target, captions, noisy)
+    write_text(file.with_name(file.name.replace(".caption.txt", ".errors.jsonl")), _lines(lines))
+    return _write_captions(file, tag, captions, (grammar.spell(translation.noisy) for translation in translations))
 
 
 def _texts(words: Sequence[Word]) -> list[str]:
@@ -227,14 +232,27 @@ def _lines(values: Iterable[Mapping[str, object]]) -> str:
     return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
 
 
-def _write_backbone(folder: Path, captions: Iterable[str]) -> None:
-    """Configuration and vocabulary of a small BERT: the captions' frequent words whole, every character as a piece."""
+def _write_backbone(folder: Path, captions: Iterable[str], others: Iterable[str]) -> None:
+    """Configuration and vocabulary of a small BERT: the captions' frequent words whole, every character as a piece.
+
+    Characters that only `others` have, which NRCCR never trains on, come last.
+    """
     normalise, cut = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    texts = (normalise.normalize_str(caption) for caption in captions)
-    counts = Counter(word for text in texts for word, _ in cut.pre_tokenize_str(text))
+
+    def words(texts: Iterable[str]) -> Counter[str]:
+        normal = (normalise.normalize_str(text) for text in texts)
+        return Counter(word for text in normal for word, _ in cut.pre_tokenize_str(text))
+
+    counts = words(captions)
     characters = sorted({character for word in counts for character in word})
     frequent = [word for word in sorted(counts, key=lambda word: (-counts[word], word)) if counts[word] >= RARE]
-    pieces = dict.fromkeys([*SPECIAL, *characters, *(f"##{character}" for character in characters), *frequent])
+    rare = sorted({character for word in words(others) for character in word} - {*characters})
+    pieces = dict.fromkeys([*SPECIAL, *_spelt(characters), *frequent, *_spelt(rare)])
     write_text(folder / "vocab.txt", "".join(f"{piece}\n" for piece in pieces))
     config = BertConfig(vocab_size=len(pieces), max_position_embeddings=POSITIONS, **BACKBONE)
     config.save_pretrained(folder)
+
+
+def _spelt(characters: Sequence[str]) -> list[str]:
+    """Pieces of characters that begin a word, and that go on with one."""
+    return [*characters, *(f"##{character}" for character in characters)]
