@@ -18,10 +18,11 @@ from transformers import PreTrainedModel
 from nrccr.config import Config
 from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.layers import evaluating, mean_over_positions
-from nrccr.models.text import freeze_backbone
+from nrccr.models.text import backbone_states, freeze_backbone
 
 PoolMask = Literal["labse", "own"]
 NORM_EPS = 1e-6
+PARTS = 4  # of a batch's captions, of like length
 LENGTH_EPS = 1e-8  # of vectors, in cosines
 
 
@@ -71,6 +72,22 @@ class TextBranch(nn.Module):
         states = self.backbone(input_ids=text.tokens, attention_mask=text.mask.long()).last_hidden_state  # (N, L, H)
         pooled = mean_over_positions(states, self.positions(text), "masked")  # (N, H)
         projected: Tensor = self.project(self.norm(pooled))  # (N, D)
+        return projected
+
+    def in_parts(self, text: TextBatch, parts: int) -> Tensor:
+        """Captions -> (N, D) as `forward`, computed in parts of like length, which saves most of the padding.
+
+        With LaBSE's mask, under which states at padding count, in one part: the positions of XLM-R's padding come from
+        its ids.
+        """
+        if self.pool_mask == "labse" or len(text.tokens) < 2:
+            return self.forward(text)
+        order = text.mask.sum(dim=1).argsort(stable=True)  # (N,)
+        cut = [_trimmed(text, rows) for rows in order.tensor_split(min(parts, len(order)))]
+        states = backbone_states(self.backbone, cut)  # each (n, l, H)
+        pooled = [mean_over_positions(own, part.mask, "masked") for own, part in zip(states, cut, strict=True)]
+        sorted_means = torch.cat(pooled)  # (N, H)
+        projected: Tensor = self.project(self.norm(sorted_means[order.argsort()]))  # (N, D)
         return projected
 
     def positions(self, text: TextBatch) -> Tensor:
@@ -203,7 +220,8 @@ class C2KD(nn.Module):
     def forward(self, batch: MultilingualBatch) -> MultilingualOutput:
         """One training batch. The captions of all languages pass the encoder at once."""
         lengths = [len(text.tokens) for text in batch.texts.values()]
-        vectors = unit(self.text(joined(batch.texts, self.text.backbone.config.pad_token_id or 0)))  # (all n, D)
+        together = joined(batch.texts, self.text.backbone.config.pad_token_id or 0)
+        vectors = unit(self.text.in_parts(together, PARTS))  # (all n, D)
         texts = dict(zip(batch.texts, torch.split(vectors, lengths), strict=True))
         return MultilingualOutput(texts, batch.rows, unit(self.video(batch.visual)), batch.empty)
 
@@ -275,3 +293,10 @@ def joined(texts: Mapping[str, TextBatch], padding: int) -> TextBatch:
     tokens, mask = stack([part.tokens for part in parts], padding), stack([part.mask for part in parts], 0)
     pools = [part.pool for part in parts if isinstance(part, PooledTextBatch)]
     return PooledTextBatch(tokens, mask, stack(pools, 0)) if pools else TextBatch(tokens, mask)
+
+
+def _trimmed(text: TextBatch, rows: Tensor) -> TextBatch:
+    """Some captions, padded to their own longest."""
+    mask = text.mask[rows]
+    longest = int(mask.sum(dim=1).max())
+    return TextBatch(text.tokens[rows, :longest], mask[:, :longest])

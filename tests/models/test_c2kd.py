@@ -112,6 +112,17 @@ def test_videos_padding_order_scale_and_the_empty_one(encoder: Path) -> None:
     assert torch.equal(changed[[0, 2]], found[[0, 2]]) and not torch.allclose(changed[1], found[1], atol=1e-3)
 
 
+@pytest.mark.parametrize("encoder", list(ENCODERS), indirect=True)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_captions_in_parts_of_like_length_are_the_same(encoder: Path, count: int) -> None:
+    network = build(encoder)
+    batch = text([3, 9, 5, 1, 9, 2, 4][:count], 9, network.text.backbone.config.pad_token_id)
+    torch.testing.assert_close(network.text.in_parts(batch, 4), network.text(batch), atol=1e-6, rtol=0)
+    pooled = PooledTextBatch(batch.tokens, batch.mask, batch.mask.flip(1))
+    released = build(encoder, "labse")
+    assert torch.equal(released.text.in_parts(pooled, 4), released.text(pooled))
+
+
 def test_the_released_reading_averages_over_the_positions_of_labse(encoder: Path) -> None:
     released, own = build(encoder, "labse"), build(encoder)
     batch = text([3, 7], 9)
