@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from nrccr.cli_studies import compare, noise, qbnorm, table
 from nrccr.errors import Interrupted, UserError
+from nrccr.options import ConfigFile, Device, Overrides, Root, SplitName, integers, split_of
 
 app = typer.Typer(
     help="Find a video with a query in a language that has no human-labelled training data. "
@@ -18,13 +20,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides.")]
-SplitName = Annotated[str, typer.Option(help="test or val.")]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml")]
-
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
@@ -86,7 +81,7 @@ def test(
         path,
         root,
         overrides or [],
-        _split(split),
+        split_of(split),
         out,
         device,
         among_texts=task == "text-to-text",
@@ -153,44 +148,14 @@ def generate(
     from nrccr.data.generated.collection import Recipe, generate, translator_name
     from nrccr.tables import say
 
-    rates = tuple(percent / 100 for percent in _integers("--noise", noise))
-    sizes = _integers("--videos", videos)
+    rates = tuple(percent / 100 for percent in integers("--noise", noise))
+    sizes = integers("--videos", videos)
     if len(sizes) != 3:
         raise UserError(f"--videos {videos}: give three numbers, such as 600,100,300")
     recipe = Recipe(seed, rates, (sizes[0], sizes[1], sizes[2]), captions)
     folder = generate(out, recipe)
     say(f"{folder}: {sum(sizes):,} videos with {captions} captions each")
     say(f"data.target: de or zh; data.translator: {', '.join(map(translator_name, rates))}")
-
-
-@app.command()
-def noise(
-    config: ConfigFile,
-    overrides: Overrides = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of collections; left out: a generated one.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of all; default: runs/noise, or runs/noise-quick.")] = None,
-    translators: Annotated[
-        str, typer.Option(help="Values of data.translator, cleanest first.")
-    ] = "noise0,noise20,noise40",
-    models: Annotated[
-        str, typer.Option(help="basic, nrccr, no-similarity, no-feature, no-cycle, no-adversary.")
-    ] = "basic,nrccr",
-    seeds: Annotated[str, typer.Option(help="Seeds of each model with each translator.")] = "0,1,2",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="One seed, two translators, three epochs, a small collection.")
-    ] = False,
-    device: Device = None,
-) -> None:
-    """Compare models under translation noise; what is finished is kept, so that a stopped comparison goes on."""
-    from nrccr.comparisons import compare_under_noise
-
-    names, compared, chosen = translators.split(","), models.split(","), _integers("--seeds", seeds)
-    if quick:
-        names, chosen = [names[0], names[-1]], chosen[:1]
-    extra = ["train.epochs=3"] if quick else []
-    sizes = (150, 30, 60) if quick else None
-    place = out if out is not None else Path("runs/noise-quick" if quick else "runs/noise")
-    compare_under_noise(config, [*extra, *(overrides or [])], root, sizes, place, names, compared, chosen, device)
 
 
 @app.command()
@@ -210,111 +175,43 @@ def rank(
     expected = right.split(",") if right is not None else None
     if expected is not None and len(expected) != len(queries):
         raise UserError(f"--right names {len(expected)} videos for {len(queries)} queries; give one a query")
-    rank_videos(path, root, queries, _split(split), top, expected, picture, device)
+    rank_videos(path, root, queries, split_of(split), top, expected, picture, device)
 
 
 @app.command()
-def table(
-    runs: Annotated[
-        list[Path] | None, typer.Option(help="Folder to look for finished runs in; repeat it for more. Default: runs.")
+def convert(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="c2kd: C2KD's published data pickles.")],
+    pickles: Annotated[
+        list[Path], typer.Argument(metavar="PICKLE", help="One or two: train and test, told apart by their names.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of collections; `multi_<NAME>` is made in it.")],
+    name: Annotated[
+        str | None, typer.Option(help="msrvtt, vatex, youcook2 or rudder, where the files' names do not tell.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for tables.md and tables.tex.")] = None,
-    docs: Annotated[
-        Path | None, typer.Option(help="Markdown file whose marked part the papers' tables become.")
+    feature: Annotated[
+        str | None, typer.Option(help="Key of the features in the pickle, where it has several.")
     ] = None,
-) -> None:
-    """Put finished runs into the papers' tables: published figures beside ours, mean and deviation over seeds."""
-    from nrccr.analysis.report import make_tables, to_rich, update_docs, write_tables
-    from nrccr.tables import say
-
-    usual = Path("runs")
-    folders = runs if runs is not None else [usual] if usual.is_dir() else []
-    papers, others = make_tables(folders)
-    for made in (*papers, *others):
-        say(to_rich(made))
-    if out is not None:
-        write_tables(out, [*papers, *others])
-        say(f"written: {out}/tables.md, tables.tex")
-    if docs is not None:
-        update_docs(docs, papers)
-        say(f"written: {docs}")
-
-
-@app.command()
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B...", help="Tested runs, or test folders.")],
-    split: SplitName = "test",
-    languages: Annotated[
-        bool, typer.Option("--languages", help="The runs differ in query language: rank variance and mean recall.")
+    fill_missing: Annotated[
+        bool, typer.Option("--fill-missing", help="Fill missing languages with English, as the published loader does.")
     ] = False,
-    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
 ) -> None:
-    """Compare two tests of the same queries, with 95 % intervals (paired bootstrap over items), or languages."""
-    if len(runs) < 2 or (len(runs) > 2 and not languages):
-        raise UserError(f"{len(runs)} runs given; compare takes two, or with --languages two or more")
+    """Convert published data to our layout: frame features and one caption file a language."""
+    if kind != "c2kd":
+        raise UserError(f"convert {kind}: give c2kd")
 
-    from nrccr.comparisons import compare_runs
+    from nrccr.data.convert import convert_c2kd, guess_collection, splits_of
+    from nrccr.tables import converted_table, say
 
-    compare_runs(runs, _split(split), languages, resamples, seed)
-
-
-@app.command()
-def qbnorm(
-    sims_test_path: Annotated[Path, typer.Option("--sims_test_path", help="Scores, test captions x items.")],
-    sims_train_test_path: Annotated[
-        Path | None, typer.Option("--sims_train_test_path", help="Scores of the bank, its captions x the same items.")
-    ] = None,
-    test_query_masks_path: Annotated[
-        Path | None, typer.Option("--test_query_masks_path", help="Booleans, items x captions: false leaves one out.")
-    ] = None,
-    gallery_bank_path: Annotated[
-        Path | None, typer.Option("--gallery_bank_path", help="Scores of bank items x the same items; for dual_*.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="is, dis, dual_is, dual_dis, csls, nnn, dsl or sinkhorn.")] = "dis",
-    beta: Annotated[float, typer.Option(help="Inverse temperature.")] = 20.0,
-    k: Annotated[int, typer.Option(help="Activated items (dis), neighbours (csls, nnn) or rounds (sinkhorn).")] = 1,
-    alpha: Annotated[float, typer.Option(help="Weight of the bias of nnn.")] = 0.75,
-    tune: Annotated[bool, typer.Option("--tune", help="Choose beta, k and alpha on validation scores.")] = False,
-    sims_val_path: Annotated[
-        Path | None, typer.Option("--sims_val_path", help="With --tune: scores, validation captions x their items.")
-    ] = None,
-    sims_train_val_path: Annotated[
-        Path | None, typer.Option("--sims_train_val_path", help="With --tune: the bank against validation items.")
-    ] = None,
-    val_query_masks_path: Annotated[
-        Path | None, typer.Option("--val_query_masks_path", help="With --tune: as --test_query_masks_path.")
-    ] = None,
-    gallery_bank_val_path: Annotated[
-        Path | None, typer.Option("--gallery_bank_val_path", help="With --tune: as --gallery_bank_path.")
-    ] = None,
-) -> None:
-    """Normalise scores in files (.npy, .npz, pickled arrays) with a query bank: metrics before and after."""
-    if tune != (sims_val_path is not None):
-        raise UserError("--tune and --sims_val_path go together; give both or neither")
-
-    from nrccr.qbnorm import Files
-    from nrccr.qbnorm import qbnorm as run
-
-    validation = None
-    if sims_val_path is not None:
-        validation = Files(sims_val_path, sims_train_val_path, gallery_bank_val_path, val_query_masks_path)
-    test_files = Files(sims_test_path, sims_train_test_path, gallery_bank_path, test_query_masks_path)
-    run(test_files, validation, method, beta, k, alpha)
+    splits = splits_of(pickles)
+    collection = guess_collection(name, pickles)
+    converted = convert_c2kd(splits, out, collection, feature=feature, fill_missing=fill_missing)
+    say(converted_table(converted))
+    for remark in converted.remarks:
+        say(f"note: {remark}")
 
 
-def _split(name: str) -> Literal["val", "test"]:
-    if name not in ("test", "val"):
-        raise UserError(f"--split {name}: give test or val")
-    return "test" if name == "test" else "val"
-
-
-def _integers(option: str, text: str) -> list[int]:
-    """Numbers written with commas between them."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{option} {text}: give whole numbers with commas between them") from None
+for study in (noise, table, compare, qbnorm):
+    app.command()(study)
 
 
 def main() -> None:

@@ -12,17 +12,18 @@ import torch
 
 from nrccr.banks import bank_folder
 from nrccr.config import Config, resolved_switches
-from nrccr.data.check import Report, check_collection, nrccr_groups
+from nrccr.data.check import Report, check_collection, check_languages, nrccr_groups
 from nrccr.data.collections import Collection
 from nrccr.data.datasets import locate_data
 from nrccr.data.items import Videos, Visuals
+from nrccr.data.languages import LanguageCollection
 from nrccr.data.views import ViewReader, locate_both, view_groups
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_videos
 from nrccr.evaluation.text_to_text import TASK
 from nrccr.retriever import load_retriever
-from nrccr.systems import mlcmr, nrccr
+from nrccr.systems import c2kd, mlcmr, nrccr
 from nrccr.tables import counts_line, ranked_table, say
 from nrccr.training.checkpoint import RunFolder
 from nrccr.training.loop import Task, Trainer
@@ -66,16 +67,19 @@ def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> 
     Raises:
         UserError: no such collection or backbone, or damaged data.
     """
-    systems = {"nrccr": nrccr.prepare, "mlcmr": mlcmr.prepare}
+    systems = {"nrccr": nrccr.prepare, "mlcmr": mlcmr.prepare, "c2kd": c2kd.prepare}
     return systems[config.model](config, root, device, test=test)
 
 
-def look_over(config: Config, root: Path) -> tuple[Collection, Report]:
+def look_over(config: Config, root: Path) -> tuple[Collection | LanguageCollection, Report]:
     """The collection that a configuration names, and all that is wrong with what its system reads of it.
 
     Raises:
         UserError: no such collection under `root`.
     """
+    if config.model == "c2kd":
+        spoken = c2kd.locate_data(config, root)
+        return spoken, check_languages(spoken, config.data.languages)
     if config.model == "mlcmr":
         collection = locate_both(config, root)
         groups = view_groups(config, collection)
@@ -148,7 +152,7 @@ def test_run(
         }
         for option in (option for option, is_given in given.items() if is_given):
             raise UserError(f"{option}: not offered for model={config.model}; leave it out")
-        mlcmr.test_network(retriever, root, split, how)
+        (mlcmr if config.model == "mlcmr" else c2kd).test_network(retriever, root, split, how)
     say(f"written: {folder}")
 
 
@@ -188,8 +192,12 @@ def rank_videos(
 
     retriever = load_retriever(path, [], device)
     config = retriever.config
-    if config.model == "mlcmr":
-        videos: Visuals = ViewReader.open(config, root, retriever.tokenizer).queries(split, config.data.target).videos
+    videos: Visuals
+    if config.model == "c2kd":
+        videos = c2kd.open_reader(config, root).queries(split, retriever.tokenizer).videos
+        retriever.require_fitting(videos)
+    elif config.model == "mlcmr":
+        videos = ViewReader.open(config, root, retriever.tokenizer).queries(split, config.data.target).videos
     else:
         videos = retriever.reader(root).queries(split).videos
     if picture is not None and not isinstance(videos, Videos):

@@ -178,6 +178,7 @@ class C2KDConfig:
     precompute: bool = True
     words: str | None = None
     labse: str = "sentence-transformers/LaBSE"
+    query_tokens: int = 40
 
 
 @dataclass
@@ -243,7 +244,8 @@ class Config:
     @property
     def cleans_queries(self) -> bool:
         """Whether translated queries are cleaned as English of the training set is: on videos, not on images."""
-        return self.visual.kind == "video" or bool(self.switch("english_cleaning") == "all")
+        video = self.visual.kind == "video"
+        return self.model != "c2kd" and (video or bool(self.switch("english_cleaning") == "all"))
 
     @property
     def padding_free(self) -> bool:

@@ -32,7 +32,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     **{f"evaluation.{name}": (NRCCR,) for name in ("normalise", "beta", "k", "alpha")},
     **{f"data.{name}": (MLCMR,) for name in ("scenario", "validation_english", "validate_on_test", "held_out")},
     **dict.fromkeys(("visual.gru", "visual.maps"), (MLCMR,)),
-    **dict.fromkeys(("visual.width", "visual.heads", "visual.layers", "data.task"), (NRCCR, C2KD)),
+    **dict.fromkeys(("visual.width", "visual.heads", "visual.layers"), (NRCCR, C2KD)),
+    **dict.fromkeys(("data.task",), (NRCCR,)),
     **dict.fromkeys(("c2kd", "data.languages"), (C2KD,)),
 }
 
@@ -55,6 +56,7 @@ def check_ranges(config: Config, name: str) -> None:
     """
     c = config
     _check_owners(c, name)
+    _check_stage(c, name)
     named = {"text.model": c.text.model, "image.model": c.image.model, "image.cache": c.image.cache}
     for key in (key for key, value in named.items() if not value):
         raise UserError(f"{name}: {key} is empty; give a folder{'' if 'cache' in key else ' or a hub name'}")
@@ -103,6 +105,7 @@ def check_ranges(config: Config, name: str) -> None:
         ({"train.batch_size": c.train.batch_size}, lambda v: v >= 2, "2 or more (batch normalisation needs two)"),
         ({"data.task": c.data.task}, lambda v: v in (1, 2), "1 or 2"),
         ({"text.max_tokens": c.text.max_tokens}, lambda v: 3 <= v <= longest, f"between 3 and {longest}"),
+        ({"c2kd.query_tokens": c.c2kd.query_tokens}, lambda v: 3 <= v <= 512, "between 3 and 512"),
         ({"data.max_frames": frames}, lambda v: v <= 80, "at most 80, the number of position vectors"),
         ({"c2kd.balance": c.c2kd.balance}, lambda v: 0 <= v <= 1, "between 0 and 1"),
         ({"joint.dropout": c.joint.dropout}, lambda v: 0 <= v < 1, "from 0 up to, not including, 1"),
@@ -143,3 +146,22 @@ def _check_owners(c: Config, name: str) -> None:
     for key, value in values.items():
         if value != usual.get(key) and not belongs(key, c.model):
             raise UserError(f"{name}: {key}={value} means nothing to model={c.model}; remove it")
+
+
+def _check_stage(c: Config, name: str) -> None:
+    """What only one stage of C2KD reads must keep its default in the others."""
+    own, usual = c.c2kd, type(c.c2kd)()
+    unread = {"mixing_learning_rate": f"pooling={own.pooling}"} if not own.pooling.startswith("learned") else {}
+    if own.distillation == "smooth_l1":
+        unread["distill_temperature"] = "distillation=smooth_l1"
+    if own.stage != "distill":
+        keys = ("distill_temperature", "balance", "pooling", "distillation", "mixing_learning_rate", "teachers")
+        unread = dict.fromkeys((*keys, "teacher_models", "precompute"), f"stage={own.stage}")
+    for key, reason in unread.items():
+        if getattr(own, key) != getattr(usual, key):
+            raise UserError(f"{name}: c2kd.{key}={getattr(own, key)} means nothing to c2kd.{reason}; remove it")
+    for key in ("labse", "words"):
+        if getattr(own, key) == "":
+            raise UserError(
+                f"{name}: c2kd.{key} is empty; give a {'folder or a hub name' if key == 'labse' else 'file'}"
+            )

@@ -25,11 +25,13 @@ from nrccr.data.datasets import Reader
 from nrccr.data.images import Preprocessor, clip_preprocessor, load_picture, load_preprocessor
 from nrccr.data.items import Visuals
 from nrccr.data.sampling import Indices, ordered_batches
-from nrccr.data.tokens import CaptionTokenizer, clean_english
+from nrccr.data.tokens import CaptionTokenizer, clean_english, language_tokenizer
 from nrccr.distributed import choose_device
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_batches, encode_texts
 from nrccr.models.build import Network, build_network
+from nrccr.models.c2kd_published import CHECKPOINT_NAME as C2KD_NAME
+from nrccr.models.c2kd_published import is_c2kd, published_config, published_network
 from nrccr.models.image import build_image_encoder, image_config
 from nrccr.models.mlcmr_published import is_mlcmr, read_mlcmr
 from nrccr.models.published import CHECKPOINT_NAME, read_published
@@ -39,6 +41,7 @@ from nrccr.safeload import load_checkpoint, load_weights
 from nrccr.yamlfile import read_layers
 
 WEIGHTS_NAME = "model.safetensors"
+CHECKPOINT_NAMES = (CHECKPOINT_NAME, C2KD_NAME)
 Embeddings = npt.NDArray[np.float32]
 
 
@@ -218,9 +221,11 @@ def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> 
     folder = path.parent if path.is_file() else path
     if (folder / "config.yaml").is_file():
         return _load_run(folder, overrides, chosen)
-    if (folder / CHECKPOINT_NAME).is_file():
-        return _load_published(folder / CHECKPOINT_NAME, overrides, chosen)
-    raise UserError(f"{path}: neither a run folder (config.yaml) nor the folder of a published {CHECKPOINT_NAME}")
+    for name in CHECKPOINT_NAMES:
+        if (folder / name).is_file():
+            return _load_published(folder / name, overrides, chosen)
+    names = " or ".join(CHECKPOINT_NAMES)
+    raise UserError(f"{path}: neither a run folder (config.yaml) nor the folder of a published {names}")
 
 
 def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
@@ -229,6 +234,8 @@ def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> R
         layers.append((str(folder), {"text": {"model": str(folder / "backbone")}}))
     if (folder / "image_encoder").is_dir():
         layers.append((str(folder), {"image": {"model": str(folder / "image_encoder")}}))
+    if (folder / "labse").is_dir():
+        layers.append((str(folder), {"c2kd": {"labse": str(folder / "labse")}}))
     config = build_config(layers, overrides)
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():
@@ -263,6 +270,10 @@ def _load_published(path: Path, overrides: Sequence[str], device: torch.device) 
         config = trained.config(overrides)
         backbone = backbone_for(trained.text, config.text.model, path)
         return _ready(trained.network(backbone, config.switch("pooling")), config, device, path, None)
+    if is_c2kd(checkpoint):
+        config = published_config(path, checkpoint, overrides)
+        mask = config.switch("pool_mask")
+        return _ready(published_network(path, checkpoint, config.text.model, mask), config, device, path, None)
     published = read_published(path, checkpoint, list(overrides))
     preprocess = clip_preprocessor(published.image_size) if published.image_size else None
     return _ready(published.network(), published.config, device, path, preprocess)
@@ -271,5 +282,9 @@ def _load_published(path: Path, overrides: Sequence[str], device: torch.device) 
 def _ready(
     network: Network, config: Config, device: torch.device, checkpoint: Path, preprocess: Preprocessor | None
 ) -> Retriever:
-    tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
+    if config.model == "c2kd":
+        labse = config.c2kd.labse if config.switch("pool_mask") == "labse" else None
+        tokenizer = language_tokenizer(config.text.model, config.c2kd.query_tokens, labse)
+    else:
+        tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
     return Retriever(network.to(device).eval(), config, tokenizer, device, checkpoint, preprocess)

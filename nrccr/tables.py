@@ -18,6 +18,7 @@ from nrccr.evaluation.compare import NAMES, weighted_metrics
 if TYPE_CHECKING:
     from nrccr.analysis.noise import Row
     from nrccr.analysis.strips import Strip
+    from nrccr.data.convert import Converted
     from nrccr.evaluation.compare import Interval, Outcome
     from nrccr.evaluation.normalise import Settings
 
@@ -45,6 +46,31 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
     normalisation = metrics["normalisation"]
     method = "" if normalisation["method"] == "none" else f", normalised by {normalisation['method']}"
     table.caption = f"headline: target weight {metrics['target_weight']}, scores {normalisation['scores']}{method}"
+    return table
+
+
+def multilingual_table(metrics: dict[str, Any]) -> Table:
+    """Text to visual of every language and their mean, then the mean of the other direction and the other tie rule."""
+    table = Table(title=f"{metrics['collection']} {metrics['split']}: {metrics['items']:,} items, text to visual")
+    names = [*COLUMNS[:-1], "geometric_mean"]
+    for name in ("", *names):
+        table.add_column({"geometric_mean": "geom."}.get(name, name), justify="right" if name else "left")
+
+    def add(label: str, values: dict[str, float], style: str = "") -> None:
+        table.add_row(label, *(f"{values[name]:.2f}" for name in names), style=style)
+
+    for language, entry in metrics["languages"].items():
+        add(language, entry["text_to_visual"])
+    table.add_section()
+    mean = metrics["mean"]
+    add("mean", mean["text_to_visual"])
+    add("backward", mean["visual_to_text"], "dim")
+    add("optimistic", mean["optimistic"]["text_to_visual"], "dim")
+    lines = ["backward: mean of visual to text; optimistic: mean with equal scores at the first of their places"]
+    if metrics["rank_variance"] is not None:
+        over = f"over {metrics['rank_variance_items']:,} items"
+        lines.append(f"rank variance across languages {metrics['rank_variance']:.1f}, {over}")
+    table.caption = "\n".join(lines)
     return table
 
 
@@ -87,6 +113,20 @@ def counts_table(report: Report, title: str) -> Table:
         frames = "" if row.frames is None else f"{row.frames[0]} / {row.frames[1]:.1f} / {row.frames[2]}"
         counts = (row.items, row.captions, row.unmatched, row.without_features)
         table.add_row(row.split, *(f"{count:,}" for count in counts), frames)
+    return table
+
+
+def converted_table(converted: Converted) -> Table:
+    """What `nrccr convert` wrote, one row a split and language."""
+    table = Table(title=f"{converted.folder}")
+    for name in ("split", "videos", "language", "captions", "missing"):
+        table.add_column(name, justify="left" if name in ("split", "language") else "right")
+    for split, captions in converted.captions.items():
+        table.add_section()
+        for row, (language, count) in enumerate(captions.items()):
+            missing = converted.missing[split].get(language, 0)
+            first = (split, f"{converted.items[split]:,}") if not row else ("", "")
+            table.add_row(*first, language, f"{count:,}", f"{missing:,}" if missing else "")
     return table
 
 
@@ -179,9 +219,16 @@ def ranked_table(ranked: Sequence[tuple[str, Sequence[Strip]]], places: Sequence
     return table
 
 
-def counts_line(split: str, counts: dict[str, int]) -> str:
-    """What was counted while reading a split, in one line."""
-    return f"{split}: " + ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())
+def counts_line(split: str, counts: dict[str, Any]) -> str:
+    """What was counted while reading a split, in one line; counts by language as `captions (en 5, de 4)`."""
+    parts = []
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            each = ", ".join(f"{language} {count:,}" for language, count in value.items() if count)
+            parts += [f"{name} ({each})"] if each else []
+        else:
+            parts.append(f"{value:,} {name.replace('_', ' ')}")
+    return f"{split}: " + ", ".join(parts)
 
 
 def say(what: Table | str) -> None:

@@ -318,3 +318,39 @@ def image_run(nrccr_command: Command, tiny_bert: Path, tiny_clip: Path, tiny_ima
         return nrccr_command(name, config, *root, *device, *shared_keys, *options)
 
     return run
+
+
+# Caption numbers that a language lacks, by video and number; the others are there.
+LANGUAGE_WORDS = {"en": ENGLISH, "de": GERMAN, "zh": CHINESE}
+LACKING = {("train", "de"): {(1, 0), (2, 0), (2, 1)}, ("train", "en"): {(5, 1)}, ("test", "zh"): {(3, 0)}}
+
+
+@pytest.fixture
+def tiny_languages(tmp_path: Path) -> Path:
+    """Root with a multi_msrvtt collection in English, German and Chinese, with a validation split.
+
+    12 training videos with two captions each, some of which are missing in German and one in English; 8 videos with one
+    caption in validation and in test, one missing in Chinese. Videos have 1 to 7 frames of width 16.
+    """
+    root = tmp_path / "LanguageSearch"
+    text = root / "multi_msrvtt" / "TextData"
+    text.mkdir(parents=True)
+    choose, values = random.Random(0), np.random.default_rng(0)
+    for split, count in VIDEOS.items():
+        for language, words in LANGUAGE_WORDS.items():
+            between, lines = "" if language == "zh" else " ", {}
+            for video in range(count):
+                for k in range(2 if split == "train" else 1):
+                    caption = between.join(choose.choices(words, k=choose.randint(2, 6)))
+                    if (video, k) not in LACKING.get((split, language), ()):
+                        lines[f"{split}{video}#{language}#{k}"] = caption
+            stem = f"multi_msrvtt{split}_{language}"
+            written = "".join(f"{name} {caption}.\n" for name, caption in lines.items())
+            (text / f"{stem}.caption.txt").write_text(written, encoding="utf-8")
+            if language == "en":
+                bare = "".join(f"{name.replace('#en#', '#en_words#')} {caption}\n" for name, caption in lines.items())
+                (text / f"{stem}_words.caption.txt").write_text(bare, encoding="utf-8")
+    videos = [f"{split}{video}" for split, count in VIDEOS.items() for video in range(count)]
+    frames = [(video, values.standard_normal((1 + i % 7, FEATURE_WIDTH))) for i, video in enumerate(videos)]
+    write_bigfile(root / "multi_msrvtt" / "FeatureData" / "clip", frames)
+    return root

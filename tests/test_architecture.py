@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "nrccr.evaluation": (*COMPUTE, "nrccr.evaluation", "nrccr"),
     "nrccr.training": (*COMPUTE, "nrccr.evaluation", "nrccr.training", "nrccr"),
     "nrccr.cli": ("nrccr.*",),
+    "nrccr.cli_studies": ("nrccr.*",),
+    "nrccr.options": BOTTOM,
     "nrccr.commands": ("nrccr.*",),
     "nrccr.comparisons": ("nrccr.*",),
     "nrccr.systems": ("nrccr.*",),
@@ -37,6 +39,8 @@ MAY_IMPORT = {
 OTHERS_MAY_NOT = (
     "nrccr.training",
     "nrccr.cli",
+    "nrccr.cli_studies",
+    "nrccr.options",
     "nrccr.commands",
     "nrccr.comparisons",
     "nrccr.systems",

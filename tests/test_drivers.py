@@ -224,3 +224,71 @@ def test_mlcmr_wrong_arguments(drive: Drive, name: str, given: tuple[str, ...], 
     done = drive(f"scripts/mlcmr/{name}", *given)
     assert done.returncode == 2 and done.stdout == ""
     assert says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+C2KD = CHECKOUT / "configs" / "c2kd"
+
+
+@pytest.mark.parametrize("stage", ["student", "zero_shot", "translate_train"])
+def test_c2kd_stages(drive: Drive, stage: str) -> None:
+    config = C2KD / f"msrvtt-{stage.replace('_', '-')}.yaml"
+    done = drive(f"scripts/c2kd/{stage}.sh", "msrvtt", "my data", "1", "--resume", "seed=2", "c2kd.teachers=[a b]")
+    assert arguments(done) == [
+        "-m", "nrccr", "train", str(config), "--root", "my data", "--device", "cuda:1", "--test", "--resume", "seed=2",
+        "c2kd.teachers=[a b]",
+    ]  # fmt: skip
+    done = drive(f"scripts/c2kd/{stage}.sh", "multi30k-small", "root", "cpu", CONFIG="my own.yaml", OUT="my run")
+    assert arguments(done)[2:] == [
+        "train", "my own.yaml", "--root", "root", "--device", "cpu", "--test", "--out", "my run"
+    ]  # fmt: skip
+
+
+def test_c2kd_teachers_one_after_the_other(drive: Drive) -> None:
+    def start(name: str) -> list[str]:
+        return ["-m", "nrccr", "train", str(C2KD / f"vatex-teacher-{name}.yaml"), "--root", "my data", "--device"]
+
+    done = drive("scripts/c2kd/teachers.sh", "vatex", "my data", "cpu", "seed=1")
+    names = ("distil", "mbert", "xlmr")
+    assert arguments(done) == [word for name in names for word in (*start(name), "cpu", "--test", "seed=1")]
+    done = drive("scripts/c2kd/teachers.sh", "vatex", "my data", "0", OUT="my runs", TEACHERS="xlmr distil")
+    wanted = [
+        (*start(name), "cuda:0", "--test", "--out", f"my runs/vatex-teacher-{name}") for name in ("xlmr", "distil")
+    ]
+    assert arguments(done) == [word for line in wanted for word in line]
+    done = drive("scripts/c2kd/teachers.sh", "vatex", "root", "cpu", FAKE_EXIT="7")
+    assert done.returncode == 7 and done.stdout.count("train") == 1  # the first failure ends it
+
+
+@pytest.mark.parametrize(("dataset", "collection"), [("rudder", "multi_rudder"), ("multi30k-small", "multi30k")])
+def test_c2kd_test(drive: Drive, dataset: str, collection: str) -> None:
+    assert arguments(drive("scripts/c2kd/test.sh", dataset, "root", "runs/a b", "0", "--split", "val", "seed=3")) == [
+        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0", "--split", "val", "seed=3",
+        f"data.collection={collection}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "says"),
+    [
+        ("student", (), "usage"),
+        ("teachers", ("vatex", "root"), "usage"),
+        ("test", ("vatex", "root", "model"), "usage"),
+        ("student", ("coco", "root", "cpu"), "DATASET must be"),
+        ("teachers", ("coco", "root", "cpu"), "DATASET must be"),
+        ("test", ("coco", "root", "model", "cpu"), "DATASET must be"),
+        ("zero_shot", ("vatex", "root", "gpu"), "'gpu'"),
+        ("translate_train", ("vatex", "root", "0,1"), "several GPUs"),
+    ],
+)
+def test_c2kd_wrong_arguments(drive: Drive, name: str, given: tuple[str, ...], says: str) -> None:
+    done = drive(f"scripts/c2kd/{name}.sh", *given)
+    assert done.returncode == 2 and done.stdout == "", done.stdout
+    assert says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_c2kd_teachers_that_are_not_there(drive: Drive) -> None:
+    done = drive("scripts/c2kd/teachers.sh", "vatex", "root", "cpu", TEACHERS="xlmr other")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "teachers.sh: no teacher 'other' of vatex; choose from distil mbert xlmr\n"
+    done = drive("scripts/c2kd/teachers.sh", "vatex", "root", "cpu", CONFIG="mine.yaml")
+    assert done.returncode == 2 and "CONFIG means nothing here" in done.stderr

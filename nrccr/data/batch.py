@@ -5,7 +5,7 @@ N items or captions, L tokens, F frames, D feature width, 3 x H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, cast
 
@@ -132,20 +132,30 @@ class MultilingualBatch(_Batch):
     Attributes:
         texts: language -> captions of the videos that have one, (n, L).
         rows: language -> (n,) integers, which videos these are.
-        visual: the N videos.
+        visual: the N videos, or vectors of N images.
         empty: (N,) bool, true where a video's English caption or the video itself says nothing; such a video is left
             out of the first English term. None: nothing is empty.
+        english: (n,) integers, the English captions' positions in the training set, for embeddings computed before.
+        items: (N,) integers, the videos' positions there.
+        taught: for each teacher in the loop its own tokens of the English captions.
     """
 
     texts: dict[str, TextBatch]
     rows: dict[str, Tensor]
-    visual: VideoBatch
+    visual: VisualBatch
     empty: Tensor | None = None
+    english: Tensor | None = None
+    items: Tensor | None = None
+    taught: Sequence[TextBatch] = ()
 
     def _map(self, change: Callable[[Any], Any]) -> Self:
+        empty, english, items = (None if p is None else change(p) for p in (self.empty, self.english, self.items))
         return type(self)(
             {language: change(text) for language, text in self.texts.items()},
             {language: change(rows) for language, rows in self.rows.items()},
             change(self.visual),
-            None if self.empty is None else change(self.empty),
+            empty,
+            english,
+            items,
+            [change(text) for text in self.taught],
         )

@@ -15,6 +15,7 @@ from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
 from nrccr.data.collections import SPELLINGS, SPLITS, Collection, Split
 from nrccr.data.images import PictureFiles, Vectors
+from nrccr.data.languages import LanguageCollection
 from nrccr.errors import UserError
 
 Source = BigFile | Vectors | PictureFiles
@@ -120,24 +121,96 @@ def check_collection(
         idle = [video for video in features.video_ids if video not in used]
         if idle:
             report.notes.append(f"{features.folder}: {len(idle)} videos have no caption ({shortened(idle)})")
-        bad = features.find_nan(progress=True)
-        if bad:
-            report.problems.append(
-                f"{features.folder / 'feature.bin'}: {len(bad)} frames hold a NaN or an infinity ({shortened(bad)}); "
-                "extract them again"
-            )
+        _check_numbers(features, report)
     return report
 
 
-def _open(collection: Collection, report: Report) -> BigFile | None:
-    folder, usual = collection.features, collection.layout
+def check_languages(collection: LanguageCollection, languages: Sequence[str]) -> Report:
+    """Validate a collection that is read by language (C2KD).
+
+    Args:
+        collection: what `locate_languages` found.
+        languages: which are wanted; none: all whose files are there.
+
+    Returns:
+        As check_collection. A split's unmatched captions are those that another of its languages has; they are notes.
+    """
+    report = Report()
+    features: Source | None = None
+    if collection.images is None:
+        features = _open_folder(collection.features, report)
+    widths: dict[Split, int] = {}
+    items: dict[Split, dict[str, None]] = {}
+    for split in SPLITS:
+        if not collection.has(split):
+            missing = "no validation split: the last epoch is kept" if split == "val" else f"no split {split}"
+            (report.notes if split == "val" else report.problems).append(f"{collection.folder}: {missing}")
+            continue
+        if collection.images is not None:
+            features = _open_vectors(collection.images, split, widths, report)
+        items[split] = _check_spoken(collection, split, languages, features, report)
+    _check_overlap(items, report)
+    _check_numbers(features, report)
+    return report
+
+
+def _check_spoken(
+    collection: LanguageCollection, split: Split, languages: Sequence[str], features: Source | None, report: Report
+) -> dict[str, None]:
+    """Add the split's line, notes and problems; gives its items, in order."""
+    files: list[Captions] = []
+    for language in collection.languages(split, languages):
+        try:
+            captions, problems = parse_captions(collection.file(split, language))
+        except UserError as error:
+            report.problems.append(str(error))
+            continue
+        report.problems += problems
+        files.append(captions)
+    keys = dict.fromkeys(key for captions in files for key in captions.keys)
+    lacking = [len(keys) - len(captions) for captions in files]
+    report.notes += [
+        f"{captions.path}: lacks {lost} captions that another language has"
+        for captions, lost in zip(files, lacking, strict=True)
+        if lost
+    ]
+    items = dict.fromkeys(item for item, _ in keys)
+    absent = [item for item in items if features is not None and item not in features]
+    if absent:
+        report.problems.append(
+            f"{collection.folder}: {len(absent)} of {len(items)} items of split {split} have no features "
+            f"({shortened(absent)}); extract them or remove their captions"
+        )
+    frames = _frame_range(features, (item for item in items if features is not None and item in features))
+    if items:
+        counts = (len(items), sum(map(len, files)), sum(lacking), len(absent))
+        report.rows.append(SplitCounts(split, *counts, frames))
+    return items
+
+
+def _open_folder(folder: Path, report: Report) -> BigFile | None:
     try:
         features = BigFile(folder)
     except UserError as error:
         report.problems.append(str(error))
         return None
     report.notes.append(f"{folder}: {features.count} frames, width {features.width}, {len(features.video_ids)} videos")
-    if folder.name == usual.feature:
+    return features
+
+
+def _check_numbers(features: Source | None, report: Report) -> None:
+    bad = features.find_nan(progress=True) if isinstance(features, BigFile) else []
+    if isinstance(features, BigFile) and bad:
+        report.problems.append(
+            f"{features.folder / 'feature.bin'}: {len(bad)} frames hold a NaN or an infinity ({shortened(bad)}); "
+            "extract them again"
+        )
+
+
+def _open(collection: Collection, report: Report) -> BigFile | None:
+    folder, usual = collection.features, collection.layout
+    features = _open_folder(folder, report)
+    if features is not None and folder.name == usual.feature:
         report.notes += _unusual_width(collection, folder / "shape.txt", features.width)
     return features
 

@@ -1,4 +1,4 @@
-"""Every collection's languages, splits, file names and folders: the only place that knows a path.
+"""Every collection's languages, splits, file names and folders: with `languages` the only place that knows a path.
 
 A collection lies in `ROOT/<collection>/TextData/<name>.caption.txt` and `ROOT/<collection>/FeatureData/<feature>/`;
 images as pixels lie in a folder of their own.

@@ -1,7 +1,7 @@
 """C2KD's published data -> our layout: frame features as a bigfile, captions as one file a split and language.
 
     OUT/multi_<collection>/FeatureData/<feature>/{shape.txt,id.txt,feature.bin,video2frames.txt}
-    OUT/multi_<collection>/TextData/multi_<collection><split>_<language>.caption.txt
+    OUT/multi_<collection>/TextData/multi_<collection><split>_<language>.caption.txt, see nrccr.data.languages
 
 Line `ITEM#LANGUAGE#K TEXT`: captions of one item with the same K say the same in each language. The language `en_words`
 holds the English that the published teachers read: its words alone, but for RUDDER, where it is the caption itself.
@@ -10,7 +10,6 @@ holds the English that the published teachers read: its words alone, but for RUD
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nrccr.data.bigfile import write_bigfile
+from nrccr.data.captions import shortened
 from nrccr.data.collections import SPLITS, Split
+from nrccr.data.languages import ENGLISH, TEACHERS, converted_layout
+from nrccr.data.tokens import words_of
 from nrccr.errors import UserError
 from nrccr.files import atomic_folder, write_text
 from nrccr.safeload import load_records
@@ -38,8 +40,6 @@ LANGUAGES: Mapping[Published, Mapping[str, str]] = {
     "rudder": {name: name for name in ("en", "hi", "mr", "kn")},
 }
 FEATURES = {"2d": "clip", "2d_raw": "clip", "s3d": "s3d"}  # key in the pickle -> name of the folder
-ENGLISH, TEACHERS = "en", "en_words"
-_WORDS = re.compile(r"[\w']+")
 
 
 @dataclass
@@ -62,6 +62,19 @@ class Converted:
     without_frames: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What is worth knowing besides the counts, one line each."""
+        lines = []
+        if self.without_frames:
+            left = shortened(self.without_frames)
+            lines.append(f"{len(self.without_frames)} videos without frames were left out ({left})")
+        if self.renamed:
+            lines.append(
+                f"{len(self.renamed)} videos have the id of another, with other features ({shortened(self.renamed)})"
+            )
+        return lines
+
 
 def guess_split(path: Path) -> Split:
     """The split that a published file name speaks of. What they call validation is what they test on.
@@ -74,6 +87,41 @@ def guess_split(path: Path) -> Split:
     if "test" in path.name or "val" in path.name:
         return "test"
     raise UserError(f"{path}: train or test? The file name has neither word, nor val; rename the file")
+
+
+def splits_of(pickles: Sequence[Path]) -> dict[Split, Path]:
+    """Each file by its split, told by its name.
+
+    Raises:
+        UserError: a name does not tell, or two files are of one split.
+    """
+    found: dict[Split, Path] = {}
+    for path in pickles:
+        split = guess_split(path)
+        if split in found:
+            raise UserError(f"{path}: {found[split].name} is of split {split} too; give one file a split")
+        found[split] = path
+    return found
+
+
+def guess_collection(name: str | None, pickles: Sequence[Path]) -> Published:
+    """The collection of that name, or else the one that the files' own names speak of, then their folders'.
+
+    Raises:
+        UserError: unknown, or the names do not tell.
+    """
+    known = ", ".join(LANGUAGES)
+    if name is not None:
+        chosen = next((own for own in LANGUAGES if own == name), None)
+        if chosen is None:
+            raise UserError(f"collection {name!r} is unknown; choose one of {known}")
+        return chosen
+    for parts in (-1, -3):  # youcook2/s3d/youcook_train_audio_multilingual.pkl
+        words = [" ".join(path.resolve().parts[parts:]) for path in pickles]
+        found = [own for own in LANGUAGES if all(own.removesuffix("2") in word for word in words)]
+        if len(found) == 1:
+            return found[0]
+    raise UserError(f"{pickles[0]}: which collection is it? The names do not tell; give one of {known} as --name")
 
 
 def convert_c2kd(
@@ -101,8 +149,8 @@ def convert_c2kd(
         raise UserError(f"collection {collection!r} is unknown; choose one of {', '.join(LANGUAGES)}")
     if not pickles:
         raise UserError("no data pickles given; name those of training and test")
-    name = f"multi_{collection}"
-    folder = out / name
+    layout = converted_layout(collection)
+    folder = out / layout.name
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
     reader = _Reader(collection, feature, fill_missing, Converted(folder))
@@ -113,7 +161,7 @@ def convert_c2kd(
         (temporary / "FeatureData").mkdir()
         (temporary / "features").rename(temporary / "FeatureData" / FEATURES.get(reader.feature, reader.feature))
         for (split, language), lines in reader.lines.items():
-            write_text(temporary / "TextData" / f"{name}{split}_{language}.caption.txt", "".join(lines))
+            write_text(temporary / "TextData" / layout.file_name(split, language, ""), "".join(lines))
     return reader.converted
 
 
@@ -176,7 +224,7 @@ class _Reader:
         if not any(map(any, texts.values())):
             raise UserError(f"{where} has no captions; is this the {split} pickle of {self.collection}?")
         if self.collection != "rudder":
-            english = [" ".join(_WORDS.findall(text)) for text in english]
+            english = [" ".join(words_of(text)) for text in english]
         return texts | {TEACHERS: english}
 
     def _write(self, split: Split, item: str, texts: Texts, spoken: Sequence[str]) -> None:

@@ -82,10 +82,30 @@ def masked_view(seed: int, epoch: int, item: int, frames: int, tokens: Sequence[
     Returns:
         The n - int(0.8 n) frames that remain, at least one, and each caption's masked positions.
     """
-    # Words of fixed width: numpy would take as many as a number needs, and other triples could give the same ones.
-    generator = np.random.default_rng(np.array([seed % 2**32, seed >> 32, epoch, item], dtype=np.uint32))
+    generator = _generator(seed, epoch, item)
     kept = _choose(generator, frames, frames - int(FRAMES_REMOVED * frames))
     return MaskedView(kept, [1 + _choose(generator, length - 2, int(TOKENS_MASKED * length)) for length in tokens])
+
+
+def caption_draws(seed: int, epoch: int, items: Indices, counts: Indices) -> Indices:
+    """Which of its captions each item shows in an epoch, uniform; of (seed, epoch, item) alone, as `masked_view`.
+
+    Args:
+        seed: the run's seed, from 0, below 2**63.
+        epoch: from 0.
+        items: (N,) positions in the training set.
+        counts: (N,) captions of each, one or more.
+
+    Returns:
+        (N,) numbers, from 0.
+    """
+    pairs = zip(items.tolist(), counts.tolist(), strict=True)
+    return np.array([_generator(seed, epoch, item).integers(count) for item, count in pairs], dtype=np.int64)
+
+
+def _generator(seed: int, epoch: int, item: int) -> np.random.Generator:
+    # Words of fixed width: numpy would take as many as a number needs, and other triples could give the same ones.
+    return np.random.default_rng(np.array([seed % 2**32, seed >> 32, epoch, item], dtype=np.uint32))
 
 
 def _choose(generator: np.random.Generator, count: int, chosen: int) -> Indices:

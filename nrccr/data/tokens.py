@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,10 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from nrccr.data.batch import TextBatch
+from nrccr.data.batch import PooledTextBatch, TextBatch
 from nrccr.errors import UserError, first_line
 
+_WORDS = re.compile(r"[\w']+")
 _NOT_ENGLISH = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -30,32 +32,50 @@ def clean_english(text: str) -> str:
     return f"{words.capitalize()}." if words else ""
 
 
+def words_of(text: str) -> list[str]:
+    """A caption's words as C2KD's published code finds them: runs of letters, digits, underscores and apostrophes."""
+    return _WORDS.findall(text)
+
+
+class Tokenizer(Protocol):
+    """What turns captions into token ids."""
+
+    max_tokens: int
+
+    def encode(self, texts: Sequence[str]) -> TokenTable:
+        """Token ids of all captions, special tokens included."""
+
+
 class CaptionTokenizer:
-    """The backbone's tokeniser with lower-casing forced on, although the multilingual vocabulary is cased.
+    """The backbone's tokeniser, with lower-casing forced on or as the backbone has it.
 
     Args:
         model: hub name or folder of the backbone, as `text.model`.
         max_tokens: longest caption kept, special tokens included; fewer where the backbone has fewer positions.
+        lower_case: force it, although the multilingual vocabulary is cased (NRCCR, MLCMR); false leaves the tokeniser
+            as it was published (C2KD).
 
     Attributes:
         special: how many special tokens every caption gets.
+        config: of the backbone.
 
     Raises:
         UserError: no tokeniser there.
     """
 
-    def __init__(self, model: str, max_tokens: int) -> None:
+    def __init__(self, model: str, max_tokens: int, *, lower_case: bool = True) -> None:
         try:
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
             kind = str(config.model_type)
-            if kind == "bert":  # its lower-casing also strips accents, which lower() alone does not
+            if kind == "bert" and lower_case:  # its lower-casing also strips accents, which lower() alone does not
                 self.tokenizer: PreTrainedTokenizerBase = BertTokenizer.from_pretrained(model, do_lower_case=True)
             else:
                 self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
             reason = first_line(error)
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
-        self._lower = kind != "bert"
+        self._lower = lower_case and kind != "bert"
+        self.config = config
         # RoBERTa and its kin number positions from the padding id on.
         taken = config.pad_token_id + 1 if "roberta" in kind else 0
         positions = getattr(config, "max_position_embeddings", None)
@@ -95,7 +115,7 @@ class CaptionTokenizer:
         return TokenTable(rows, pad=int(self.tokenizer.pad_token_id or 0), cut=cut)
 
     def save(self, folder: Path) -> None:
-        """Write the tokeniser's files into a folder, from which `text.model` can read it again."""
+        """Write the tokeniser's files into a folder; beside the backbone's configuration they can be read again."""
         self.tokenizer.save_pretrained(folder)
 
 
@@ -124,9 +144,81 @@ class TokenTable:
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> TextBatch:
         """The captions at `indices`, padded to the longest of them: tokens and mask (N, L)."""
         chosen = np.asarray(indices, dtype=np.int64)
-        lengths = self.lengths[chosen]  # (N,)
-        columns = np.arange(lengths.max())  # (L,)
-        mask = columns < lengths[:, None]  # (N, L)
+        return self._padded(chosen, int(self.lengths[chosen].max(initial=1)))
+
+    def _padded(self, chosen: npt.NDArray[np.int64], longest: int) -> TextBatch:
+        columns = np.arange(longest)  # (L,)
+        mask = columns < self.lengths[chosen, None]  # (N, L)
         places = np.where(mask, self._starts[chosen, None] + columns, 0)
         tokens = np.where(mask, self._flat[places], self._pad).astype(np.int64)  # (N, L)
         return TextBatch(torch.from_numpy(tokens), torch.from_numpy(mask))
+
+
+class PooledTokenizer(CaptionTokenizer):
+    """A backbone's tokeniser beside LaBSE's, over whose tokens C2KD's released reading averages.
+
+    Args:
+        own: the backbone's.
+        labse: LaBSE's; the same where the backbone is LaBSE.
+    """
+
+    def __init__(self, own: CaptionTokenizer, labse: CaptionTokenizer) -> None:
+        self.__dict__.update(own.__dict__)
+        self.labse = labse
+        self._same = labse is own
+
+    def encode(self, texts: Sequence[str]) -> PooledTokenTable:
+        """Token ids of the backbone with the mask of LaBSE's tokens, both cut at the backbone's `max_tokens`."""
+        own = super().encode(texts)
+        pool = own.lengths if self._same else self.labse.encode(texts).lengths
+        return PooledTokenTable(own, np.minimum(pool, self.max_tokens))
+
+
+def language_tokenizer(model: str, max_tokens: int, labse: str | None) -> CaptionTokenizer:
+    """C2KD's tokeniser of an encoder: its own letter case, and LaBSE's mask where the mean is over LaBSE's tokens.
+
+    Args:
+        model: hub name or folder of the encoder, as `text.model`.
+        max_tokens: longest caption kept, special tokens included.
+        labse: hub name or folder of LaBSE's tokeniser, as `c2kd.labse`; none for the encoder's own mask.
+
+    Raises:
+        UserError: no tokeniser there.
+    """
+    own = CaptionTokenizer(model, max_tokens, lower_case=False)
+    if labse is None:
+        return own
+    if labse == model:
+        return PooledTokenizer(own, own)
+    try:
+        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=False))
+    except UserError as error:
+        reason = str(error).removeprefix(f"text.model={labse}: ")
+        raise UserError(
+            f"c2kd.labse={labse}: {reason}; where the encoder is LaBSE itself, switches.pool_mask=own is the same"
+        ) from error
+
+
+class PooledTokenTable(TokenTable):
+    """Token ids that are averaged over other positions.
+
+    Args:
+        own: the tokens.
+        pool: (captions,) how many of LaBSE's tokens each caption has.
+    """
+
+    def __init__(self, own: TokenTable, pool: npt.NDArray[np.int64]) -> None:
+        self.lengths, self.cut, self.pool = own.lengths, own.cut, pool
+        self._starts, self._flat, self._pad = own._starts, own._flat, own._pad
+
+    def content(self) -> bytes:
+        """All tokens and lengths as bytes."""
+        return super().content() + self.pool.tobytes()
+
+    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> PooledTextBatch:
+        """The captions at `indices`, padded to the longest by either tokeniser: tokens, mask and pool (N, L)."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        pool = self.pool[chosen]  # (N,)
+        text = self._padded(chosen, int(max(self.lengths[chosen].max(initial=1), pool.max(initial=1))))
+        counted = torch.arange(text.mask.shape[1]) < torch.from_numpy(pool)[:, None]  # (N, L)
+        return PooledTextBatch(text.tokens, text.mask, counted)

@@ -187,7 +187,8 @@ def evaluate(
         (folder / stale).unlink(missing_ok=True)
     if save_scores:
         _write_scores(folder / "scores.npz", dense(forward, memory_mb), embeddings, queries)
-    _write_ranks(folder, ranked, (forward, backward), queries, memory_mb)
+    items = queries.videos.ids
+    write_ranks(folder, ranked, (forward, backward), queries.query_ids, items, items, memory_mb)
     write_json(folder / "metrics.json", metrics)
     return metrics
 
@@ -237,25 +238,39 @@ def require_finite(embedded: Tensor, ids: Sequence[str]) -> None:
         )
 
 
-def _write_ranks(
-    folder: Path, ranked: Ranked, scores: tuple[Blocks, Blocks], queries: Queries, memory_mb: float
+def write_ranks(
+    folder: Path,
+    ranked: Ranked,
+    scores: tuple[Blocks, Blocks],
+    query_ids: Sequence[str],
+    item_ids: Sequence[str],
+    asking: Sequence[str],
+    memory_mb: float,
 ) -> None:
     """One line a query: its id, the rank of its item, the ten items placed first (ties by index); and one line an item.
 
     An item's line has the best rank of its queries and the average precision of them all.
+
+    Args:
+        folder: gets `ranks.tsv` and `ranks_visual.tsv`.
+        ranked: ranks by `scores`.
+        scores: (Q, N), and (items that have a query, Q).
+        query_ids: Q of them.
+        item_ids: N of them.
+        asking: those that have a query.
+        memory_mb: what a block may take.
     """
     best, _ = ranked.text_to_visual
     top = highest_columns(scores[0], TOP, memory_mb).tolist()  # (Q, 10)
-    names = queries.videos.ids
     lines = ["query\trank\ttop"]
-    for query, rank, columns in zip(queries.query_ids, best, top, strict=True):
-        lines.append(f"{query}\t{int(rank)}\t{' '.join(names[column] for column in columns)}")
+    for query, rank, columns in zip(query_ids, best, top, strict=True):
+        lines.append(f"{query}\t{int(rank)}\t{' '.join(item_ids[column] for column in columns)}")
     write_text(folder / "ranks.tsv", "\n".join(lines) + "\n")
     best, precision = ranked.visual_to_text
     top = highest_columns(scores[1], TOP, memory_mb).tolist()  # (N, 10)
     lines = ["item\trank\tprecision\ttop"]
-    for item, rank, mean, columns in zip(names, best, precision, top, strict=True):
-        found = " ".join(queries.query_ids[column] for column in columns)
+    for item, rank, mean, columns in zip(asking, best, precision, top, strict=True):
+        found = " ".join(query_ids[column] for column in columns)
         lines.append(f"{item}\t{int(rank)}\t{float(mean)!r}\t{found}")
     write_text(folder / "ranks_visual.tsv", "\n".join(lines) + "\n")
 

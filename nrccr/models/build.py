@@ -5,10 +5,11 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from nrccr.config import Config
+from nrccr.models.c2kd import C2KD, build_c2kd
 from nrccr.models.mlcmr import MLCMR, build_mlcmr
 from nrccr.models.nrccr import NRCCR, build_nrccr
 
-Network = NRCCR | MLCMR
+Network = NRCCR | MLCMR | C2KD
 
 
 def build_network(
@@ -25,7 +26,7 @@ def build_network(
     Raises:
         UserError: a trainable layer that the backbone does not have, or features that the image encoder does not give.
     """
-    if config.model == "mlcmr":
+    if config.model != "nrccr":
         assert feature_width is not None
-        return build_mlcmr(config, backbone, feature_width)
+        return (build_mlcmr if config.model == "mlcmr" else build_c2kd)(config, backbone, feature_width)
     return build_nrccr(config, backbone, feature_width, image_encoder)

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch
+from nrccr.config import Config
+from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.layers import evaluating, mean_over_positions
+from nrccr.models.text import freeze_backbone
 
 PoolMask = Literal["labse", "own"]
 NORM_EPS = 1e-6
@@ -135,8 +137,9 @@ class VideoBranch(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, video: VideoBatch) -> Tensor:
-        """Videos -> (N, D), of any length. A video without frames is one learned vector."""
+    def forward(self, visual: VisualBatch) -> Tensor:
+        """Videos -> (N, D), of any length. A video without frames is one learned vector, an image a single frame."""
+        video = as_video(visual)
         frames = functional.normalize(video.frames, dim=-1)  # (N, F, features); rows of zeros stay
         hidden = self.embed_norm(self.embed(frames))  # (N, F, W)
         mask = video.mask.bool()  # (N, F)
@@ -193,7 +196,7 @@ class C2KD(nn.Module):
         pool_mask: PoolMask = "own",
     ) -> None:
         super().__init__()
-        self.features = features
+        self.feature_width = features
         self.text = TextBranch(backbone, joint, pool_mask)
         self.video = VideoBranch(features, joint, width, heads, layers)
 
@@ -206,13 +209,49 @@ class C2KD(nn.Module):
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length; evaluation mode, no gradients."""
-        with evaluating(self):
-            return unit(self.text(text))
+        return unit(self.project_text(text))
 
-    def embed_visual(self, visual: VideoBatch) -> Tensor:
-        """Videos -> (N, D), unit length; evaluation mode, no gradients."""
+    def project_text(self, text: TextBatch) -> Tensor:
+        """Captions -> (N, D), before they are brought to unit length; evaluation mode, no gradients."""
+        with evaluating(self):
+            projected: Tensor = self.text(text)
+            return projected
+
+    def embed_visual(self, visual: VisualBatch) -> Tensor:
+        """Videos, or vectors of images -> (N, D), unit length; evaluation mode, no gradients."""
         with evaluating(self):
             return unit(self.video(visual))
+
+
+def build_c2kd(config: Config, backbone: PreTrainedModel, feature_width: int) -> C2KD:
+    """The network a configuration describes, from fresh weights but for the backbone's.
+
+    Args:
+        config: the run's configuration.
+        backbone: the text encoder, see nrccr.models.text.configured_backbone.
+        feature_width: width of the features, from the files.
+
+    Raises:
+        UserError: a trainable layer that the backbone does not have.
+    """
+    freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
+    return C2KD(
+        backbone,
+        feature_width,
+        config.joint.width,
+        width=config.visual.width,
+        heads=config.visual.heads,
+        layers=config.visual.layers,
+        pool_mask=config.switch("pool_mask"),
+    )
+
+
+def as_video(visual: VisualBatch) -> VideoBatch:
+    """Videos as they are; vectors of images (N, features) as videos of one frame."""
+    if isinstance(visual, VideoBatch):
+        return visual
+    frames = visual.pixels_or_vectors.unsqueeze(1)  # (N, 1, features)
+    return VideoBatch(frames, torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -7,17 +7,20 @@ CNN, the word2vec path, a second copy of the fusion, poolers, the optimiser.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from nrccr.config import Config, build_config
 from nrccr.errors import UserError
 from nrccr.models.c2kd import C2KD, PoolMask
 from nrccr.models.text import backbone_config, build_backbone
 
 CHECKPOINT_NAME = "latest_model.pth"
+STUDENT = "sentence-transformers/LaBSE"
+S3D_WIDTH = 1024  # YouCook2's features; all others are CLIP's
 HEADS = 4  # which no tensor tells; the same in all experiments
 
 _GATED = (("fc.", "linear."), ("cg.fc.", "gate."))
@@ -41,6 +44,28 @@ def is_c2kd(checkpoint: Mapping[str, Any]) -> bool:
     return isinstance(state, dict) and any("video_token_proj." in str(key) for key in state)
 
 
+def published_config(path: Path, checkpoint: Mapping[str, Any], overrides: Sequence[str]) -> Config:
+    """The configuration of a published checkpoint, as far as a test needs it; the rest is the default.
+
+    The checkpoint names neither its encoder nor its collection: they are `text.model`, by default LaBSE, the students',
+    and `data.collection`, by default one whose features have the right width.
+
+    Raises:
+        UserError: not such a checkpoint, or a bad override.
+    """
+    state = _state_of(path, checkpoint)
+    width, features = _shape(path, state, "video.embed.linear.weight")
+    joint, _ = _shape(path, state, "text.project.linear.weight")
+    trained = {
+        "model": "c2kd",
+        "data": {"collection": "multi_youcook2" if features == S3D_WIDTH else "multi_msrvtt", "max_frames": 30},
+        "text": {"model": STUDENT, "pretrained": False, "freeze": "none", "max_tokens": 40},
+        "visual": {"width": width, "heads": HEADS, "layers": _count_blocks(state)},
+        "joint": {"width": joint},
+    }
+    return build_config([(str(path), trained)], overrides)
+
+
 def published_network(
     path: Path, checkpoint: Mapping[str, Any], text_model: str, pool_mask: PoolMask = "labse"
 ) -> C2KD:
@@ -55,16 +80,15 @@ def published_network(
     Raises:
         UserError: not such a checkpoint, or weights that do not fit the encoder.
     """
-    if not is_c2kd(checkpoint):
-        raise UserError(f"{path}: not a C2KD checkpoint (its state_dict needs the tensors video_token_proj.*)")
-    state = _renamed(path, checkpoint["state_dict"])
-    layers = {key.split(".")[2] for key in state if key.startswith("video.blocks.")}
+    state = _state_of(path, checkpoint)
     width, features = _shape(path, state, "video.embed.linear.weight")
     joint, _ = _shape(path, state, "text.project.linear.weight")
     if width % HEADS:
         raise UserError(f"{path}: its video branch is {width} wide, no multiple of its {HEADS} heads")
     backbone = build_backbone(backbone_config(text_model, {}), pretrained=None)
-    network = C2KD(backbone, features, joint, width=width, heads=HEADS, layers=len(layers), pool_mask=pool_mask)
+    network = C2KD(
+        backbone, features, joint, width=width, heads=HEADS, layers=_count_blocks(state), pool_mask=pool_mask
+    )
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -74,6 +98,16 @@ def published_network(
             "text.model=NAME_OR_FOLDER"
         ) from error
     return network.eval()
+
+
+def _state_of(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    if not is_c2kd(checkpoint):
+        raise UserError(f"{path}: not a C2KD checkpoint (its state_dict needs the tensors video_token_proj.*)")
+    return _renamed(path, checkpoint["state_dict"])
+
+
+def _count_blocks(state: Mapping[str, Tensor]) -> int:
+    return len({key.split(".")[2] for key in state if key.startswith("video.blocks.")})
 
 
 def _renamed(path: Path, published: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -103,7 +103,7 @@ class C2KDObjective(nn.Module):
                 it. A video without an English caption is not distilled.
 
         Returns:
-            Scalars by name; the total is the sum of those that end in `_loss`.
+            Scalars by name; the total is the sum of those that end in `_loss`. Learned weights are shown as `weight_k`.
 
         Raises:
             ValueError: no English captions, or distillation without teachers.
@@ -124,6 +124,8 @@ class C2KDObjective(nn.Module):
             for language, own in scores.items():
                 losses[f"contrastive_{language}_loss"] = balance * self.contrast(own)
                 losses[f"distill_{language}_loss"] = self.distilled(*_of_same_videos(teachers, own, language, out))
+            if self.mixing is not None:
+                losses |= {f"weight_{index}": share for index, share in enumerate(self.mixing.detach().softmax(dim=0))}
         return losses
 
     def distilled(self, teachers: Tensor, student: Tensor) -> Tensor:

@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "image_encoder"
 
     @property
+    def labse(self) -> Path:
+        """LaBSE's tokeniser, where C2KD's mean over tokens needs it."""
+        return self.path / "labse"
+
+    @property
     def state(self) -> Path:
         """Everything to go on from: weights, optimisers, schedule, position, random states."""
         return self.path / "last" / "state.pt"

@@ -267,7 +267,7 @@ def test_published_weights_come_back(encoder: Path, tmp_path: Path, prefix: str)
     checkpoint = load_checkpoint(path)
     assert is_c2kd(checkpoint)
     loaded = published_network(path, checkpoint, str(encoder), "own")
-    assert not loaded.training and loaded.features == FEATURES
+    assert not loaded.training and loaded.feature_width == FEATURES
     padding = network.text.backbone.config.pad_token_id
     assert torch.equal(loaded.embed_text(text([3, 7], 9, padding)), network.embed_text(text([3, 7], 9, padding)))
     assert torch.equal(loaded.embed_visual(video([3, 0], 4)), network.embed_visual(video([3, 0], 4)))

@@ -1,0 +1,194 @@
+"""Collections read by language, for C2KD: which file holds a split's captions in which language.
+
+Beside nrccr.data.collections the only place that knows a path. A collection converted from C2KD's published pickles
+(`nrccr convert c2kd`) has one file a split and language; Multi30K and VATEX have what NRCCR reads, read otherwise: the
+English captions and their translations in training, what people wrote in each language in validation and test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nrccr.data.collections import SPLITS, Collection, Split, locate
+from nrccr.errors import UserError
+
+ENGLISH = "en"
+TEACHERS = "en_words"  # the English that C2KD's published teachers read
+OTHERS = "*"  # in place of a language: all that have no entry of their own
+
+# {c} collection, {t} translator, {l} language. Every split has the languages whose files are there.
+LanguageFiles = Mapping[Split, Mapping[str, str]]
+CONVERTED_FILES: LanguageFiles = {split: {OTHERS: "{c}" + split + "_{l}"} for split in SPLITS}
+_MULTI30K_FILES: LanguageFiles = {
+    "train": {ENGLISH: "{c}train_enc", OTHERS: "{c}train_{t}_enc2{l}"},
+    "val": {ENGLISH: "{c}val_enc", "de": "{c}val_de_task1", OTHERS: "{c}val_{l}"},
+    "test": {ENGLISH: "{c}test_enc_2016", "de": "{c}test_de_2016_task1", OTHERS: "{c}test_{l}_2016"},
+}
+_VATEX_FILES: LanguageFiles = {
+    "train": {ENGLISH: "{c}train", OTHERS: "{c}train_{t}_enc2{l}"},
+    "val": {ENGLISH: "{c}val", OTHERS: "{c}val_{l}"},
+    "test": {ENGLISH: "{c}test", OTHERS: "{c}test_{l}"},
+}
+
+
+@dataclass(frozen=True)
+class LanguageLayout:
+    """What is known of a collection before looking at the disk.
+
+    Attributes:
+        name: its name on disk and in configs.
+        languages: all that it may have, English first.
+        files: caption files of each split.
+        feature: the usual visual feature; none where nrccr.data.collections knows it.
+        width: how wide the published one is.
+        averaged: whether the published evaluation makes one query of all captions of an item.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    files: LanguageFiles
+    feature: str | None = None
+    width: int = 0
+    averaged: bool = False
+
+    @property
+    def converted(self) -> bool:
+        """Whether it comes from a published pickle; the others are collections of NRCCR."""
+        return self.feature is not None
+
+    def file_name(self, split: Split, language: str, translator: str) -> str:
+        """The caption file of a split in a language."""
+        names = self.files[split]
+        template = names.get(language, names[OTHERS])
+        return template.format(c=self.name, t=translator, l=language) + ".caption.txt"
+
+
+def _converted(name: str, languages: str, feature: str, width: int) -> LanguageLayout:
+    return LanguageLayout(f"multi_{name}", tuple(languages.split()), CONVERTED_FILES, feature, width, averaged=True)
+
+
+LANGUAGE_LAYOUTS = (
+    _converted("msrvtt", "en de fr cs zh ru vi sw es", "clip", 512),
+    _converted("vatex", "en zh", "clip", 512),
+    _converted("youcook2", "en de fr cs zh ru vi es ja", "s3d", 1024),
+    _converted("rudder", "en hi mr kn", "clip", 512),
+    LanguageLayout("multi30k", ("en", "de", "fr", "cs"), _MULTI30K_FILES),
+    LanguageLayout("vatex", ("en", "zh"), _VATEX_FILES),
+)
+
+
+def converted_layout(published: str) -> LanguageLayout:
+    """The layout of a published collection: msrvtt, vatex, youcook2 or rudder."""
+    return next(layout for layout in LANGUAGE_LAYOUTS if layout.name == f"multi_{published}")
+
+
+@dataclass(frozen=True)
+class LanguageCollection:
+    """A collection found on disk.
+
+    Attributes:
+        layout: its file names.
+        folder: its folder.
+        features: the folder of its visual features: of videos for `BigFile`, of images with a file a split.
+        translator: whose translations.
+        images: of a collection of images, what knows where its vectors are.
+    """
+
+    layout: LanguageLayout
+    folder: Path
+    features: Path
+    translator: str = "google"
+    images: Collection | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in configs."""
+        return self.layout.name
+
+    def languages(self, split: Split, wanted: Sequence[str] = ()) -> list[str]:
+        """The languages of a split: those asked for, or else those whose files are there; English first.
+
+        Raises:
+            UserError: one asked for that the collection does not know, or no file at all.
+        """
+        for language in wanted:
+            if language not in self.layout.languages:
+                known = ", ".join(self.layout.languages)
+                raise UserError(f"data.languages: {self.name} has no {language!r}; choose from {known}")
+        found = [language for language in self.layout.languages if self.find(split, language) is not None]
+        chosen = wanted or found
+        if not chosen:
+            self.file(split, ENGLISH)  # says which file is missing
+        return [language for language in self.layout.languages if language in chosen]
+
+    def find(self, split: Split, language: str) -> Path | None:
+        """The caption file of a split in a language, if it is there; also of the teachers' English."""
+        if language == TEACHERS and not self.layout.converted:
+            return None
+        path = self.folder / "TextData" / self.layout.file_name(split, language, self.translator)
+        return path if path.is_file() else None
+
+    def file(self, split: Split, language: str) -> Path:
+        """The caption file of a split in a language.
+
+        Raises:
+            UserError: it is missing.
+        """
+        found = self.find(split, language)
+        if found is None:
+            name = self.layout.file_name(split, language, self.translator)
+            raise UserError(
+                f"{self.folder / 'TextData'}: no file {name} ({self.name}, {split}, captions in {language}); "
+                "add it, check --root, or leave it out with data.languages"
+            )
+        return found
+
+    def has(self, split: Split) -> bool:
+        """Whether the split is there, in any language."""
+        return any(self.find(split, language) is not None for language in self.layout.languages)
+
+    def vectors(self, split: Split) -> tuple[Path, Path]:
+        """The vectors of a split's images and the list of their ids, see nrccr.data.collections.
+
+        Raises:
+            UserError: one of the two is missing.
+        """
+        assert self.images is not None
+        return self.images.vectors(split)
+
+
+def locate_languages(
+    root: Path, collection: str, *, translator: str = "google", feature: str | None = None
+) -> LanguageCollection:
+    """Find a collection under the root, to be read by language.
+
+    Args:
+        root: the folder that holds the collections.
+        collection: its name.
+        translator: whose translations, where training text has any.
+        feature: name of the visual feature; by default the collection's usual one.
+
+    Raises:
+        UserError: the collection is unknown or cannot be read by language, or its folder is missing.
+    """
+    layout = next((layout for layout in LANGUAGE_LAYOUTS if layout.name == collection), None)
+    if layout is None:
+        known = ", ".join(layout.name for layout in LANGUAGE_LAYOUTS)
+        raise UserError(f"collection {collection!r} cannot be read by language; choose one of {known}")
+    if not layout.converted:
+        found = locate(root, collection, target=layout.languages[-1], translator=translator, feature=feature)
+        images = found if found.layout.images is not None else None
+        return LanguageCollection(layout, found.folder, found.features, translator, images)
+    if translator != "google":
+        raise UserError(f"data.translator={translator}: {layout.name} has one text only in each language; leave it out")
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give the folder of all collections as --root")
+    folder = root / layout.name
+    if not folder.is_dir():
+        raise UserError(
+            f"{root}: no folder {layout.name} in it; give the folder of all collections as --root, or make this one "
+            "with `nrccr convert c2kd`"
+        )
+    return LanguageCollection(layout, folder, folder / "FeatureData" / (feature or str(layout.feature)), translator)

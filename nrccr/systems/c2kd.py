@@ -1,0 +1,219 @@
+"""C2KD's training and test: many languages, and teachers that read English."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from nrccr.config import Config
+from nrccr.data.collections import find_backbone
+from nrccr.data.items import require_same_width
+from nrccr.data.languages import LanguageCollection, locate_languages
+from nrccr.data.multilingual import LanguagePairs, LanguageReader
+from nrccr.data.tokens import PooledTokenizer, Tokenizer, language_tokenizer
+from nrccr.errors import UserError
+from nrccr.evaluation.languages import evaluate_languages, validate_by_language
+from nrccr.evaluation.metrics import recall_sum
+from nrccr.models.c2kd import C2KD, build_c2kd
+from nrccr.models.text import configured_backbone
+from nrccr.objectives.c2kd import C2KDLosses, C2KDObjective
+from nrccr.retriever import Retriever, load_retriever
+from nrccr.tables import counts_line, multilingual_table, say
+from nrccr.training.checkpoint import RunFolder
+from nrccr.training.loop import Task, Validation
+from nrccr.training.teachers import PrecomputedTeachers, TeachersInLoop, precompute
+
+
+def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
+    """All that a training needs; with `test`, make sure first that the test split can be read.
+
+    Raises:
+        UserError: no such collection, encoder or teacher, or damaged data.
+    """
+    settings = config.c2kd
+    model, labse = find_backbone(root, config.text.model), labse_of(config, root)
+    reader = open_reader(config, root, words=settings.words)
+    tokenizer = language_tokenizer(model, config.text.max_tokens, labse)
+    queried = language_tokenizer(model, settings.query_tokens, labse)
+    width = reader.width("train")
+    # Before the teachers: how many there are shall not change the student's first weights.
+    backbone = configured_backbone(config, model)
+    network = build_c2kd(config, backbone, width)
+    teachers = load_teachers(config, root, device, width)
+    pairs = reader.pairs(
+        tokenizer,
+        config.seed,
+        english_only=settings.stage == "zero_shot",
+        teachers=[teacher.tokenizer for teacher in teachers],
+    )
+    queries = reader.queries("val", queried) if reader.collection.has("val") else None
+    tested = reader.queries("test", queried) if test else None
+    for split in (queries, tested):
+        if split is not None:
+            require_same_width(split.videos, pairs.videos)
+    teach = None
+    if teachers:
+        teach, pairs = teaching(config, teachers, pairs, device)
+
+    def score() -> Validation:
+        assert queries is not None
+        total, metrics = validate_by_language(network, queries, batch_size=config.evaluation.batch_size, device=device)
+        recalls = {language: own["text_to_visual"] for language, own in metrics["languages"].items()}
+        each = ", ".join(f"{language} {recall_sum(own):.2f}" for language, own in recalls.items())
+        return Validation(total, metrics, f"R@1+5+10 {each}, mean {total:.2f}")
+
+    def save_models(run: RunFolder) -> None:
+        backbone.config.save_pretrained(run.backbone)
+        tokenizer.save(run.backbone)
+        if isinstance(tokenizer, PooledTokenizer):
+            tokenizer.labse.config.save_pretrained(run.labse)
+            tokenizer.labse.save(run.labse)
+
+    return Task(
+        network=network,
+        objective=C2KDObjective(losses_of(config), count=len(teachers)),
+        pairs=pairs,
+        validate=score if queries is not None else None,
+        counts={"train": asdict(pairs.counts)} | ({"val": asdict(queries.counts)} if queries is not None else {}),
+        save_models=save_models,
+        teach=teach,
+    )
+
+
+def losses_of(config: Config) -> C2KDLosses:
+    """The objective's constants."""
+    settings = config.c2kd
+    return C2KDLosses(
+        stage=settings.stage,
+        temperature=settings.temperature,
+        distill_temperature=settings.distill_temperature,
+        balance=settings.balance,
+        teachers=settings.pooling,
+        distillation=settings.distillation,
+    )
+
+
+def locate_data(config: Config, root: Path) -> LanguageCollection:
+    """The collection that a configuration names.
+
+    Raises:
+        UserError: no such collection under the root, or one of images for videos or the reverse.
+    """
+    data, kind = config.data, config.visual.kind
+    collection = locate_languages(root, data.collection, translator=data.translator, feature=data.feature)
+    if (collection.images is None) != (kind == "video"):
+        holds, fitting = ("videos", "video") if collection.images is None else ("images", "vectors")
+        raise UserError(f"visual.kind={kind}: collection {data.collection} holds {holds}; set visual.kind={fitting}")
+    return collection
+
+
+def open_reader(config: Config, root: Path, words: str | None = None) -> LanguageReader:
+    """The reader of a configuration's collection; `words` is the file of the English words that count in training.
+
+    Raises:
+        UserError: as locate_data, damaged features, or a list of words that cannot be read.
+    """
+    data = config.data
+    listed = None if words is None else Path(words)
+    return LanguageReader.open(
+        locate_data(config, root), data.max_frames, config.switch("frames"), data.languages, listed
+    )
+
+
+def labse_of(config: Config, root: Path) -> str | None:
+    """Where LaBSE's tokeniser is, if the reading needs it."""
+    return find_backbone(root, config.c2kd.labse) if config.switch("pool_mask") == "labse" else None
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen model and the tokeniser through which it reads the student's captions."""
+
+    name: str
+    network: C2KD
+    tokenizer: Tokenizer
+
+
+def load_teachers(config: Config, root: Path, device: torch.device, width: int) -> list[Teacher]:
+    """The teachers that a configuration names, none where its stage has none.
+
+    Args:
+        config: the student's. A teacher's captions are cut where the student's are, as published.
+        root: where encoders may lie, besides the hub.
+        device: where they compute.
+        width: of the features that they will see.
+
+    Raises:
+        UserError: distillation without teachers, one that is missing, of another system or of other features.
+    """
+    settings = config.c2kd
+    if settings.stage == "distill" and not settings.teachers:
+        raise UserError("c2kd.stage=distill: give run folders or published checkpoints as c2kd.teachers=[FOLDER,...]")
+    models: Sequence[str] = settings.teacher_models or [""] * len(settings.teachers)
+    if len(models) != len(settings.teachers):
+        raise UserError(
+            f"c2kd.teacher_models: {len(models)} encoders for {len(settings.teachers)} teachers; give one each, '' for "
+            "what the run folder says"
+        )
+    teachers = []
+    for name, model in zip(settings.teachers, models, strict=True):
+        given = {"text.model": model} if model else {}
+        if not (Path(name) / "config.yaml").is_file():  # a published checkpoint has no tokeniser beside it
+            given["c2kd.labse"] = settings.labse
+        places = [f"{key}={json.dumps(find_backbone(root, place))}" for key, place in given.items()]
+        loaded = load_retriever(Path(name), places, str(device))
+        if not isinstance(loaded.network, C2KD):
+            raise UserError(f"c2kd.teachers: {name} is a model of {loaded.config.model}; teachers are C2KD's")
+        if loaded.feature_width != width:
+            raise UserError(
+                f"c2kd.teachers: {name} was trained on features {loaded.feature_width} wide, these are {width}; "
+                "give teachers trained on the same features"
+            )
+        model = loaded.config.text.model
+        tokenizer = language_tokenizer(model, config.text.max_tokens, labse_of(loaded.config, root))
+        teachers.append(Teacher(name, loaded.network, tokenizer))
+    return teachers
+
+
+def teaching(
+    config: Config, teachers: Sequence[Teacher], pairs: LanguagePairs, device: torch.device
+) -> tuple[TeachersInLoop | PrecomputedTeachers, LanguagePairs]:
+    """How teachers score batches, and the training set without what only they needed to do so before.
+
+    Raises:
+        UserError: a teacher's embedding that is not finite.
+    """
+    networks = [teacher.network for teacher in teachers]
+    if not config.c2kd.precompute:
+        return TeachersInLoop(networks), pairs
+    names = [teacher.name for teacher in teachers]
+    ready = precompute(networks, names, pairs, config.evaluation.batch_size, device)
+    return ready, replace(pairs, taught=())
+
+
+def test_network(retriever: Retriever, root: Path, split: Literal["test", "val"], how: dict[str, Any]) -> None:
+    """Test a trained model with queries in every language: a table, and the files of a test folder.
+
+    Args:
+        retriever: the model.
+        root: folder of the collections.
+        split: what to test on.
+        how: what every test gives: batch size, device, header, folder.
+
+    Raises:
+        UserError: no such split there, or features that do not fit.
+    """
+    config, network = retriever.config, retriever.network
+    assert isinstance(network, C2KD)
+    reader = open_reader(config, root)
+    queries = reader.queries(split, retriever.tokenizer)
+    retriever.require_fitting(queries.videos)
+    say(counts_line(split, asdict(queries.counts)))
+    header = {"collection": reader.collection.name} | how["header"]
+    metrics = evaluate_languages(network, queries, memory_mb=config.evaluation.memory_mb, **how | {"header": header})
+    say(multilingual_table(metrics))
