@@ -153,6 +153,79 @@ def test_scripts_parse(script: Path) -> None:
     assert os.access(script, os.X_OK) is not sourced, "run scripts are executable, the sourced one is not"
 
 
+def mlcmr(config: str, scenario: str, weight: str, target: str, *options: str) -> list[str]:
+    """The arguments that MLCMR's driver is expected to pass on."""
+    return [
+        "-m", "nrccr", "train", config, "--root", "my root", *options, "data.collection=vatex",
+        "data.feature=i3d_kinetics", f"data.scenario={scenario}", f"data.target={target}",
+        f"evaluation.target_weight={weight}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "labels", "target", "scenario", "weight"),
+    [
+        ("parallel", "human_label", "zh", "parallel", "0.85"),
+        ("parallel", "translate", "en", "translate", "0.55"),
+        ("unparallel", "human_label", "zh", "unparallel", "0.55"),
+    ],
+)
+def test_mlcmr_do_all(drive: Drive, mode: str, labels: str, target: str, scenario: str, weight: str) -> None:
+    given = ("scripts/mlcmr/do_all.sh", "vatex", "i3d_kinetics", mode, labels, target, "my root")
+    config = str(CHECKOUT / f"configs/mlcmr/vatex-{scenario}-{target}.yaml")
+    folder = f"runs/vatex-{scenario}-{target}"
+    wanted = mlcmr(config, scenario, weight, target, "--test", "--out", f"{folder}-s0")
+    assert arguments(drive(*given)) == wanted  # no GPU named: the program chooses
+    wanted = mlcmr(config, scenario, weight, target, "--device", "cuda:1", "--test", "--out", f"{folder}-s2")
+    assert arguments(drive(*given, "1", "--resume", "seed=2")) == [*wanted, "--resume", "seed=2"]
+
+
+def test_mlcmr_scenarios_of_one_config_have_folders_of_their_own(drive: Drive) -> None:
+    given = ("scripts/mlcmr/do_all.sh", "vatex", "i3d_kinetics", "unparallel", "human_label", "zh", "my root", "cpu")
+    small = str(CHECKOUT / "configs/mlcmr/vatex-small.yaml")
+    wanted = mlcmr(small, "unparallel", "0.55", "zh", "--device", "cpu", "--test", "--out")
+    at = wanted.index("--out") + 1
+    for environment, folder in (({}, "runs/vatex-small-unparallel-zh-s1"), ({"OUT": "runs/my run"}, "runs/my run")):
+        found = arguments(drive(*given, "seed=1", CONFIG=small, **environment))
+        assert found == [*wanted[:at], folder, *wanted[at:], "seed=1"]
+
+
+def test_mlcmr_knows_msrvtt_by_both_names(drive: Drive) -> None:
+    for name in ("msrvtt10k", "msrvtt10kyu"):
+        done = drive(
+            "scripts/mlcmr/do_all.sh", name, "resnext101-resnet152", "parallel", "translate", "zh", "root", "cpu"
+        )
+        assert str(CHECKOUT / "configs/mlcmr/msrvtt10kyu-translate-zh.yaml") in arguments(done)
+        assert "data.collection=msrvtt10kyu" in arguments(done)
+
+
+def test_mlcmr_do_test(drive: Drive) -> None:
+    done = drive("scripts/mlcmr/do_test.sh", "vatex", "root", "runs/a b", "0", "--split", "val", "a=1")
+    assert arguments(done) == [
+        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0", "--split", "val", "a=1",
+        "data.collection=vatex",
+    ]  # fmt: skip
+    assert "--device" not in arguments(drive("scripts/mlcmr/do_test.sh", "vatex", "root", "model"))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "says"),
+    [
+        ("do_all.sh", ("vatex", "i3d_kinetics", "parallel", "human_label", "zh"), "usage"),
+        ("do_all.sh", ("vatex", "i3d_kinetics", "parallel", "human", "zh", "root"), "'parallel human'"),
+        ("do_all.sh", ("vatex", "i3d_kinetics", "unparallel", "translate", "zh", "root"), "'unparallel translate'"),
+        ("do_all.sh", ("msrvtt10k", "f", "parallel", "human_label", "zh", "root"), "no such configuration"),
+        ("do_all.sh", ("vatex", "i3d_kinetics", "parallel", "human_label", "zh", "root", "gpu"), "'gpu'"),
+        ("do_test.sh", ("vatex", "root"), "usage"),
+        ("do_test.sh", ("vatex", "root", "model", "0,1"), "several GPUs"),
+    ],
+)
+def test_mlcmr_wrong_arguments(drive: Drive, name: str, given: tuple[str, ...], says: str) -> None:
+    done = drive(f"scripts/mlcmr/{name}", *given)
+    assert done.returncode == 2 and done.stdout == ""
+    assert says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 C2KD = CHECKOUT / "configs" / "c2kd"
 
 

@@ -23,6 +23,7 @@ from nrccr.data.check import Group
 from nrccr.data.collections import Collection, locate
 from nrccr.data.datasets import PARTS, Counts, Queries, items_of
 from nrccr.data.items import Videos
+from nrccr.data.multilingual import LanguageQuery
 from nrccr.data.sampling import Indices, mask_tokens, masked_view
 from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
@@ -112,25 +113,10 @@ class ViewPairs:
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """Captions of one language and the items that they describe.
-
-    Attributes:
-        tokens: theirs.
-        ids: (captions,) their ids.
-        item_of: (captions,) the item of each as a position among the gallery's.
-    """
-
-    tokens: TokenTable
-    ids: list[str]
-    item_of: Indices
-
-
-@dataclass(frozen=True)
 class Gallery:
     """Items, and captions that rank them, by language."""
 
-    spoken: dict[str, Spoken]
+    spoken: dict[str, LanguageQuery]
     videos: Videos
 
     @property
@@ -277,7 +263,7 @@ class ViewReader:
                 by_language[language] = file.take([at for at, said in enumerate(languages) if said == language])
         places: dict[str, int] = {}
         spoken = {
-            language: Spoken(
+            language: LanguageQuery(
                 tokens=self.tokenizer.encode(_cleaned(captions, language)),
                 ids=captions.ids,
                 item_of=np.array([places.setdefault(item, len(places)) for item in captions.items], dtype=np.int64),

@@ -101,7 +101,10 @@ def test_a_missing_file_is_named_with_its_folder(make_collection: Callable[..., 
 def test_what_is_not_there(make_collection: Callable[..., Path], tmp_path: Path) -> None:
     root = make_collection()
     said = complaint(lambda: locate(root, "flickr"))
-    assert said == "collection 'flickr' is unknown; choose one of vatex, msrvttcn, generated, multi30k, mscoco"
+    assert (
+        said
+        == "collection 'flickr' is unknown; choose one of vatex, msrvttcn, msrvtt10kyu, generated, multi30k, mscoco"
+    )
     said = complaint(lambda: locate(root, "vatex", target="de"))
     assert said == "collection 'vatex' has no target language 'de'; choose one of zh"
     assert complaint(lambda: locate(tmp_path / "no", "vatex")).startswith(f"{tmp_path / 'no'}: no such folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import nrccr
 from nrccr.config import load_config
 from nrccr.data.batch import TextBatch, VideoBatch
 from nrccr.errors import UserError
@@ -85,6 +87,25 @@ def test_round_trip(made: Make, backbone: Make, prefix: str) -> None:
     assert published.feature_width == WIDTH and not loaded.independent
     assert published.options["train_mode"] == "unparallel"
     assert published.network(backbone(), pooling="masked").independent
+
+
+def test_the_commands_take_it(
+    made: Make, tiny_bert: Path, both_languages: Path, nrccr_command: Callable[..., Any]
+) -> None:
+    path, network = made()
+    model = nrccr.load(path, text_model=str(tiny_bert))
+    assert isinstance(model.network, MLCMR) and model.config.data.scenario == "unparallel"
+    assert model.config.evaluation.target_weight == 0.55 and model.feature_width == WIDTH
+    text = TextBatch(torch.tensor([[2, 7, 8, 3]]), torch.ones(1, 4))
+    assert torch.equal(model.network.embed_text(text), network.embed_text(text))
+    where = ("--root", both_languages, "--device", "cpu", f"text.model={tiny_bert}")
+    done = nrccr_command("test", path.parent, *where, "--split", "val")
+    assert done.code == 2 and "vatexval_google_enc2zh" in done.err  # a collection without that file
+    done = nrccr_command("test", path.parent, *where)
+    assert done.code == 0, done.err
+    for folder, language in ((path.parent / "test", "zh"), (path.parent / "test" / "en", "en")):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert (metrics["queries_in"], metrics["target_weight"], metrics["queries"]) == (language, 0.55, 16)
 
 
 def drop(part: int, name: str) -> Callable[[Parts], Any]:
