@@ -29,8 +29,17 @@ from nrccr.training.loop import Task, Validation
 from nrccr.training.teachers import PrecomputedTeachers, TeachersInLoop, precompute
 
 
-def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
-    """All that a training needs; with `test`, make sure first that the test split can be read.
+def prepare(
+    config: Config, root: Path, device: torch.device, *, test: bool, teachers: Sequence[Teacher] | None = None
+) -> Task:
+    """All that a training needs.
+
+    Args:
+        config: the student's.
+        root: folder of the collections.
+        device: where teachers compute.
+        test: make sure first that the test split can be read.
+        teachers: on the device; by default those that the configuration names.
 
     Raises:
         UserError: no such collection, encoder or teacher, or damaged data.
@@ -44,7 +53,8 @@ def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> 
     # Before the teachers: how many there are shall not change the student's first weights.
     backbone = configured_backbone(config, model)
     network = build_c2kd(config, backbone, width)
-    teachers = load_teachers(config, root, device, width)
+    if teachers is None:
+        teachers = load_teachers(config, root, device, width)
     pairs = reader.pairs(
         tokenizer,
         config.seed,

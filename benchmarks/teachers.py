@@ -1,0 +1,95 @@
+"""A step of C2KD's distillation with teachers in the loop and with precomputed ones: the same loss, seconds a step.
+
+The teachers are those of the configuration, or with --fresh N as many of the student's own size from random weights:
+how long a step takes does not depend on what they have learned.
+
+    python benchmarks/teachers.py CONFIG --root ROOT [--device cpu|cuda:0] [--steps N] [--fresh N] [key=value ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from nrccr.config import Config, load_config
+from nrccr.data.collections import find_backbone
+from nrccr.data.sampling import epoch_batches
+from nrccr.data.tokens import language_tokenizer
+from nrccr.distributed import Runtime, choose_device, make_deterministic
+from nrccr.models.c2kd import build_c2kd
+from nrccr.models.text import configured_backbone
+from nrccr.systems.c2kd import Teacher, labse_of, open_reader, prepare
+from nrccr.training.checkpoint import RunFolder
+from nrccr.training.loop import Trainer
+
+
+def fresh_teachers(config: Config, root: Path, device: torch.device, count: int) -> list[Teacher]:
+    """Teachers like the student, from random weights."""
+    model, width = find_backbone(root, config.text.model), open_reader(config, root).width("train")
+    tokenizer = language_tokenizer(model, config.text.max_tokens, labse_of(config, root))
+    backbones = (configured_backbone(config, model, trained=True) for _ in range(count))
+    networks = [build_c2kd(config, backbone, width).to(device) for backbone in backbones]
+    return [Teacher(f"fresh {number}", network, tokenizer) for number, network in enumerate(networks, start=1)]
+
+
+def measure(
+    config: Config, root: Path, device: torch.device, steps: int, fresh: int | None
+) -> tuple[float, float, float]:
+    """Seconds to prepare, seconds a step over all but the first two, and the loss of the first step without dropout."""
+    make_deterministic(config.seed)
+    started = time.perf_counter()
+    teachers = None if fresh is None else fresh_teachers(config, root, device, fresh)
+    task = prepare(config, root, device, test=False, teachers=teachers)
+    prepared = time.perf_counter() - started
+    trainer = Trainer(config, task, Runtime(device, config.train.precision), RunFolder(Path("unused")))
+    for module in trainer.network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    trainer.network.train()
+    batches = epoch_batches(len(task.pairs), config.train.batch_size, config.seed, 0)[: steps + 2]
+    first = float("nan")
+    for number, indices in enumerate(batches):
+        if number == 2:
+            _wait(device)
+            started = time.perf_counter()
+        report = trainer.step(*(part.to(device) for part in task.pairs[indices]))
+        if not number:
+            first = float(report["total"])
+    _wait(device)
+    return prepared, (time.perf_counter() - started) / (len(batches) - 2), first
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--device")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--fresh", type=int)
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_intermixed_args()
+    device = choose_device(arguments.device)
+    found = {}
+    for ready in ("false", "true"):
+        config = load_config(arguments.config, [*arguments.overrides, f"c2kd.precompute={ready}"])
+        found[ready] = measure(config, arguments.root, device, arguments.steps, arguments.fresh)
+    looped, ready_made = found["false"], found["true"]
+    print(f"{arguments.config.stem}, {config.train.precision}, {device}, torch {torch.__version__}")
+    print(f"first loss    in the loop {looped[2]:.6f}   precomputed {ready_made[2]:.6f}")
+    ratio = looped[1] / ready_made[1]
+    print(f"seconds/step  in the loop {looped[1]:.3f}   precomputed {ready_made[1]:.3f}   ratio {ratio:.2f}")
+    print(f"seconds to prepare  in the loop {looped[0]:.1f}   precomputed {ready_made[0]:.1f}")
+    assert abs(looped[2] - ready_made[2]) < (1e-5 if config.train.precision == "fp32" else 1e-3) * max(1, looped[2])
+
+
+if __name__ == "__main__":
+    main()
