@@ -200,6 +200,15 @@ def nrccr_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[
     return run
 
 
+NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+def device(request: pytest.FixtureRequest) -> str:
+    """The CPU, and with -m gpu a CUDA device."""
+    return str(request.param)
+
+
 @pytest.fixture
 def trained(
     tmp_path_factory: pytest.TempPathFactory,

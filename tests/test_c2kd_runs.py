@@ -146,11 +146,11 @@ def test_every_pooling_distils(learn: Command, teachers: list[Path], tmp_path: P
 
 
 def test_precomputed_teachers_give_the_losses_of_teachers_in_the_loop(
-    learn: Command, teachers: list[Path], tmp_path: Path
+    learn: Command, teachers: list[Path], tmp_path: Path, device: str
 ) -> None:
     runs = {ready: tmp_path / f"precompute-{ready}" for ready in ("true", "false")}
     for ready, run in runs.items():
-        done = learn(run, *distilling(teachers, f"c2kd.precompute={ready}", "c2kd.balance=0.3"))
+        done = learn(run, *distilling(teachers, f"c2kd.precompute={ready}", "c2kd.balance=0.3"), "--device", device)
         assert done.code == 0, done.err
     both = [lines_of(run, "train") for run in runs.values()]
     assert len(both[0]) == len(both[1]) == 4
@@ -166,10 +166,10 @@ def test_smooth_l1_ablation(learn: Command, teachers: list[Path], tmp_path: Path
 
 @pytest.mark.parametrize("pooling", ["maximum", "learned_teachers"])
 def test_resuming_is_bit_exact_and_keeps_learned_weights(
-    learn: Command, teachers: list[Path], tmp_path: Path, pooling: str
+    learn: Command, teachers: list[Path], tmp_path: Path, pooling: str, device: str
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    options = distilling(teachers, f"c2kd.pooling={pooling}")
+    options = [*distilling(teachers, f"c2kd.pooling={pooling}"), "--device", device]
     assert learn(whole, *options, "train.epochs=3").code == 0
     assert learn(parts, *options, "train.epochs=1").code == 0
     done = learn(parts, *options, "train.epochs=3", "--resume")

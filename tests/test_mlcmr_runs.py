@@ -81,10 +81,11 @@ def test_training_is_chosen_on_both_languages(train: Train, tmp_path: Path) -> N
     assert names == ("source_loss", "target_loss", "source_view_loss", "target_view_loss", "visual_view_loss")
 
 
-def test_seed_workers_and_resuming(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seed_workers_and_resuming(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     whole, again, other = (tmp_path / name for name in ("whole", "again", "other"))
-    assert train(whole).code == 0
-    assert train(again, "data.workers=2").code == 0 and train(other, "seed=1").code == 0
+    there = ("--device", device)
+    assert train(whole, *there).code == 0
+    assert train(again, "data.workers=2", *there).code == 0 and train(other, "seed=1", *there).code == 0
     assert weights(again) == weights(whole) != weights(other)
     stopped = tmp_path / "stopped"
     save = RunFolder.save_state
@@ -96,8 +97,8 @@ def test_seed_workers_and_resuming(train: Train, tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patched:
         patched.setattr(RunFolder, "save_state", save_then_die)
-        assert train(stopped).code == 130
-    assert train(stopped, "--resume").code == 0
+        assert train(stopped, *there).code == 130
+    assert train(stopped, "--resume", *there).code == 0
     assert weights(stopped) == weights(whole)
 
 
