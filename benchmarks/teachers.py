@@ -29,7 +29,8 @@ from nrccr.training.loop import Trainer
 def fresh_teachers(config: Config, root: Path, device: torch.device, count: int) -> list[Teacher]:
     """Teachers like the student, from random weights."""
     model, width = find_backbone(root, config.text.model), open_reader(config, root).width("train")
-    tokenizer = language_tokenizer(model, config.text.max_tokens, labse_of(config, root))
+    lower_case = config.c2kd.lower_case
+    tokenizer = language_tokenizer(model, config.text.max_tokens, labse_of(config, root), lower_case=lower_case)
     backbones = (configured_backbone(config, model, trained=True) for _ in range(count))
     networks = [build_c2kd(config, backbone, width).to(device) for backbone in backbones]
     return [Teacher(f"fresh {number}", network, tokenizer) for number, network in enumerate(networks, start=1)]

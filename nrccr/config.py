@@ -178,6 +178,7 @@ class C2KDConfig:
     precompute: bool = True
     words: str | None = None
     labse: str = "sentence-transformers/LaBSE"
+    lower_case: bool = False
     query_tokens: int = 40
 
 

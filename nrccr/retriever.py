@@ -284,7 +284,8 @@ def _ready(
 ) -> Retriever:
     if config.model == "c2kd":
         labse = config.c2kd.labse if config.switch("pool_mask") == "labse" else None
-        tokenizer = language_tokenizer(config.text.model, config.c2kd.query_tokens, labse)
+        settings = config.c2kd
+        tokenizer = language_tokenizer(config.text.model, settings.query_tokens, labse, lower_case=settings.lower_case)
     else:
         tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
     return Retriever(network.to(device).eval(), config, tokenizer, device, checkpoint, preprocess)

@@ -53,7 +53,7 @@ class CaptionTokenizer:
         model: hub name or folder of the backbone, as `text.model`.
         max_tokens: longest caption kept, special tokens included; fewer where the backbone has fewer positions.
         lower_case: force it, although the multilingual vocabulary is cased (NRCCR, MLCMR); false leaves the tokeniser
-            as it was published (C2KD).
+            as it was published (C2KD, unless `c2kd.lower_case`).
 
     Attributes:
         special: how many special tokens every caption gets.
@@ -174,24 +174,25 @@ class PooledTokenizer(CaptionTokenizer):
         return PooledTokenTable(own, np.minimum(pool, self.max_tokens))
 
 
-def language_tokenizer(model: str, max_tokens: int, labse: str | None) -> CaptionTokenizer:
-    """C2KD's tokeniser of an encoder: its own letter case, and LaBSE's mask where the mean is over LaBSE's tokens.
+def language_tokenizer(model: str, max_tokens: int, labse: str | None, *, lower_case: bool) -> CaptionTokenizer:
+    """C2KD's tokeniser of an encoder, with LaBSE's mask where the mean is over LaBSE's tokens.
 
     Args:
         model: hub name or folder of the encoder, as `text.model`.
         max_tokens: longest caption kept, special tokens included.
         labse: hub name or folder of LaBSE's tokeniser, as `c2kd.labse`; none for the encoder's own mask.
+        lower_case: of all captions, for both; false leaves letter case to each tokeniser, as published.
 
     Raises:
         UserError: no tokeniser there.
     """
-    own = CaptionTokenizer(model, max_tokens, lower_case=False)
+    own = CaptionTokenizer(model, max_tokens, lower_case=lower_case)
     if labse is None:
         return own
     if labse == model:
         return PooledTokenizer(own, own)
     try:
-        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=False))
+        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=lower_case))
     except UserError as error:
         reason = str(error).removeprefix(f"text.model={labse}: ")
         raise UserError(

@@ -47,8 +47,8 @@ def prepare(
     settings = config.c2kd
     model, labse = find_backbone(root, config.text.model), labse_of(config, root)
     reader = open_reader(config, root, words=settings.words)
-    tokenizer = language_tokenizer(model, config.text.max_tokens, labse)
-    queried = language_tokenizer(model, settings.query_tokens, labse)
+    tokenizer = language_tokenizer(model, config.text.max_tokens, labse, lower_case=settings.lower_case)
+    queried = language_tokenizer(model, settings.query_tokens, labse, lower_case=settings.lower_case)
     width = reader.width("train")
     # Before the teachers: how many there are shall not change the student's first weights.
     backbone = configured_backbone(config, model)
@@ -184,8 +184,10 @@ def load_teachers(config: Config, root: Path, device: torch.device, width: int) 
                 f"c2kd.teachers: {name} was trained on features {loaded.feature_width} wide, these are {width}; "
                 "give teachers trained on the same features"
             )
-        model = loaded.config.text.model
-        tokenizer = language_tokenizer(model, config.text.max_tokens, labse_of(loaded.config, root))
+        own = loaded.config
+        tokenizer = language_tokenizer(
+            own.text.model, config.text.max_tokens, labse_of(own, root), lower_case=own.c2kd.lower_case
+        )
         teachers.append(Teacher(name, loaded.network, tokenizer))
     return teachers
 
