@@ -20,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+STOPPED = 130  # exit code after Ctrl-C, as of a shell
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
@@ -218,7 +219,9 @@ def main() -> None:
     """Run the command line: a user's error is one line and exit code 2; `--debug` shows its traceback before."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(arguments or ["--help"], standalone_mode=False)
+        # Typer turns Ctrl-C into this code, and returns it.
+        if app(arguments or ["--help"], standalone_mode=False) == STOPPED:
+            raise KeyboardInterrupt
     except BaseException as error:
         if len(arguments) < len(sys.argv) - 1:
             traceback.print_exc()
@@ -232,9 +235,9 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, UserError):
         return str(error), 2
     if isinstance(error, Interrupted):
-        return str(error), 130
+        return str(error), STOPPED
     if isinstance(error, KeyboardInterrupt):
-        return "stopped", 130
+        return "stopped", STOPPED
     if hasattr(error, "format_message"):  # a usage error
         return f"{error.format_message()} (see `nrccr --help`)", 2
     if isinstance(error, OSError):

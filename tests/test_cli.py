@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,3 +167,15 @@ def test_the_module_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_outside_training_is_said_and_has_its_exit_code(
+    nrccr_command: Command, tiny_config: Path, tiny_collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    monkeypatch.setattr("nrccr.commands.look_over", interrupted)
+    done = nrccr_command("check", tiny_config, "--root", tiny_collection)
+    assert (done.code, done.err) == (130, "nrccr: stopped\n")
