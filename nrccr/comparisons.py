@@ -48,6 +48,9 @@ def compare_under_noise(
     Raises:
         UserError: an unknown model, a configuration that a finished run does not have, no data.
     """
+    system = load_config(config, overrides).model
+    if system != "nrccr":
+        raise UserError(f"{config}: a configuration of {system}; noise compares models of nrccr")
     unknown = [model for model in models if model not in noise.MODELS]
     if unknown:
         raise UserError(f"--models {unknown[0]}: unknown; choose from {', '.join(noise.MODELS)}")
@@ -110,4 +113,6 @@ def compare_runs(
         ranks = common_ranks(outcomes)
         say(languages_table(outcomes, rank_variance(ranks), len(ranks[0])))
     else:
-        say(comparison_table(bootstrap(outcomes[0], outcomes[1], resamples, seed), runs[0].name, runs[1].name))
+        alike = runs[0].name == runs[1].name  # folders of one language, say
+        names = [str(run) if alike else run.name for run in runs]
+        say(comparison_table(bootstrap(outcomes[0], outcomes[1], resamples, seed), *names))

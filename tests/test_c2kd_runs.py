@@ -210,6 +210,23 @@ def test_a_run_folder_stands_on_its_own_with_labses_tokens(
     assert model.encode_video([np.ones((3, 16), dtype=np.float32)]).shape == (1, 24)
 
 
+def test_comparing_two_runs_in_one_language(learn: Command, nrccr_command: Command, tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("a", "b")]
+    for seed, run in enumerate(runs):
+        assert learn(run, "train.epochs=1", f"seed={seed}", "--test").code == 0
+    done = nrccr_command("compare", *runs)
+    assert done.code == 2 and f"{runs[0]}: tested by language; give the folder of one, such as {runs[0]}/test/de" in (
+        done.err
+    )
+    done = nrccr_command("compare", *(run / "test" / "de" for run in runs), "--resamples", 100)
+    assert done.code == 0 and "T2V R@1" in done.out and "a/test/de" in " ".join(done.out.split()), done
+    done = nrccr_command("compare", *(runs[0] / "test" / language for language in LANGUAGES), "--languages")
+    assert done.code == 0, done.err
+    # Finished runs of C2KD stand in the tables of `nrccr table`.
+    done = nrccr_command("table", "--runs", tmp_path)
+    assert done.code == 0 and "Other runs of C2KD" in done.out, done.err
+
+
 def test_images(nrccr_command: Command, c2kd_config: Path, tiny_images: Path, tmp_path: Path) -> None:
     text = tiny_images / "multi30k" / "TextData"
     for split in ("val", "test"):

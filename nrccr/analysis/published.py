@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nrccr.config import Config, plain
 from nrccr.yamlfile import flatten
 
-Column = tuple[str, str]  # direction and metric as in metrics.json; ("SumR", "") for the sum
+# Direction and metric as in metrics.json, or language and metric of text to visual; ("SumR", "") for the sum.
+Column = tuple[str, str]
 Figures = Mapping[Column, str]  # as printed
 
 METRICS = ("R@1", "R@5", "R@10", "MedR", "mAP")
 TERMS = ("similarity", "feature", "cycle", "adversary")
+MEAN = "mean"  # in place of a language
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class PaperTable:
         directions: the two directions of its metrics, by their short names in the head.
         folder: where in a run folder its `metrics.json` lies.
         rows: its rows.
+        languages: of a table of C2KD, which has metrics by language; none of the others.
     """
 
     title: str
@@ -55,15 +59,19 @@ class PaperTable:
         default_factory=lambda: {"text_to_visual": "T2V", "visual_to_text": "V2T"},
     )
     folder: str = "test"
+    languages: Sequence[str] | None = None
 
     @property
     def columns(self) -> list[Column]:
-        """Metrics of both directions, then SumR where it is defined."""
+        """Metrics of both directions, then SumR where it is defined; of C2KD R@1 of each language, then means."""
+        if self.languages is not None:
+            return [*((language, "R@1") for language in self.languages), *((MEAN, name) for name in MEANS)]
         both = [(direction, name) for direction in self.directions for name in METRICS]
         return [*both, SUMR] if self.folder == "test" else both
 
 
 SUMR: Column = ("SumR", "")
+MEANS = ("R@1", "R@5", "R@10", "MedR", "geometric_mean")
 
 
 def _figures(rsum: str, text_to_visual: str = "", visual_to_text: str = "", names: str = " ".join(METRICS)) -> Figures:
@@ -99,6 +107,35 @@ def _mlcmr(collection: str, scenario: str, target: str, rsum: str, forward: str,
     label = f"{'VATEX' if collection == 'vatex' else 'MSR-VTT'}, {scenario}, {language} queries"
     figures = _figures(rsum, forward, backward, "R@1 R@5 R@10")
     return Row(label, f"{collection}-{scenario}-{target}", settings, {"published": figures})
+
+
+def _c2kd(title: str, published: str, collection: str, languages: str) -> PaperTable:
+    """C2KD's table of a collection; the paper's figures are not at hand."""
+    rows = [
+        ("zero-shot", "zero-shot", "zero_shot", "LaBSE"),
+        ("translate-train", "translate-train", "translate_train", "LaBSE"),
+        *(
+            (f"teacher, {encoder}", f"teacher-{name}", "translate_train", model)
+            for encoder, name, model in (
+                ("XLM-R", "xlmr", "xlm-roberta-base"),
+                ("mBERT", "mbert", "bert-base-multilingual-uncased"),
+                ("distiluse", "distil", "distiluse-base-multilingual-cased-v2"),
+            )
+        ),
+        ("C2KD", "student", "distill", "LaBSE"),
+    ]
+    return PaperTable(
+        f"C2KD on {title}, text to video",
+        [
+            Row(
+                label,
+                f"{published}-{config}",
+                {"model": "c2kd", "data.collection": collection, "c2kd.stage": stage, "text.model": model},
+            )
+            for label, config, stage, model in rows
+        ],
+        languages=languages.split(),
+    )
 
 
 VATEX_PAPER = _figures("364.7", "30.4 65.0 75.1 3 45.64", "40.6 72.7 80.9 2 32.40")
@@ -203,6 +240,10 @@ PAPER_TABLES = (
             _mlcmr("msrvtt10kyu", "translate", "en", "303.1", "26.9 55.3 67.7", "29.8 55.7 67.7"),
         ],
     ),
+    _c2kd("Multi-MSRVTT", "msrvtt", "multi_msrvtt", "en de fr cs zh ru vi sw es"),
+    _c2kd("Multi-YouCook2", "youcook2", "multi_youcook2", "en de fr cs zh ru vi es ja"),
+    _c2kd("VATEX", "vatex", "multi_vatex", "en zh"),
+    _c2kd("RUDDER", "rudder", "multi_rudder", "en hi mr kn"),
     PaperTable(
         "Text to text on VATEX",
         [
@@ -217,7 +258,7 @@ PAPER_TABLES = (
 # What a row is known by. Collections without tasks and other kinds of items leave these two as they are.
 _KEYS = (
     *("model", "data.collection", "data.target", "data.translator", "data.scenario", "data.round_trips", "data.task"),
-    "visual.kind",
+    *("visual.kind", "c2kd.stage"),
 )
 
 
@@ -245,4 +286,6 @@ def paper_figures(config: Config, collection: str, folder: str = "test") -> Figu
 def _identity(values: Mapping[str, Any]) -> tuple[Any, ...]:
     usual = flatten(plain(Config()))
     losses = (bool(values.get(f"loss.{term}", True)) for term in TERMS)
-    return *(values.get(key, usual.get(key)) for key in _KEYS), *losses
+    # C2KD's teachers differ in nothing but their encoder, a hub name or a folder.
+    encoder = Path(values["text.model"]).name if values.get("model") == "c2kd" else ""
+    return *(values.get(key, usual.get(key)) for key in _KEYS), *losses, encoder

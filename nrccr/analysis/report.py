@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from nrccr.analysis.published import METRICS, PAPER_TABLES, SUMR, Column, PaperTable, Row, row_of
+from nrccr.analysis.published import MEAN, METRICS, PAPER_TABLES, SUMR, Column, PaperTable, Row, row_of
 from nrccr.analysis.runs import Group, find_runs, is_other_model, together
 from nrccr.config import load_config
 from nrccr.errors import UserError
@@ -22,7 +22,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BEGIN = "<!-- tables written by `nrccr table --docs`; begin -->"
 END = "<!-- tables written by `nrccr table --docs`; end -->"
 CONFIG = "config"  # head of the column that names a row's configuration
-RETRIEVAL, TEXTS = PAPER_TABLES[0], PAPER_TABLES[-1]  # for the columns of runs outside the paper's tables
+# For the columns of runs outside the papers' tables.
+RETRIEVAL, TEXTS, BY_LANGUAGE = PAPER_TABLES[0], PAPER_TABLES[-1], PaperTable("", [], languages=())
 _LATEX = {
     "\\": r"\textbackslash{}",
     "±": r"$\pm$",
@@ -52,14 +53,20 @@ def make_tables(folders: Sequence[Path]) -> tuple[list[Table], list[Table]]:
         UserError: a folder or a file that cannot be read, two runs of the same configuration and seed, or a row's
             configuration is missing.
     """
-    groups = {like.folder: together(find_runs(folders, like)) for like in (RETRIEVAL, TEXTS)}
+    groups = {_kind(like): together(find_runs(folders, like)) for like in (RETRIEVAL, TEXTS, BY_LANGUAGE)}
     taken: set[int] = set()
-    papers = [_paper_table(table, groups[table.folder], taken) for table in PAPER_TABLES]
+    papers = [_paper_table(table, groups[_kind(table)], taken) for table in PAPER_TABLES]
+    titles = {"Other runs": RETRIEVAL, "Other runs of C2KD, text to visual": BY_LANGUAGE}
     others = [
-        _other_table(title, like, [group for group in groups[like.folder] if id(group) not in taken])
-        for title, like in (("Other runs", RETRIEVAL), ("Other runs, text to text", TEXTS))
+        _other_table(title, like, [group for group in groups[_kind(like)] if id(group) not in taken])
+        for title, like in (titles | {"Other runs, text to text": TEXTS}).items()
     ]
     return papers, [table for table in others if table.lines]
+
+
+def _kind(table: PaperTable) -> tuple[str, bool]:
+    """Tables of one kind show tests of one kind."""
+    return table.folder, table.languages is not None
 
 
 def to_rich(table: Table) -> RichTable:
@@ -171,17 +178,23 @@ def _telling(group: Group, namesakes: Sequence[Group]) -> list[str]:
 def _cells(group: Group, table: PaperTable) -> list[str]:
     """Mean and deviation over the seeds, column by column, then their number."""
     digits = {"mAP": 2, "MedR": 1}
-    cells = [in_words(group.numbers(column), digits.get(column[1], 1)) for column in table.columns]
+    numbers = {column: group.numbers(column) for column in table.columns}
+    cells = [in_words(found, digits.get(column[1], 1)) if found else "" for column, found in numbers.items()]
     return [*cells, str(len(group.runs))]
 
 
 def _last(table: PaperTable) -> Column:
     """The column where a row without a run says so: the one that is published of most rows."""
+    if table.languages is not None:
+        return MEAN, "R@1"
     return SUMR if SUMR in table.columns else (next(iter(table.directions)), METRICS[-1])
 
 
 def _head(table: PaperTable) -> Callable[[Column], str]:
-    return lambda column: "SumR" if column == SUMR else f"{table.directions[column[0]]} {column[1]}"
+    short = {"geometric_mean": "geom."}
+    return lambda column: (
+        "SumR" if column == SUMR else f"{table.directions.get(column[0], column[0])} {short.get(column[1], column[1])}"
+    )
 
 
 def _without(table: Table, names: Sequence[str]) -> Table:

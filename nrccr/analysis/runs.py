@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nrccr.analysis.published import Column, PaperTable
+from nrccr.analysis.published import MEAN, Column, PaperTable
 from nrccr.config import Config, load_config, plain, resolved_switches
 from nrccr.errors import UserError
 from nrccr.yamlfile import flatten
@@ -23,8 +23,9 @@ FREE = (
     "train.log_every",
     "train.save_minutes",
     "evaluation.save_scores",
+    "c2kd.precompute",
 )
-NAMED = ("text.model", "image.model")  # hub names or folders: where a folder lies changes nothing
+NAMED = ("text.model", "image.model", "c2kd.labse")  # hub names or folders: where a folder lies changes nothing
 # Keys, and beginnings of keys, that make another model of it: such a run is not put beside the paper's figures.
 OTHER_MODEL = ("reading", "switches.", "text.", "visual.", "image.", "joint.", "model")
 
@@ -48,7 +49,7 @@ class Run:
     @property
     def name(self) -> str:
         """Its folder's name without the seed."""
-        return re.sub(r"-s\d+$", "", self.folder.absolute().name)
+        return _without_seed(self.folder.absolute())
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class Group:
         return str(self.first.metrics["collection"])
 
     def numbers(self, column: Column) -> list[float]:
-        """One metric of each run."""
+        """One metric of each run; none where a language was not asked for."""
+        spoken = self.first.metrics.get("languages")
+        if spoken is not None and column[0] != MEAN and column[0] not in spoken:
+            return []
         return [_number(run.metrics, column) for run in self.runs]
 
     def differences(self, reference: Config) -> dict[str, Any]:
@@ -86,6 +90,8 @@ def is_other_model(differences: Mapping[str, Any]) -> bool:
 def find_runs(folders: Sequence[Path], table: PaperTable) -> list[Run]:
     """Finished runs below some folders, by path: those with `config.yaml` and the test of a table, of the split test.
 
+    A table of C2KD takes its runs alone, the others all but these.
+
     Args:
         folders: where to look, at any depth.
         table: says where in a run folder its `metrics.json` lies, and what stands in it.
@@ -101,9 +107,11 @@ def find_runs(folders: Sequence[Path], table: PaperTable) -> list[Run]:
             metrics = path.parent / table.folder / "metrics.json"
             hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # half-written, moved aside
             if metrics.is_file() and not hidden and path.resolve() not in found:
-                run = _read_run(path, metrics, table.columns)
-                if run.metrics["split"] == "test":
-                    found[path.resolve()] = run
+                config = load_config(path)
+                if (config.model == "c2kd") == (table.languages is not None):
+                    run = _read_run(path, config, metrics, table.columns)
+                    if run.metrics["split"] == "test":
+                        found[path.resolve()] = run
     return list(found.values())
 
 
@@ -127,8 +135,7 @@ def together(runs: Sequence[Run]) -> list[Group]:
     return [Group(group) for group in groups.values()]
 
 
-def _read_run(path: Path, metrics: Path, columns: Sequence[Column]) -> Run:
-    config = load_config(path)
+def _read_run(path: Path, config: Config, metrics: Path, columns: Sequence[Column]) -> Run:
     try:
         found = json.loads(metrics.read_text(encoding="utf-8"))
         record = path.with_name("run.json")
@@ -142,8 +149,15 @@ def _read_run(path: Path, metrics: Path, columns: Sequence[Column]) -> Run:
     return Run(path.parent, config, found, values)
 
 
+def _without_seed(folder: Path) -> str:
+    return re.sub(r"-s\d+$", "", folder.name)
+
+
 def _number(metrics: Mapping[str, Any], column: Column) -> float:
     direction, name = column
+    if "languages" in metrics:
+        own = metrics[MEAN] if direction == MEAN else metrics["languages"][direction]
+        return float(own["text_to_visual"][name])
     return float(metrics[direction][name] if name else metrics[direction])
 
 
@@ -152,6 +166,7 @@ def _values(config: Config, metrics: Mapping[str, Any], data: str | None) -> dic
     values = {key: value for key, value in flatten(plain(config)).items() if key not in FREE}
     values["data.collection"] = metrics["collection"]
     values |= {key: Path(values[key]).name for key in NAMED if key in values}
+    values["c2kd.teachers"] = [_without_seed(Path(teacher)) for teacher in values["c2kd.teachers"]]
     for key in ("target_weight", "batch_size"):
         values[f"evaluation.{key}"] = metrics.get(key, values[f"evaluation.{key}"])
     switches = metrics.get("switches", resolved_switches(config))

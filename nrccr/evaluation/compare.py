@@ -67,6 +67,10 @@ def read_outcome(path: Path, split: str) -> Outcome:
         UserError: no ranks there, or damaged ones.
     """
     folder = path / split if (path / split / "ranks.tsv").is_file() else path
+    if not (folder / "ranks.tsv").is_file():
+        spoken = sorted([*path.glob(f"{split}/*/ranks.tsv"), *path.glob("*/ranks.tsv")])
+        if spoken:
+            raise UserError(f"{path}: tested by language; give the folder of one, such as {spoken[0].parent}")
     query_ids, columns = _read_table(folder / "ranks.tsv", 1)
     item_ids, item_columns = _read_table(folder / "ranks_visual.tsv", 2)
     places = {item: index for index, item in enumerate(item_ids)}

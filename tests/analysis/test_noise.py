@@ -128,3 +128,10 @@ def test_own_collection_and_quick(small: Path, tmp_path: Path, nrccr_command: Co
         "noise", small, "--out", out, "--models", "nrccr", "--seeds", "1", "--device", "cpu", *options
     )
     assert again.code == 2 and "another comparison" in again.err
+
+
+def test_other_systems_are_refused(tmp_path: Path, nrccr_command: Command) -> None:
+    config = Path(__file__).resolve().parents[2] / "configs" / "c2kd" / "multi30k-small-student.yaml"
+    done = nrccr_command("noise", config, "--out", tmp_path / "noise")
+    assert done.code == 2 and done.err.strip().endswith("a configuration of c2kd; noise compares models of nrccr")
+    assert not (tmp_path / "noise").exists()

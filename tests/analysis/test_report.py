@@ -53,6 +53,11 @@ def finish(runs: Path) -> Finish:
             "visual_to_text": direction,
             "SumR": sumr,
         }
+        if loaded.model == "c2kd":
+            for key in ("text_to_visual", "visual_to_text", "SumR", "normalisation", "target_weight"):
+                del metrics[key]
+            own = {"text_to_visual": direction | {"geometric_mean": 8.0}}
+            metrics |= {"languages": dict.fromkeys(changes.pop("spoken", ("en", "zh")), own), "mean": own}
         (folder / "test" / "metrics.json").write_text(json.dumps(metrics | changes))
         return folder
 
@@ -105,7 +110,8 @@ def test_every_row_is_found_by_its_own_configuration(table: Any, row: Any, finis
         finish("one", row.file, 300.0)
         papers, others = make_tables([runs])
         assert others == []
-        assert column(named(papers, table.title), "SumR")[row.label, "ours"] == "300.0"
+        name, figure = ("SumR", "300.0") if table.languages is None else ("mean R@1", "50.0")
+        assert column(named(papers, table.title), name)[row.label, "ours"] == figure
 
 
 def test_what_differs_is_not_averaged_but_named(finish: Finish, runs: Path) -> None:
@@ -186,6 +192,27 @@ def test_text_to_text_has_a_table(finish: Finish, runs: Path) -> None:
         ("NRCCR", "ours"): "80.00",
     }
     assert column(table, "en→zh mAP")["NRCCR", "ours"] == "79.00"
+
+
+def test_c2kd_stands_beside_the_others_by_language(finish: Finish, runs: Path) -> None:
+    finish("vatex-s0", "vatex", 360.0)
+    for seed, sumr in enumerate((300.0, 306.0)):
+        teachers = f"c2kd.teachers=[/disk/teacher-a-s{seed},/disk/teacher-b-s{seed}]"
+        finish(f"student-s{seed}", "c2kd/vatex-student.yaml", sumr, f"seed={seed}", teachers)
+    finish("english-s0", "c2kd/vatex-zero-shot.yaml", 240.0, spoken=["en"])
+    finish("tiny-s0", "c2kd/multi30k-small-zero-shot.yaml", 120.0, spoken=["en", "de"])
+    papers, (others,) = make_tables([runs])
+    assert column(named(papers, "Video collections"), "SumR")["VATEX", "ours"] == "360.0"
+    table = named(papers, "C2KD on VATEX, text to video")
+    assert list(table.head)[2:] == [
+        *("en R@1", "zh R@1", "mean R@1", "mean R@5", "mean R@10", "mean MedR", "mean geom.", "seeds", "config"),
+    ]
+    student = next(who for label, who in column(table, "zh R@1") if label == "C2KD")
+    assert student == "ours, c2kd.teachers=['teacher-a', 'teacher-b']"
+    assert column(table, "zh R@1")["C2KD", student] == column(table, "mean R@1")["C2KD", student] == "50.5 ± 0.7"
+    assert column(table, "en R@1")["zero-shot", "ours"] == "40.0" and column(table, "zh R@1")["zero-shot", "ours"] == ""
+    assert column(table, "mean R@1")["translate-train", "ours"] == "not run"
+    assert column(others, "mean R@1") == {("tiny", "multi30k, corrected reading"): "20.0"}
 
 
 def test_only_finished_tests_of_the_test_split_count(finish: Finish, runs: Path) -> None:
