@@ -5,7 +5,6 @@ M bank captions, P their items, N test items, D joint-space width.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from nrccr.evaluation.evaluator import encode, quality
 from nrccr.evaluation.normalise import TRANSDUCTIVE
 from nrccr.evaluation.score import Mixed
 from nrccr.evaluation.tune import choose
-from nrccr.files import atomic_path, write_json
+from nrccr.files import atomic_path, digest_of, write_json
 from nrccr.qbnorm import settings_of
 from nrccr.retriever import Retriever, load_retriever
 from nrccr.tables import counts_line, say
@@ -85,7 +84,7 @@ def bank_run(
         "seed": seed,
         "transductive": transductive,
         "checkpoint": str(retriever.checkpoint),
-        "sha256": _digest(retriever.checkpoint),
+        "sha256": digest_of(retriever.checkpoint),
         "target_weight": config.evaluation.target_weight,
     }
     (folder / "bank.json").unlink(missing_ok=True)  # last to be written, first to go
@@ -185,7 +184,7 @@ def read_bank(folder: Path, retriever: Retriever) -> Bank:
     right = all(found[name].ndim == dimensions for name, dimensions in ARRAYS.items())
     if not right or sizes["text_source"] != sizes["query_ids"] or sizes["text_target"] != sizes["query_ids"]:
         raise UserError(f"{folder}/bank.npz: arrays do not fit together; {where}")
-    if digest != _digest(retriever.checkpoint):
+    if digest != digest_of(retriever.checkpoint):
         raise UserError(f"{folder}: made with other weights than {retriever.checkpoint}; {where}")
     source, target, visual = (
         torch.from_numpy(found[name]).to(retriever.device) for name in ("text_source", "text_target", "visual")
@@ -208,8 +207,3 @@ def _save(path: Path, arrays: dict[str, torch.Tensor], ids: dict[str, list[str]]
         content: dict[str, Any] = {name: tensor.float().cpu().numpy() for name, tensor in arrays.items()}
         content |= {name: np.array(values) for name, values in ids.items()}
         np.savez(file, **content)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -49,12 +49,13 @@ def train_run(
     state = folder.load_state() if resume else None
     if state is not None:
         trainer.resume(state)
-        for change in folder.take_up(config, chosen, fingerprint, trainer.progress.step):
+        for change in folder.take_up(config, chosen, fingerprint, task.record, trainer.progress.step):
             say(f"note: {change}")
         say(f"{folder.path}: goes on after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
     else:
-        folder.begin(config, chosen, task.counts, fingerprint, task.save_models)
+        folder.begin(config, chosen, task.counts, fingerprint, task.record, task.save_models)
     best = trainer.run()
+    folder.finish(trainer.progress.step, best.best_epoch)
     if task.validate is None:
         say(f"{folder.path}: no validation split; epoch {best.best_epoch}, the last, was kept")
     else:

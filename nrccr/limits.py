@@ -157,9 +157,13 @@ def _check_stage(c: Config, name: str) -> None:
     if own.stage != "distill":
         keys = ("distill_temperature", "balance", "pooling", "distillation", "mixing_learning_rate", "teachers")
         unread = dict.fromkeys((*keys, "teacher_models", "precompute"), f"stage={own.stage}")
+    if c.model == C2KD and c.switch("pool_mask") != "labse" and not own.teachers:  # published ones may need it
+        unread["labse"] = "teachers=[] where switches.pool_mask is own"
     for key, reason in unread.items():
         if getattr(own, key) != getattr(usual, key):
             raise UserError(f"{name}: c2kd.{key}={getattr(own, key)} means nothing to c2kd.{reason}; remove it")
+    if not all(own.teachers):
+        raise UserError(f"{name}: c2kd.teachers holds an empty name; give run folders or published checkpoints")
     for key in ("labse", "words"):
         if getattr(own, key) == "":
             raise UserError(

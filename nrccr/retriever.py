@@ -216,16 +216,23 @@ def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> 
     chosen = choose_device(device)
     if not path.exists():
         raise UserError(f"{path}: no such run folder or checkpoint")
+    run = run_of(path)
+    if run is not None:
+        return _load_run(run, overrides, chosen)
     if path.is_file() and path.name != WEIGHTS_NAME:
         return _load_published(path, overrides, chosen)
     folder = path.parent if path.is_file() else path
-    if (folder / "config.yaml").is_file():
-        return _load_run(folder, overrides, chosen)
     for name in CHECKPOINT_NAMES:
         if (folder / name).is_file():
             return _load_published(folder / name, overrides, chosen)
     names = " or ".join(CHECKPOINT_NAMES)
     raise UserError(f"{path}: neither a run folder (config.yaml) nor the folder of a published {names}")
+
+
+def run_of(path: Path) -> Path | None:
+    """The run folder that a path names, by itself or by its weights; none for a published checkpoint."""
+    folder = path.parent if path.name == WEIGHTS_NAME else path
+    return folder if (folder / "config.yaml").is_file() else None
 
 
 def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:

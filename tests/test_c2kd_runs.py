@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import torch
 import yaml
 
 import nrccr
-from nrccr.safeload import load_checkpoint, load_weights
+from nrccr.safeload import load_checkpoint, load_weights, save_weights
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 Command = Callable[..., Any]
@@ -183,6 +184,57 @@ def test_resuming_is_bit_exact_and_keeps_learned_weights(
         assert torch.equal(mixing, theirs["learned"]["mixing"]) and not torch.equal(mixing, torch.full((2,), 0.33))
 
 
+def test_a_run_goes_on_with_the_teachers_it_began_with(learn: Command, teachers: list[Path], tmp_path: Path) -> None:
+    run, options = tmp_path / "run", distilling(teachers)
+    assert learn(run, *options, "train.epochs=1").code == 0
+    record = json.loads((run / "run.json").read_text())
+    assert [own["name"] for own in record["teachers"]] == [str(teacher) for teacher in teachers]
+    for own, teacher in zip(record["teachers"], teachers, strict=True):
+        assert own["weights"] == hashlib.sha256((teacher / "model.safetensors").read_bytes()).hexdigest()
+    assert record["finished"] == {"step": 2, "best_epoch": 1}
+    before = (run / "run.json").read_bytes()
+    weights = load_weights(teachers[0] / "model.safetensors")
+    save_weights({name: value * 2 for name, value in weights.items()}, teachers[0] / "model.safetensors")
+    done = learn(run, *options, "train.epochs=2", "--resume")
+    assert done.code == 2 and "run.json: the teachers changed since; give those it began with" in done.err
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_odd_teachers_are_noted(learn: Command, teachers: list[Path], tmp_path: Path) -> None:
+    record = teachers[0] / "run.json"
+    record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "finished"}))
+    config = teachers[1] / "config.yaml"
+    config.write_text(config.read_text().replace("collection: multi_msrvtt", "collection: multi_rudder"))
+    named = [teachers[0] / "model.safetensors", teachers[1]]  # by its weights, as nrccr.load takes it too
+    done = learn(tmp_path / "run", *distilling(named), "train.epochs=1")
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert f"note: teacher {named[0]} has not finished its training" in said
+    assert f"teacher {named[1]} was trained with data.collection=multi_rudder, not multi_msrvtt" in said
+
+
+def test_languages_without_training_captions_are_noted(learn: Command, tiny_languages: Path, tmp_path: Path) -> None:
+    text = tiny_languages / "multi_msrvtt" / "TextData"
+    (text / FIRST_TRAIN_FILE).unlink()
+    done = learn(tmp_path / "run", "train.epochs=1")
+    assert done.code == 0 and "note: no training captions in de, which the test split has" in done.out, done
+    assert "note" not in learn(tmp_path / "english", "train.epochs=1", "c2kd.stage=zero_shot").out
+
+
+def test_asking_for_fewer_languages_keeps_gallery_and_figures(
+    learn: Command, nrccr_command: Command, tiny_languages: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert learn(run, "train.epochs=1", "--test").code == 0
+    whole = json.loads((run / "test" / "metrics.json").read_text())
+    done = nrccr_command("test", run, "--root", tiny_languages, "--device", "cpu", "data.languages=[zh]")
+    assert done.code == 0, done.err
+    alone = json.loads((run / "test" / "metrics.json").read_text())
+    assert alone["items"] == whole["items"] == 8 and alone["languages"] == {"zh": whole["languages"]["zh"]}
+    assert alone["languages"]["zh"]["queries"] == 7 and alone["rank_variance"] is None
+    assert sorted(path.parent.name for path in (run / "test").glob("*/ranks.tsv")) == ["zh"]  # none of the test before
+
+
 def test_workers_change_nothing(learn: Command, teachers: list[Path], tmp_path: Path) -> None:
     for workers in (0, 2):
         options = distilling(teachers, f"data.workers={workers}", "c2kd.precompute=false", "train.epochs=1")
@@ -336,7 +388,12 @@ def test_the_golden_checkpoint_loads_as_any_model(shared: Path, tmp_path: Path) 
     ("options", "says"),
     [
         (["c2kd.stage=distill"], "give run folders or published checkpoints as c2kd.teachers"),
-        (["c2kd.stage=distill", "c2kd.teachers=[nowhere]"], "nowhere: no such run folder"),
+        (
+            ["c2kd.stage=distill", "c2kd.teachers=[nowhere]"],
+            "c2kd.teachers: nowhere: no such run folder or checkpoint; train it first (scripts/c2kd/teachers.sh)",
+        ),
+        (["c2kd.stage=distill", "c2kd.teachers=['']"], "c2kd.teachers holds an empty name"),
+        (["c2kd.labse=./no/where"], "c2kd.labse=./no/where means nothing to c2kd.teachers=[] where switches.pool_mask"),
         (["c2kd.stage=distill", "c2kd.teachers=[a,b]", "c2kd.teacher_models=[x]"], "1 encoders for 2 teachers"),
         (["c2kd.teachers=[a]"], "means nothing to c2kd.stage=translate_train"),
         (["c2kd.pooling=mean"], "c2kd.pooling=mean means nothing to c2kd.stage=translate_train"),

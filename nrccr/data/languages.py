@@ -149,6 +149,25 @@ class LanguageCollection:
         """Whether the split is there, in any language."""
         return any(self.find(split, language) is not None for language in self.layout.languages)
 
+    def notes(self, wanted: Sequence[str], *, taught: bool, english_only: bool) -> list[str]:
+        """What a training should know: languages that are tested only, English that teachers do not find.
+
+        Args:
+            wanted: the languages asked for; empty: all whose files are there.
+            taught: whether there are teachers.
+            english_only: whether training is in English alone, as meant.
+        """
+        found = []
+        if taught and self.layout.converted and self.find("train", TEACHERS) is None:
+            name = self.layout.file_name("train", TEACHERS, self.translator)
+            found.append(f"no file {name}; teachers read the words of the English captions")
+        if not english_only and self.has("test"):
+            trained = self.languages("train", wanted)
+            unseen = [language for language in self.languages("test", wanted) if language not in trained]
+            if unseen:
+                found.append(f"no training captions in {', '.join(unseen)}, which the test split has")
+        return found
+
     def vectors(self, split: Split) -> tuple[Path, Path]:
         """The vectors of a split's images and the list of their ids, see nrccr.data.collections.
 

@@ -155,7 +155,7 @@ class LanguageQueries:
 
     Attributes:
         queries: by language, English first.
-        videos: the items that have a caption in any of the languages.
+        videos: the items that have a caption in any language of the collection, asked for or not.
         averaged: whether the captions of an item are one query.
         counts: what was read.
     """
@@ -285,13 +285,15 @@ class LanguageReader:
         return [texts.get(key, "") for key in english.keys]
 
     def queries(self, split: Literal["val", "test"], tokenizer: Tokenizer) -> LanguageQueries:
-        """The validation or test split.
+        """The validation or test split; the gallery is the same whichever languages are asked for.
 
         Raises:
             UserError: missing or malformed files, items without features.
         """
-        files = self._captions(split, self.languages)
-        slots = _slots(files.values())
+        every = self._captions(split, ())
+        chosen = self.collection.languages(split, self.languages)
+        files = {language: every[language] for language in chosen if self.collection.file(split, language)}
+        slots = _slots(every.values())
         places = {item: index for index, item in enumerate(slots)}
         texts = {language: tokenizer.encode(captions.texts) for language, captions in files.items()}
         queries = {

@@ -160,8 +160,11 @@ def variance_across(
         item_of: by language (Q,), each query's item.
 
     Returns:
-        The mean variance, none where no item has one query in every language; and how many have.
+        The mean variance, none where there is one language only or no item has one query in every language; and how
+        many have.
     """
+    if len(item_of) < 2:
+        return None, 0
     common: set[int] | None = None
     tables = {}
     for language, items in item_of.items():
@@ -177,7 +180,7 @@ def variance_across(
 
 @torch.inference_mode()
 def validate_by_language(
-    network: C2KD, queries: LanguageQueries, *, batch_size: int, device: torch.device
+    network: C2KD, queries: LanguageQueries, *, batch_size: int, device: torch.device, memory_mb: float = MEMORY_MB
 ) -> tuple[float, dict[str, Any]]:
     """Validation: the mean over languages of R@1 + R@5 + R@10, text to visual; and the metrics behind it.
 
@@ -186,7 +189,8 @@ def validate_by_language(
     """
     asked, visual = encode_languages(network, queries, batch_size, device)
     metrics = {
-        language: language_metrics(score_language(own, visual).ranked("index")) for language, own in asked.items()
+        language: language_metrics(score_language(own, visual, memory_mb).ranked("index", memory_mb))
+        for language, own in asked.items()
     }
     mean = mean_metrics(metrics)
     return recall_sum(mean["text_to_visual"]), {"mean": mean, "languages": metrics}
@@ -224,6 +228,8 @@ def evaluate_languages(
     asked, visual = encode_languages(network, queries, batch_size, device)
     items = queries.videos.ids
     (folder / "metrics.json").unlink(missing_ok=True)
+    for stale in folder.glob("*/ranks*.tsv"):  # of a test in more languages
+        stale.unlink()
     exact, optimistic, places = {}, {}, {}
     for language, own in asked.items():
         scored = score_language(own, visual, memory_mb)

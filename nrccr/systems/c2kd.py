@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,18 +16,21 @@ from nrccr.data.collections import find_backbone
 from nrccr.data.items import require_same_width
 from nrccr.data.languages import LanguageCollection, locate_languages
 from nrccr.data.multilingual import LanguagePairs, LanguageReader
-from nrccr.data.tokens import PooledTokenizer, Tokenizer, language_tokenizer
+from nrccr.data.tokens import PooledTokenizer, Tokenizer, TokenTable, language_tokenizer
 from nrccr.errors import UserError
 from nrccr.evaluation.languages import evaluate_languages, validate_by_language
 from nrccr.evaluation.metrics import recall_sum
+from nrccr.files import digest_of
 from nrccr.models.c2kd import C2KD, build_c2kd
 from nrccr.models.text import configured_backbone
 from nrccr.objectives.c2kd import C2KDLosses, C2KDObjective
-from nrccr.retriever import Retriever, load_retriever
+from nrccr.retriever import Retriever, load_retriever, run_of
 from nrccr.tables import counts_line, multilingual_table, say
 from nrccr.training.checkpoint import RunFolder
 from nrccr.training.loop import Task, Validation
 from nrccr.training.teachers import PrecomputedTeachers, TeachersInLoop, precompute
+
+PRECOMPUTED = 256  # captions or videos that a teacher encodes at once: no embedding depends on its batch
 
 
 def prepare(
@@ -55,10 +59,11 @@ def prepare(
     network = build_c2kd(config, backbone, width)
     if teachers is None:
         teachers = load_teachers(config, root, device, width)
+    english_only = settings.stage == "zero_shot"
     pairs = reader.pairs(
         tokenizer,
         config.seed,
-        english_only=settings.stage == "zero_shot",
+        english_only=english_only,
         teachers=[teacher.tokenizer for teacher in teachers],
     )
     queries = reader.queries("val", queried) if reader.collection.has("val") else None
@@ -66,13 +71,22 @@ def prepare(
     for split in (queries, tested):
         if split is not None:
             require_same_width(split.videos, pairs.videos)
-    teach = None
+    record, teach = {}, None
     if teachers:
+        record = {"teachers": [teacher.record(own) for teacher, own in zip(teachers, pairs.taught, strict=True)]}
         teach, pairs = teaching(config, teachers, pairs, device)
+    for note in reader.collection.notes(config.data.languages, taught=bool(teachers), english_only=english_only):
+        say(f"note: {note}")
 
     def score() -> Validation:
         assert queries is not None
-        total, metrics = validate_by_language(network, queries, batch_size=config.evaluation.batch_size, device=device)
+        total, metrics = validate_by_language(
+            network,
+            queries,
+            batch_size=config.evaluation.batch_size,
+            device=device,
+            memory_mb=config.evaluation.memory_mb,
+        )
         recalls = {language: own["text_to_visual"] for language, own in metrics["languages"].items()}
         each = ", ".join(f"{language} {recall_sum(own):.2f}" for language, own in recalls.items())
         return Validation(total, metrics, f"R@1+5+10 {each}, mean {total:.2f}")
@@ -92,6 +106,7 @@ def prepare(
         counts={"train": asdict(pairs.counts)} | ({"val": asdict(queries.counts)} if queries is not None else {}),
         save_models=save_models,
         teach=teach,
+        record=record,
     )
 
 
@@ -142,11 +157,27 @@ def labse_of(config: Config, root: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen model and the tokeniser through which it reads the student's captions."""
+    """A frozen model and the tokeniser through which it reads the student's captions.
+
+    Attributes:
+        name: its folder or file.
+        network: on the device.
+        tokenizer: its own.
+        digest: of the file of its weights; empty for one that has none.
+    """
 
     name: str
     network: C2KD
     tokenizer: Tokenizer
+    digest: str = ""
+
+    def record(self, captions: TokenTable) -> dict[str, str]:
+        """What run.json says of it: its name, its weights, and the captions as it reads them."""
+        return {
+            "name": self.name,
+            "weights": self.digest,
+            "captions": hashlib.sha256(captions.content()).hexdigest(),
+        }
 
 
 def load_teachers(config: Config, root: Path, device: torch.device, width: int) -> list[Teacher]:
@@ -172,13 +203,19 @@ def load_teachers(config: Config, root: Path, device: torch.device, width: int) 
         )
     teachers = []
     for name, model in zip(settings.teachers, models, strict=True):
+        run = run_of(Path(name))
         given = {"text.model": model} if model else {}
-        if not (Path(name) / "config.yaml").is_file():  # a published checkpoint has no tokeniser beside it
+        if run is None:  # a published checkpoint has no tokeniser beside it
             given["c2kd.labse"] = settings.labse
         places = [f"{key}={json.dumps(find_backbone(root, place))}" for key, place in given.items()]
-        loaded = load_retriever(Path(name), places, str(device))
+        try:
+            loaded = load_retriever(Path(name), places, str(device))
+        except UserError as error:
+            raise UserError(_of_teacher(name, str(error))) from error
         if not isinstance(loaded.network, C2KD):
             raise UserError(f"c2kd.teachers: {name} is a model of {loaded.config.model}; teachers are C2KD's")
+        if run is not None:
+            _say_what_is_odd(name, run, loaded.config, config)
         if loaded.feature_width != width:
             raise UserError(
                 f"c2kd.teachers: {name} was trained on features {loaded.feature_width} wide, these are {width}; "
@@ -188,8 +225,28 @@ def load_teachers(config: Config, root: Path, device: torch.device, width: int) 
         tokenizer = language_tokenizer(
             own.text.model, config.text.max_tokens, labse_of(own, root), lower_case=own.c2kd.lower_case
         )
-        teachers.append(Teacher(name, loaded.network, tokenizer))
+        teachers.append(Teacher(name, loaded.network, tokenizer, digest_of(loaded.checkpoint)))
     return teachers
+
+
+def _of_teacher(name: str, reason: str) -> str:
+    """What is wrong with a teacher, in the words of the student's configuration."""
+    reason = reason.removeprefix(f"{name}: ").replace("text.model=", "encoder ", 1)
+    if not Path(name).exists():
+        reason += "; train it first (scripts/c2kd/teachers.sh)"
+    elif reason.startswith("encoder "):
+        reason += ", as its entry of c2kd.teacher_models"
+    return f"c2kd.teachers: {name}: {reason}"
+
+
+def _say_what_is_odd(name: str, run: Path, teacher: Config, student: Config) -> None:
+    """A note on a teacher that stopped early, or that saw other data."""
+    if "finished" not in json.loads(RunFolder(run).run.read_text(encoding="utf-8")):
+        say(f"note: teacher {name} has not finished its training; it teaches with its best epoch so far")
+    for key in ("collection", "feature"):
+        its, own = getattr(teacher.data, key), getattr(student.data, key)
+        if its != own:
+            say(f"note: teacher {name} was trained with data.{key}={its}, not {own}")
 
 
 def teaching(
@@ -204,7 +261,7 @@ def teaching(
     if not config.c2kd.precompute:
         return TeachersInLoop(networks), pairs
     names = [teacher.name for teacher in teachers]
-    ready = precompute(networks, names, pairs, config.evaluation.batch_size, device)
+    ready = precompute(networks, names, pairs, max(PRECOMPUTED, config.evaluation.batch_size), device)
     return ready, replace(pairs, taught=())
 
 

@@ -107,6 +107,7 @@ class RunFolder:
         device: torch.device,
         counts: dict[str, Any],
         fingerprint: str,
+        record: dict[str, Any],
         save_models: Callable[[RunFolder], None],
     ) -> None:
         """Make the folder, in place of a run that is there, with all that is known before the first step.
@@ -116,6 +117,7 @@ class RunFolder:
             device: where it computes.
             counts: what was read of each split.
             fingerprint: of the training data.
+            record: what else its numbers follow from.
             save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
 
         Raises:
@@ -128,6 +130,7 @@ class RunFolder:
             "switches": resolved_switches(config),
             "data": counts,
             "fingerprint": fingerprint,
+            **record,
             **_circumstances(device),
         }
         try:
@@ -139,14 +142,16 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({first_line(error)}); give another --out") from error
 
-    def take_up(self, config: Config, device: torch.device, fingerprint: str, step: int) -> list[str]:
+    def take_up(
+        self, config: Config, device: torch.device, fingerprint: str, record: dict[str, Any], step: int
+    ) -> list[str]:
         """Write into config.yaml and run.json that the run goes on after `step`.
 
         Returns:
             One line for each circumstance that may change the last digits: threads, versions.
 
         Raises:
-            UserError: another kind of device, or other training data.
+            UserError: another kind of device, other training data or teachers.
         """
         run = json.loads(self.run.read_text(encoding="utf-8"))
         now = _circumstances(device)
@@ -154,6 +159,10 @@ class RunFolder:
             raise UserError(f"{self.run}: the run began on {run['device']}; resume it there, or give another --out")
         if run["fingerprint"] != fingerprint:
             raise UserError(f"{self.run}: the training data changed since; give the same --root, or another --out")
+        for key, value in record.items():
+            if run.get(key) != value:
+                raise UserError(f"{self.run}: the {key} changed since; give those it began with, or another --out")
+        run.pop("finished", None)
         changed = [
             f"{key} was {run[key]}, is {now[key]}: the last digits may differ from an uninterrupted run"
             for key in ("threads", "versions")
@@ -163,6 +172,11 @@ class RunFolder:
         run.setdefault("resumed", []).append({"after_step": step, "command": sys.argv, "commit": _commit()} | now)
         write_json(self.run, run)
         return changed
+
+    def finish(self, step: int, best_epoch: int) -> None:
+        """Write into run.json that the training came to its end."""
+        run = json.loads(self.run.read_text(encoding="utf-8"))
+        write_json(self.run, run | {"finished": {"step": step, "best_epoch": best_epoch}})
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write the state to resume from, whole or not at all.

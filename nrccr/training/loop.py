@@ -73,6 +73,7 @@ class Task:
         save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
         discriminator: NRCCR's adversary, the objective's second argument, which learns before the network does.
         teach: gives C2KD's objective its second argument from a batch's parts.
+        record: what the numbers follow from besides configuration and data, for run.json; the same when it is resumed.
     """
 
     network: nn.Module
@@ -83,6 +84,7 @@ class Task:
     save_models: Callable[[RunFolder], None]
     discriminator: Discriminator | None = None
     teach: Callable[..., Tensor] | None = None
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -117,7 +117,7 @@ def test_variance_across_languages() -> None:
     items = {"en": np.array([0, 1, 2, 2]), "de": np.array([1, 0, 2, 3])}
     # Item 0: ranks 1 and 1. Item 1: ranks 3 and 5. Item 2 has two captions in English, item 3 none.
     assert variance_across(ranks, items) == (pytest.approx((0 + 1) / 2), 2)
-    assert variance_across({"en": ranks["en"]}, {"en": items["en"]}) == (0.0, 2)
+    assert variance_across({"en": ranks["en"]}, {"en": items["en"]}) == (None, 0)  # nothing to lie apart
     apart = {"en": np.array([0, 0, 1, 1]), "de": items["de"]}
     assert variance_across(ranks, apart) == (None, 0)
 
