@@ -80,7 +80,7 @@ def look_over(config: Config, root: Path) -> tuple[Collection | LanguageCollecti
     """
     if config.model == "c2kd":
         spoken = c2kd.locate_data(config, root)
-        return spoken, check_languages(spoken, config.data.languages)
+        return spoken, check_languages(spoken, config)
     if config.model == "mlcmr":
         collection = locate_both(config, root)
         groups = view_groups(config, collection)

@@ -84,6 +84,7 @@ def test_the_collection_may_stand_in_the_folders(nrccr_command: Command, train: 
         (["c2kd", "{root}/train.pkl", "{out}"], "which collection is it?"),
         (["c2kd", "{root}/msrvtt_train.pkl", "{out}"], "no such file"),
         (["c2kd", "{train}"], "Missing argument"),
+        (["c2kd", "{train}", "{train}"], "msrvtt_train_multilingual.pkl: is a file; is the last argument the folder"),
     ],
 )
 def test_refusals(nrccr_command: Command, train: Path, tmp_path: Path, changed: list[str], says: str) -> None:

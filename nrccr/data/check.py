@@ -7,18 +7,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from nrccr.config import C2KDConfig, Config
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
 from nrccr.data.collections import SPELLINGS, SPLITS, Collection, Split
 from nrccr.data.images import PictureFiles, Vectors
-from nrccr.data.languages import LanguageCollection
+from nrccr.data.languages import ENGLISH, TEACHERS, LanguageCollection
+from nrccr.data.multilingual import read_words
 from nrccr.errors import UserError
 
 Source = BigFile | Vectors | PictureFiles
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -125,20 +129,20 @@ def check_collection(
     return report
 
 
-def check_languages(collection: LanguageCollection, languages: Sequence[str]) -> Report:
-    """Validate a collection that is read by language (C2KD).
+def check_languages(collection: LanguageCollection, config: Config) -> Report:
+    """Validate a collection that is read by language (C2KD), and what else its training reads.
 
     Args:
         collection: what `locate_languages` found.
-        languages: which are wanted; none: all whose files are there.
+        config: says which languages are wanted, the list of words and the teachers.
 
     Returns:
         As check_collection. A split's unmatched captions are those that another of its languages has; they are notes.
     """
+    wanted = config.data.languages
+    trained = [ENGLISH] if config.c2kd.stage == "zero_shot" else wanted
     report = Report()
-    features: Source | None = None
-    if collection.images is None:
-        features = _open_folder(collection.features, report)
+    features: Source | None = _open_folder(collection.features, report) if collection.images is None else None
     widths: dict[Split, int] = {}
     items: dict[Split, dict[str, None]] = {}
     for split in SPLITS:
@@ -148,25 +152,37 @@ def check_languages(collection: LanguageCollection, languages: Sequence[str]) ->
             continue
         if collection.images is not None:
             features = _open_vectors(collection.images, split, widths, report)
+        languages = collection.languages(split, trained if split == "train" else wanted)
+        if split == "train" and ENGLISH not in languages:
+            where = "data.languages" if wanted else collection.folder / "TextData"
+            lost = ENGLISH if wanted else collection.layout.file_name(split, ENGLISH, collection.translator)
+            report.problems.append(f"{where}: training needs English captions; add {lost}")
         items[split] = _check_spoken(collection, split, languages, features, report)
     _check_overlap(items, report)
     _check_numbers(features, report)
+    if collection.find("train", TEACHERS) is not None:
+        _read(partial(collection.file, "train", TEACHERS), report)
+    _check_settings(config.c2kd, report)
     return report
+
+
+def _check_settings(settings: C2KDConfig, report: Report) -> None:
+    """Add what is wrong with the list of words and the teachers."""
+    if settings.words is not None:
+        _attempt(partial(read_words, Path(settings.words)), report)
+    report.problems += [
+        f"c2kd.teachers: {name}: no such run folder or checkpoint; train it first or name another"
+        for name in settings.teachers
+        if not Path(name).exists()
+    ]
 
 
 def _check_spoken(
     collection: LanguageCollection, split: Split, languages: Sequence[str], features: Source | None, report: Report
 ) -> dict[str, None]:
     """Add the split's line, notes and problems; gives its items, in order."""
-    files: list[Captions] = []
-    for language in collection.languages(split, languages):
-        try:
-            captions, problems = parse_captions(collection.file(split, language))
-        except UserError as error:
-            report.problems.append(str(error))
-            continue
-        report.problems += problems
-        files.append(captions)
+    found = {language: _read(partial(collection.file, split, language), report) for language in languages}
+    files = [captions for captions in found.values() if captions is not None]
     keys = dict.fromkeys(key for captions in files for key in captions.keys)
     lacking = [len(keys) - len(captions) for captions in files]
     report.notes += [
@@ -174,6 +190,14 @@ def _check_spoken(
         for captions, lost in zip(files, lacking, strict=True)
         if lost
     ]
+    english = found.get(ENGLISH)
+    if split == "train" and english:
+        known = set(english.keys)
+        report.problems += [
+            f"{captions.path}: no caption has the item and number of one in {english.path.name}; compare ids"
+            for captions in files
+            if captions and known.isdisjoint(captions.keys)
+        ]
     items = dict.fromkeys(item for item, _ in keys)
     absent = [item for item in items if features is not None and item not in features]
     if absent:
@@ -189,10 +213,8 @@ def _check_spoken(
 
 
 def _open_folder(folder: Path, report: Report) -> BigFile | None:
-    try:
-        features = BigFile(folder)
-    except UserError as error:
-        report.problems.append(str(error))
+    features = _attempt(partial(BigFile, folder), report)
+    if features is None:
         return None
     report.notes.append(f"{folder}: {features.count} frames, width {features.width}, {len(features.video_ids)} videos")
     return features
@@ -226,10 +248,8 @@ def _unusual_width(collection: Collection, path: Path, width: int) -> list[str]:
 
 
 def _open_vectors(collection: Collection, split: Split, widths: dict[Split, int], report: Report) -> Vectors | None:
-    try:
-        vectors = Vectors(*collection.vectors(split))
-    except UserError as error:
-        report.problems.append(str(error))
+    vectors = _attempt(lambda: Vectors(*collection.vectors(split)), report)
+    if vectors is None:
         return None
     widths[split] = vectors.width
     report.notes.append(f"{vectors.path}: {vectors.count} images, width {vectors.width}")
@@ -243,8 +263,20 @@ def _open_vectors(collection: Collection, split: Split, widths: dict[Split, int]
 
 def _open_pictures(collection: Collection, report: Report) -> PictureFiles | None:
     assert collection.pictures is not None
+    return _attempt(partial(PictureFiles, collection.pictures), report)
+
+
+def _read(path: Callable[[], Path], report: Report, *, mixed: bool = False) -> Captions | None:
+    """A file's good lines, if it can be read; the report gets what is wrong."""
+    captions, problems = _attempt(lambda: parse_captions(path(), mixed=mixed), report) or (None, [])
+    report.problems += problems
+    return captions
+
+
+def _attempt(action: Callable[[], Found], report: Report) -> Found | None:
+    """What the action gives, or its error as a problem."""
     try:
-        return PictureFiles(collection.pictures)
+        return action()
     except UserError as error:
         report.problems.append(str(error))
         return None
@@ -253,14 +285,10 @@ def _open_pictures(collection: Collection, report: Report) -> PictureFiles | Non
 def _read_group(group: Group, report: Report) -> list[Captions]:
     files: list[Captions] = []
     for number, path in enumerate(group.files):
-        try:
-            captions, problems = parse_captions(path(), mixed=group.mixed)
-        except UserError as error:
-            report.problems.append(str(error))
+        captions = _read(path, report, mixed=group.mixed)
+        if not captions:
             continue
-        report.problems += problems
-        if captions.ids:
-            files.append(captions)
+        files.append(captions)
         if number == 0 and group.english:
             bare = [caption for caption, text in zip(captions.ids, captions.texts, strict=True) if not _has_word(text)]
             if bare:

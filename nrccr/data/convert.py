@@ -23,7 +23,7 @@ from nrccr.data.captions import shortened
 from nrccr.data.collections import SPLITS, Split
 from nrccr.data.languages import ENGLISH, TEACHERS, converted_layout
 from nrccr.data.tokens import words_of
-from nrccr.errors import UserError
+from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_folder, write_text
 from nrccr.safeload import load_records
 
@@ -143,7 +143,8 @@ def convert_c2kd(
             published loader does; by default it stays out of that language's file.
 
     Raises:
-        UserError: the folder exists, a file is missing, damaged or refused, a video lacks its id, captions or features.
+        UserError: the folder exists or cannot be written, a file is missing, damaged or refused, a video lacks its id,
+            captions or features, none of a file has frames.
     """
     if collection not in LANGUAGES:
         raise UserError(f"collection {collection!r} is unknown; choose one of {', '.join(LANGUAGES)}")
@@ -151,17 +152,23 @@ def convert_c2kd(
         raise UserError("no data pickles given; name those of training and test")
     layout = converted_layout(collection)
     folder = out / layout.name
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; is the last argument the folder of collections, in which to write?")
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
     reader = _Reader(collection, feature, fill_missing, Converted(folder))
-    with atomic_folder(folder) as temporary:
-        write_bigfile(
-            temporary / "features", reader.videos([(split, pickles[split]) for split in SPLITS if split in pickles])
-        )
-        (temporary / "FeatureData").mkdir()
-        (temporary / "features").rename(temporary / "FeatureData" / FEATURES.get(reader.feature, reader.feature))
-        for (split, language), lines in reader.lines.items():
-            write_text(temporary / "TextData" / layout.file_name(split, language, ""), "".join(lines))
+    try:
+        with atomic_folder(folder) as temporary:
+            write_bigfile(
+                temporary / "features", reader.videos([(split, pickles[split]) for split in SPLITS if split in pickles])
+            )
+            (temporary / "FeatureData").mkdir()
+            (temporary / "features").rename(temporary / "FeatureData" / FEATURES.get(reader.feature, reader.feature))
+            for (split, language), lines in reader.lines.items():
+                write_text(temporary / "TextData" / layout.file_name(split, language, ""), "".join(lines))
+    except OSError as error:  # its own words name the temporary folder
+        reason = error.strerror or first_line(error)
+        raise UserError(f"{folder}: cannot be written ({reason}); check the folder and the room on its disk") from error
     return reader.converted
 
 
@@ -185,14 +192,14 @@ class _Reader:
             yield from self._videos(split, path)
 
     def _videos(self, split: Split, path: Path) -> Iterator[tuple[str, Frames]]:
-        records = load_records(path)
-        if self.collection == "youcook2" and any("2d_full" in record for record in records):
-            records = [record for record in records if "2d_full" in record]  # as published
-        self.feature = self.feature or _feature_key(path, records[0])
-        texts = [self._texts(path, index, record, split) for index, record in enumerate(records)]
+        entries = [*enumerate(load_records(path))]
+        if self.collection == "youcook2" and any("2d_full" in record for _, record in entries):
+            entries = [(index, record) for index, record in entries if "2d_full" in record]  # as published
+        self.feature = self.feature or _feature_key(path, *entries[0])
+        texts = [self._texts(path, index, record, split) for index, record in entries]
         spoken = list(dict.fromkeys(language for own in texts for language in own if any(own[language])))
         items = set()
-        for index, (record, own) in enumerate(zip(records, texts, strict=True)):
+        for (index, record), own in zip(entries, texts, strict=True):
             identity, frames = _identity(path, index, record), self._frames(path, index, record)
             if not len(frames):
                 self.converted.without_frames.append(identity)
@@ -202,6 +209,8 @@ class _Reader:
             items.add(item)
             if new:
                 yield item, frames
+        if not items:
+            raise UserError(f"{path}: none of its {len(entries)} videos has frames; give a file with their features")
         self.converted.items[split] = len(items)
 
     def _texts(self, path: Path, index: int, record: Record, split: Split) -> Texts:
@@ -217,15 +226,16 @@ class _Reader:
             given = {key: record.get(start + key) for key in LANGUAGES[self.collection]}
             if self.collection != "youcook2" and given[ENGLISH] is None:
                 raise UserError(f"{where} has no {start}{ENGLISH}; is this the {split} pickle of {self.collection}?")
-        texts = {LANGUAGES[self.collection][key]: _captions(where, key, value) for key, value in given.items() if value}
-        english = texts.get(ENGLISH, [])
+        texts = {LANGUAGES[self.collection][key]: _captions(where, key, value) for key, value in given.items()}
+        english = texts[ENGLISH]
         if self.collection == "youcook2":  # its teachers read another field than its students
-            english = _captions(where, "caption", record.get("caption") or "")
+            english = _captions(where, "caption", record.get("caption"))
         if not any(map(any, texts.values())):
             raise UserError(f"{where} has no captions; is this the {split} pickle of {self.collection}?")
-        if self.collection != "rudder":
-            english = [" ".join(words_of(text)) for text in english]
-        return texts | {TEACHERS: english}
+        return texts | {TEACHERS: [self._for_teachers(text) for text in english]}
+
+    def _for_teachers(self, text: str) -> str:
+        return text if self.collection == "rudder" else " ".join(words_of(text))
 
     def _write(self, split: Split, item: str, texts: Texts, spoken: Sequence[str]) -> None:
         start = self._counts.get((split, item), 0)
@@ -235,9 +245,9 @@ class _Reader:
         missing = self.converted.missing.setdefault(split, {})
         for number in range(count):
             own = {language: texts[language][number] for language in texts if number < len(texts[language])}
-            spare = own.get(ENGLISH) or next((text for text in own.values() if text), "")
+            spare = (own.get(ENGLISH) or next((text for text in own.values() if text), "")) if self.fill else ""
             for language in spoken:
-                text = own.get(language) or (spare if self.fill else "")
+                text = own.get(language) or (self._for_teachers(spare) if language == TEACHERS else spare)
                 if text:
                     line = f"{item}#{language}#{start + number} {text}\n"
                     self.lines.setdefault((split, language), []).append(line)
@@ -250,14 +260,18 @@ class _Reader:
         if not isinstance(frames, np.ndarray):
             known = ", ".join(key for key, value in record.items() if isinstance(value, np.ndarray)) or "none"
             raise UserError(f"{where} has no feature {self.feature!r} (arrays there: {known}); name another feature")
+        if frames.dtype.kind not in "fiu":  # float, signed, unsigned
+            raise UserError(f"{where}: {self.feature!r} holds {frames.dtype}, not real numbers; name another feature")
         if frames.ndim != 2 or not frames.shape[1]:
             raise UserError(f"{where}: {self.feature!r} has shape {frames.shape}, not (frames, width); mend the file")
         if self._width not in (0, frames.shape[1]):
             raise UserError(f"{where}: {self.feature!r} is {frames.shape[1]} wide, those before {self._width}")
         self._width = frames.shape[1]
-        if not np.isfinite(frames).all():
-            raise UserError(f"{where}: {self.feature!r} holds a NaN or an infinity; extract it again")
-        return frames.astype("<f4")
+        with np.errstate(over="ignore", invalid="ignore"):
+            narrow = frames.astype("<f4")
+        if not np.isfinite(narrow).all():
+            raise UserError(f"{where}: {self.feature!r} holds a NaN or an infinity in float32; extract it again")
+        return narrow
 
     def _name(self, identity: str, frames: Frames) -> tuple[str, bool]:
         """The video's name here, and whether it is new: the same id with other features is another video."""
@@ -277,22 +291,33 @@ def _identity(path: Path, index: int, record: Record) -> str:
     identity = record.get("id")
     if isinstance(identity, int) and not isinstance(identity, bool):
         identity = str(identity)
-    if not isinstance(identity, str) or not identity or len(identity.split()) != 1 or identity != identity.strip():
-        raise UserError(f"{path}: entry {index} has the id {identity!r}; it must be text without white space")
+    if not isinstance(identity, str) or identity.split() != [identity] or not _encodes(identity, "latin-1"):
+        raise UserError(f"{path}: entry {index} has the id {identity!r}; it must be Latin-1 text without white space")
     return identity
 
 
-def _feature_key(path: Path, record: Record) -> str:
+def _encodes(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _feature_key(path: Path, index: int, record: Record) -> str:
     found = [key for key in FEATURES if isinstance(record.get(key), np.ndarray)]
     if len(found) != 1:
         there = f"has the features {', '.join(found)}" if found else f"has no feature {' or '.join(FEATURES)}"
-        raise UserError(f"{path}: entry 0 {there}; name the one to convert")
+        raise UserError(f"{path}: entry {index} {there}; name the one to convert")
     return found[0]
 
 
 def _captions(where: str, key: str, value: Any) -> list[str]:
-    """One caption or a list of them, on one line each."""
-    texts = [value] if isinstance(value, str) else value
+    """No caption, one or a list of them, on one line each."""
+    texts = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{where}: the captions in {key!r} are no text; mend the file")
+    for text in texts:
+        if not _encodes(text, "utf-8"):
+            raise UserError(f"{where}: the caption {text[:80]!r} in {key!r} cannot be written as UTF-8; mend the file")
     return [" ".join(text.split()) for text in texts]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -21,6 +23,7 @@ from nrccr.errors import UserError, first_line
 
 _WORDS = re.compile(r"[\w']+")
 _NOT_ENGLISH = re.compile(r"[^A-Za-z0-9]+")
+AT_ONCE = 10_000  # captions tokenised together: the tokeniser takes some 6 KB for each while it works
 
 
 def clean_english(text: str) -> str:
@@ -102,17 +105,31 @@ class CaptionTokenizer:
 
     def encode(self, texts: Sequence[str]) -> TokenTable:
         """Token ids of all captions, special tokens included, cut at `max_tokens` (the table counts how many were)."""
-        given = [text.lower() for text in texts] if self._lower else list(texts)
+        parts: list[TokenTable] = []
         verbosity = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()  # it would warn of captions longer than the backbone, which we cut
         try:
-            rows: list[list[int]] = self.tokenizer(given, add_special_tokens=True)["input_ids"] if given else []
-            cut = sum(len(row) > self.max_tokens for row in rows)
-            if cut:
-                rows = self.tokenizer(given, truncation=True, max_length=self.max_tokens)["input_ids"]
+            with tqdm(total=len(texts), desc="captions", unit="", disable=None, leave=False, delay=1) as progress:
+                for start in range(0, len(texts), AT_ONCE):
+                    parts.append(self._encode_part(texts[start : start + AT_ONCE]))
+                    progress.update(len(parts[-1]))
         finally:
             transformers_logging.set_verbosity(verbosity)
-        return TokenTable(rows, pad=int(self.tokenizer.pad_token_id or 0), cut=cut)
+        return TokenTable.joined(parts, self._pad)
+
+    @property
+    def _pad(self) -> int:
+        return int(self.tokenizer.pad_token_id or 0)
+
+    def _encode_part(self, texts: Sequence[str]) -> TokenTable:
+        given = [text.lower() for text in texts] if self._lower else list(texts)
+        rows: list[list[int]] = self.tokenizer(given, add_special_tokens=True)["input_ids"]
+        long = [index for index, row in enumerate(rows) if len(row) > self.max_tokens]
+        if long:  # the tokeniser cuts them, as it knows where its special tokens go
+            cut = self.tokenizer([given[index] for index in long], truncation=True, max_length=self.max_tokens)
+            for index, row in zip(long, cut["input_ids"], strict=True):
+                rows[index] = row
+        return TokenTable(rows, self._pad, cut=len(long))
 
     def save(self, folder: Path) -> None:
         """Write the tokeniser's files into a folder; beside the backbone's configuration they can be read again."""
@@ -131,8 +148,18 @@ class TokenTable:
         self.lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
         self.cut = cut
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
-        self._flat = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(self._starts[-1]))
+        self._flat = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(self._starts[-1]))
         self._pad = pad
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenTable], pad: int) -> TokenTable:
+        """The captions of several tables in one, in order."""
+        table = cls([], pad, cut=sum(part.cut for part in parts))
+        if parts:
+            table.lengths = np.concatenate([part.lengths for part in parts])
+            table._starts = np.concatenate([[0], np.cumsum(table.lengths)])
+            table._flat = np.concatenate([part._flat for part in parts])
+        return table
 
     def __len__(self) -> int:
         return len(self.lengths)

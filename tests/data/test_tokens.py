@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from nrccr.data import tokens
 from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
 
@@ -54,6 +56,32 @@ def test_long_captions_are_cut_and_counted(tiny_bert: Path) -> None:
     kept = table.batch([0]).tokens[0].tolist()
     whole = CaptionTokenizer(str(tiny_bert), 250).encode(texts).batch([0]).tokens[0].tolist()
     assert kept == [*whole[:4], whole[-1]]  # the closing token stays
+
+
+def test_parts_give_what_the_whole_list_gives(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = CaptionTokenizer(str(tiny_bert), 7)
+    texts = ["dog " * (count % 11) + "A Mán, runs." * (count % 3) for count in range(32)]
+    whole = tokenizer.tokenizer(texts, truncation=True, max_length=7)["input_ids"]
+    long = sum(len(row) > 7 for row in tokenizer.tokenizer(texts)["input_ids"])
+    sizes: list[int] = []
+    tokenise = type(tokenizer.tokenizer).__call__
+
+    def counted(self: Any, given: list[str], **options: Any) -> Any:
+        sizes.append(len(given))
+        return tokenise(self, given, **options)
+
+    monkeypatch.setattr(type(tokenizer.tokenizer), "__call__", counted)
+    monkeypatch.setattr(tokens, "AT_ONCE", 5)
+    table = tokenizer.encode(texts)
+    wanted = TokenTable(whole, pad=0, cut=long)
+    assert table.content() == wanted.content() and table.cut == long > 0 and len(table) == 32
+    assert table.batch(range(32)).tokens.equal(wanted.batch(range(32)).tokens)
+    assert max(sizes) == 5 and sum(sizes) == 32 + long  # only those that are too long are tokenised again
+
+
+def test_no_captions(tiny_bert: Path) -> None:
+    table = CaptionTokenizer(str(tiny_bert), 7).encode([])
+    assert len(table) == table.cut == 0 and table.content() == TokenTable([], pad=0).content()
 
 
 def test_captions_are_cut_at_the_backbones_positions(tiny_bert: Path) -> None:
