@@ -15,7 +15,7 @@ from nrccr.config import Config, resolved_switches
 from nrccr.data.check import Report, check_collection, check_languages, nrccr_groups
 from nrccr.data.collections import Collection
 from nrccr.data.datasets import locate_data
-from nrccr.data.items import Videos, Visuals
+from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.languages import LanguageCollection
 from nrccr.data.views import ViewReader, locate_both, view_groups
 from nrccr.distributed import Runtime, choose_device, make_deterministic
@@ -226,7 +226,8 @@ def rank_videos(
     if right is not None:
         wanted = [videos.ids.index(video) for video in right]
         places = [1 + int(np.flatnonzero(order[row] == index)[0]) for row, index in enumerate(wanted)]
-    say(ranked_table(ranked, places, f"{len(videos)} videos of {config.data.collection} {split}"))
+    kind = "images" if isinstance(videos, Images) else "videos"
+    say(ranked_table(ranked, places, f"{len(videos)} {kind} of {config.data.collection} {split}"))
     if picture is not None:
         draw_strips(picture, ranked)
         say(f"written: {picture}")

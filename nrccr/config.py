@@ -338,4 +338,6 @@ def _explain(error: OmegaConfBaseException) -> str:
         for part in section.split(".") if section else []:
             owner = getattr(owner, part)
         return f"unknown key {key}; known here: {', '.join(f.name for f in fields(owner))}"
+    if "not a ListConfig" in what:
+        return f"{key}: needs a list, such as [en,de]; write {key}=[VALUE]"
     return f"{key}: {what}"

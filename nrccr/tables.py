@@ -210,7 +210,7 @@ def ranked_table(ranked: Sequence[tuple[str, Sequence[Strip]]], places: Sequence
     """Queries with their best videos and scores, a star at the right one, and the rank of that one if it is known."""
     table = Table(title=title)
     table.add_column("query", overflow="fold")
-    table.add_column("best videos")
+    table.add_column("best first")
     if places is not None:
         table.add_column("rank of the right one", justify="right")
     for number, (query, strips) in enumerate(ranked):

@@ -40,7 +40,7 @@ test_run() {
     local collection=$1 root=$2 model=$3 device
     device=$(device_of "$4")
     shift 4
-    nrccr test "$model" --root "$root" --device "$device" "$@" "data.collection=$collection"
+    nrccr test "$model" --root "$root" --device "$device" "data.collection=$collection" "$@"
 }
 
 # train_task_and_test CONFIG ROOTPATH [TASK] GPU [options] [key=value ...]; arguments before the first option or
@@ -87,10 +87,19 @@ split_gpu() {
     esac
 }
 
+# seed_of [options] [key=value ...] -> the seed that they give, or else the usual one.
+seed_of() {
+    local seed=0 argument
+    for argument in "$@"; do
+        case $argument in seed=*) seed=${argument#seed=} ;; esac
+    done
+    echo "$seed"
+}
+
 # train_mlcmr COLLECTION FEATURE TRAIN_MODE LABELS TARGET ROOTPATH [GPU] [options] [key=value ...]
 train_mlcmr() {
     [ $# -ge 6 ] || fail "usage: [CONFIG=FILE] [OUT=FOLDER] $0 COLLECTION FEATURE TRAIN_MODE LABELS TARGET ROOTPATH [GPU|cpu] [--resume|--overwrite] [key=value ...]"
-    local collection=$1 feature=$2 mode=$3 labels=$4 target=$5 root=$6 scenario weight=0.55 seed=0 argument config out device rest
+    local collection=$1 feature=$2 mode=$3 labels=$4 target=$5 root=$6 scenario weight=0.55 config out device rest
     case $mode,$labels in
         parallel,human_label) scenario=parallel weight=0.85 ;;
         parallel,translate) scenario=translate ;;
@@ -101,12 +110,9 @@ train_mlcmr() {
     config=${CONFIG:-$checkout/configs/mlcmr/$collection-$scenario-$target.yaml}
     [ -f "$config" ] || fail "$config: no such configuration; give another as CONFIG=FILE"
     split_gpu "${@:7}"
-    for argument in "${rest[@]}"; do
-        case $argument in seed=*) seed=${argument#seed=} ;; esac
-    done
     out=$(basename "$config" .yaml)
     [ -z "${CONFIG:-}" ] || out=$out-$scenario-$target # one folder a scenario
-    nrccr train "$config" --root "$root" "${device[@]}" --test --out "${OUT:-runs/$out-s$seed}" \
+    nrccr train "$config" --root "$root" "${device[@]}" --test --out "${OUT:-runs/$out-s$(seed_of "${rest[@]}")}" \
         "data.collection=$collection" "data.feature=$feature" "data.scenario=$scenario" "data.target=$target" \
         "evaluation.target_weight=$weight" "${rest[@]}"
 }
@@ -116,5 +122,5 @@ test_mlcmr() {
     [ $# -ge 3 ] || fail "usage: $0 COLLECTION ROOTPATH MODELDIR [GPU|cpu] [--split val] [--out FOLDER] [key=value ...]"
     local device rest
     split_gpu "${@:4}"
-    nrccr test "$3" --root "$2" "${device[@]}" "${rest[@]}" "data.collection=$1"
+    nrccr test "$3" --root "$2" "${device[@]}" "data.collection=$1" "${rest[@]}"
 }

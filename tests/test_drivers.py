@@ -68,7 +68,7 @@ def test_do_test(drive: Drive, collection: str) -> None:
     done = drive(f"do_test_{collection}.sh", "root", "runs/a b", "0", "evaluation.batch_size=16")
     assert arguments(done) == [
         "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0",
-        "evaluation.batch_size=16", f"data.collection={collection}",
+        f"data.collection={collection}", "evaluation.batch_size=16",
     ]  # fmt: skip
 
 
@@ -137,8 +137,8 @@ def test_do_all_multi30k_takes_another_config_and_run_folder(drive: Drive) -> No
 def test_do_test_of_images(drive: Drive, collection: str, images: str, key: list[str]) -> None:
     done = drive(f"do_test_{collection}.sh", "root", "runs/a b", images, "0", "--split", "val", "seed=3")
     assert arguments(done) == [
-        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0", "--split", "val", "seed=3", *key,
-        f"data.collection={collection}",
+        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0", f"data.collection={collection}",
+        "--split", "val", "seed=3", *key,
     ]  # fmt: skip
 
 
@@ -202,8 +202,8 @@ def test_mlcmr_knows_msrvtt_by_both_names(drive: Drive) -> None:
 def test_mlcmr_do_test(drive: Drive) -> None:
     done = drive("scripts/mlcmr/do_test.sh", "vatex", "root", "runs/a b", "0", "--split", "val", "a=1")
     assert arguments(done) == [
-        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0", "--split", "val", "a=1",
-        "data.collection=vatex",
+        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0", "data.collection=vatex",
+        "--split", "val", "a=1",
     ]  # fmt: skip
     assert "--device" not in arguments(drive("scripts/mlcmr/do_test.sh", "vatex", "root", "model"))
 
@@ -259,11 +259,27 @@ def test_c2kd_teachers_one_after_the_other(drive: Drive) -> None:
     assert done.returncode == 7 and done.stdout.count("train") == 1  # the first failure ends it
 
 
+@pytest.mark.parametrize("out", [None, "my runs"])
+def test_c2kd_teachers_go_on_where_they_were_begun(drive: Drive, tmp_path: Path, out: str | None) -> None:
+    begun = tmp_path / ("runs/vatex-teacher-mbert-s1" if out is None else f"{out}/vatex-teacher-mbert")
+    begun.mkdir(parents=True)
+    (begun / "config.yaml").touch()
+    given = {} if out is None else {"OUT": out}
+    done = drive("scripts/c2kd/teachers.sh", "vatex", "root", "cpu", "--resume", "seed=1", **given)
+    runs = " ".join(arguments(done)).split("-m nrccr train")[1:]
+    assert [("mbert" in run.split()[0], "--resume" in run) for run in runs] == [
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
+    assert all(run.endswith("seed=1") or run.endswith("seed=1 ") for run in runs)
+
+
 @pytest.mark.parametrize(("dataset", "collection"), [("rudder", "multi_rudder"), ("multi30k-small", "multi30k")])
 def test_c2kd_test(drive: Drive, dataset: str, collection: str) -> None:
     assert arguments(drive("scripts/c2kd/test.sh", dataset, "root", "runs/a b", "0", "--split", "val", "seed=3")) == [
-        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0", "--split", "val", "seed=3",
-        f"data.collection={collection}",
+        "-m", "nrccr", "test", "runs/a b", "--root", "root", "--device", "cuda:0", f"data.collection={collection}",
+        "--split", "val", "seed=3",
     ]  # fmt: skip
 
 

@@ -163,6 +163,7 @@ def check_languages(collection: LanguageCollection, config: Config) -> Report:
     if collection.find("train", TEACHERS) is not None:
         _read(partial(collection.file, "train", TEACHERS), report)
     _check_settings(config.c2kd, report)
+    report.notes += collection.notes(wanted, taught=bool(config.c2kd.teachers), english_only=trained == [ENGLISH])
     return report
 
 
@@ -186,7 +187,7 @@ def _check_spoken(
     keys = dict.fromkeys(key for captions in files for key in captions.keys)
     lacking = [len(keys) - len(captions) for captions in files]
     report.notes += [
-        f"{captions.path}: lacks {lost} captions that another language has"
+        f"{captions.path}: lacks {lost} caption{'s' if lost > 1 else ''} that another language has"
         for captions, lost in zip(files, lacking, strict=True)
         if lost
     ]
@@ -207,8 +208,7 @@ def _check_spoken(
         )
     frames = _frame_range(features, (item for item in items if features is not None and item in features))
     if items:
-        counts = (len(items), sum(map(len, files)), sum(lacking), len(absent))
-        report.rows.append(SplitCounts(split, *counts, frames))
+        report.rows.append(SplitCounts(split, len(items), sum(map(len, files)), sum(lacking), len(absent), frames))
     return items
 
 

@@ -161,7 +161,7 @@ class LanguageCollection:
         if taught and self.layout.converted and self.find("train", TEACHERS) is None:
             name = self.layout.file_name("train", TEACHERS, self.translator)
             found.append(f"no file {name}; teachers read the words of the English captions")
-        if not english_only and self.has("test"):
+        if not english_only and self.has("train") and self.has("test"):
             trained = self.languages("train", wanted)
             unseen = [language for language in self.languages("test", wanted) if language not in trained]
             if unseen:
