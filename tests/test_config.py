@@ -141,11 +141,13 @@ def test_override_types(empty: Path) -> None:
 @pytest.mark.parametrize(
     "override",
     ["seed=one", "seed=1.5", "reading=wrong", "text.freeze=some", "text.pretrained=maybe", "loss=3",
-     "train.precision=fp16", "adversary.discriminator=huge", "text.trainable_layers=[a]", "data=null"],
+     "train.precision=fp16", "adversary.discriminator=huge", "text.trainable_layers=[a]", "data=null",
+     "data.languages=en", "c2kd.teachers=runs/a"],
 )  # fmt: skip
 def test_wrong_types_are_refused(empty: Path, override: str) -> None:
     message = complaint(empty, override)
     assert override.partition("=")[0] in message and f"override {override}" in message
+    assert "ListConfig" not in message
 
 
 @pytest.mark.parametrize("override", ["seed", "=1", ".seed=1", "text..width=3", ""])

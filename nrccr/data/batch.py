@@ -12,6 +12,8 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 
+ENGLISH = "en"  # the language that models of several languages start from
+
 
 class _Batch:
     """A dataclass of tensors and batches that moves itself; a field may be none."""

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nrccr.config import C2KDConfig, Config
+from nrccr.data.batch import ENGLISH
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
 from nrccr.data.collections import SPELLINGS, SPLITS, Collection, Split
 from nrccr.data.images import PictureFiles, Vectors
-from nrccr.data.languages import ENGLISH, TEACHERS, LanguageCollection
+from nrccr.data.languages import TEACHERS, LanguageCollection
 from nrccr.data.multilingual import read_words
 from nrccr.errors import UserError
 
@@ -326,8 +327,7 @@ def _check_group(
         report.problems += [problem] if problem else []
     dropped = sum(map(len, unmatched.values()))
     frames = _frame_range(features, (item for item in items if features is not None and item in features))
-    counts = SplitCounts(group.split, len(items), len(matched.captions[0]), dropped, len(absent), frames)
-    report.rows.append(counts)
+    report.rows.append(SplitCounts(group.split, len(items), len(matched.captions[0]), dropped, len(absent), frames))
     return dict.fromkeys(item for file in files for item in file.items)
 
 

@@ -18,10 +18,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from nrccr.data.batch import ENGLISH
 from nrccr.data.bigfile import write_bigfile
 from nrccr.data.captions import shortened
 from nrccr.data.collections import SPLITS, Split
-from nrccr.data.languages import ENGLISH, TEACHERS, converted_layout
+from nrccr.data.languages import TEACHERS, converted_layout
 from nrccr.data.tokens import words_of
 from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_folder, write_text

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nrccr.data.batch import ENGLISH
 from nrccr.data.collections import SPLITS, Collection, Split, locate
 from nrccr.errors import UserError
 
-ENGLISH = "en"
 TEACHERS = "en_words"  # the English that C2KD's published teachers read
 OTHERS = "*"  # in place of a language: all that have no entry of their own
 

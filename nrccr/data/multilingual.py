@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nrccr.data.batch import MultilingualBatch, VideoBatch
+from nrccr.data.batch import ENGLISH, MultilingualBatch, VideoBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, read_captions
 from nrccr.data.collections import Split
 from nrccr.data.images import Vectors
 from nrccr.data.items import Images, Videos, Visuals
-from nrccr.data.languages import ENGLISH, TEACHERS, LanguageCollection
+from nrccr.data.languages import TEACHERS, LanguageCollection
 from nrccr.data.sampling import Indices, caption_draws
 from nrccr.data.tokens import Tokenizer, TokenTable, words_of
 from nrccr.errors import UserError

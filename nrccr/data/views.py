@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from nrccr.config import Config
-from nrccr.data.batch import TextBatch, ViewBatch
+from nrccr.data.batch import ENGLISH, TextBatch, ViewBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, match, read_captions
 from nrccr.data.check import Group
@@ -27,8 +27,6 @@ from nrccr.data.multilingual import LanguageQuery
 from nrccr.data.sampling import Indices, mask_tokens, masked_view
 from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
-
-ENGLISH = "en"
 
 
 @dataclass(frozen=True)

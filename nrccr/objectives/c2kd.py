@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nrccr.data.batch import ENGLISH
 from nrccr.losses.contrastive import ContrastiveLoss
 from nrccr.losses.matrix_distill import MatrixDistillation
 from nrccr.losses.matrix_smooth_l1 import matrix_smooth_l1
@@ -20,14 +21,13 @@ from nrccr.losses.similarity import similarity
 from nrccr.models.c2kd import MultilingualOutput
 
 Stage = Literal["zero_shot", "translate_train", "distill"]
-Teachers = Literal["maximum", "minimum", "mean", "each", "learned_teachers", "learned_pools"]
+Pooling = Literal["maximum", "minimum", "mean", "each", "learned_teachers", "learned_pools"]
 # True names: the published option "max" ran the minimum, "min" the maximum.
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "maximum": lambda scores: scores.amax(dim=0),
     "minimum": lambda scores: scores.amin(dim=0),
     "mean": lambda scores: scores.mean(dim=0),
 }
-ENGLISH = "en"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class C2KDLosses:
         temperature: T of the contrastive terms.
         distill_temperature: tau of the distillation.
         balance: lambda, the share of the contrastive terms; the distillation has 1 - lambda.
-        teachers: how K matrices become the student's target. `maximum`, `minimum`, `mean`: pooled entry by entry.
+        pooling: how K matrices become the student's target. `maximum`, `minimum`, `mean`: pooled entry by entry.
             `each`: the sum of a loss for every teacher. `learned_teachers`: these losses with learned weights.
             `learned_pools`: the losses of the three poolings with learned weights. Learned weights are a softmax and
             replace 1 - lambda; nothing holds them off the easiest teacher.
@@ -50,7 +50,7 @@ class C2KDLosses:
     temperature: float = 0.05
     distill_temperature: float = 0.1
     balance: float = 0.1
-    teachers: Teachers = "maximum"
+    pooling: Pooling = "maximum"
     distillation: Literal["kl", "smooth_l1"] = "kl"
 
 
@@ -77,9 +77,9 @@ class C2KDObjective(nn.Module):
         super().__init__()
         if losses.stage not in ("zero_shot", "translate_train", "distill"):
             raise ValueError(f"stage is {losses.stage!r}: choose zero_shot, translate_train or distill")
-        if losses.teachers not in (*POOLS, "each", "learned_teachers", "learned_pools"):
+        if losses.pooling not in (*POOLS, "each", "learned_teachers", "learned_pools"):
             raise ValueError(
-                f"teachers is {losses.teachers!r}: choose {', '.join(POOLS)}, each, learned_teachers or learned_pools"
+                f"pooling is {losses.pooling!r}: choose {', '.join(POOLS)}, each, learned_teachers or learned_pools"
             )
         if losses.distillation not in ("kl", "smooth_l1"):
             raise ValueError(f"distillation is {losses.distillation!r}: choose kl or smooth_l1")
@@ -90,7 +90,7 @@ class C2KDObjective(nn.Module):
         self.distill: Callable[[Tensor, Tensor], Tensor] = (
             MatrixDistillation(losses.distill_temperature) if losses.distillation == "kl" else matrix_smooth_l1
         )
-        mixed = {"learned_teachers": count, "learned_pools": len(POOLS)}.get(losses.teachers, 0)
+        mixed = {"learned_teachers": count, "learned_pools": len(POOLS)}.get(losses.pooling, 0)
         learns = losses.stage == "distill" and mixed
         self.mixing = nn.Parameter(torch.full((mixed,), 0.33)) if learns else None  # published start
 
@@ -138,9 +138,9 @@ class C2KDObjective(nn.Module):
 
     def targets(self, teachers: Tensor) -> Sequence[Tensor]:
         """What the student shall be like: teachers (K, n, n) -> one or more (n, n)."""
-        if self.losses.teachers in POOLS:
-            return [POOLS[self.losses.teachers](teachers)]
-        if self.losses.teachers == "learned_pools":
+        if self.losses.pooling in POOLS:
+            return [POOLS[self.losses.pooling](teachers)]
+        if self.losses.pooling == "learned_pools":
             return [pool(teachers) for pool in POOLS.values()]
         return list(teachers)
 

@@ -118,7 +118,7 @@ def losses_of(config: Config) -> C2KDLosses:
         temperature=settings.temperature,
         distill_temperature=settings.distill_temperature,
         balance=settings.balance,
-        teachers=settings.pooling,
+        pooling=settings.pooling,
         distillation=settings.distillation,
     )
 

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import torch
 
 from nrccr.config import Config
+from nrccr.data.batch import ENGLISH
 from nrccr.data.collections import find_backbone
 from nrccr.data.datasets import Queries
 from nrccr.data.items import require_same_width
 from nrccr.data.tokens import CaptionTokenizer
-from nrccr.data.views import ENGLISH, ViewReader
+from nrccr.data.views import ViewReader
 from nrccr.evaluation.evaluator import evaluate, validate_languages
 from nrccr.models.mlcmr import MLCMR, build_mlcmr
 from nrccr.models.text import configured_backbone

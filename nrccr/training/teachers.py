@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nrccr.data.batch import MultilingualBatch
+from nrccr.data.batch import ENGLISH, MultilingualBatch
 from nrccr.data.multilingual import LanguagePairs
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_texts, encode_videos
 from nrccr.evaluation.evaluator import require_finite
 from nrccr.models.c2kd import C2KD
-from nrccr.objectives.c2kd import ENGLISH, teacher_scores
+from nrccr.objectives.c2kd import teacher_scores
 
 
 class TeachersInLoop:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from nrccr.data.batch import ENGLISH
 from nrccr.data.collections import SPLITS, Split
 from nrccr.data.convert import LANGUAGES
-from nrccr.data.languages import ENGLISH, LANGUAGE_LAYOUTS, TEACHERS, converted_layout, locate_languages
+from nrccr.data.languages import LANGUAGE_LAYOUTS, TEACHERS, converted_layout, locate_languages
 from nrccr.errors import UserError
 
 

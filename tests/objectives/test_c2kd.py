@@ -58,7 +58,7 @@ def test_translate_train_adds_the_other_languages() -> None:
 @pytest.mark.parametrize("distillation", ["kl", "smooth_l1"])
 def test_distillation_is_the_papers_sum(teachers: Tensor, distillation: str) -> None:
     out = output(empty=torch.tensor([False, True, False, False, False, False]))
-    losses = make(distillation=distillation, teachers="maximum", distill_temperature=0.4)(out, teachers)
+    losses = make(distillation=distillation, pooling="maximum", distill_temperature=0.4)(out, teachers)
     contrast, kept = ContrastiveLoss(0.2), [0, 2, 3, 4, 5]
     distill = MatrixDistillation(0.4) if distillation == "kl" else matrix_smooth_l1
     scores = {language: text @ out.visual.T for language, text in out.texts.items()}
@@ -77,24 +77,24 @@ def test_poolings_have_the_names_of_what_they_compute(teachers: Tensor) -> None:
         ("minimum", teachers.min(dim=0).values),
         ("mean", sum(teachers) / 3),
     ):
-        (pooled,) = make(teachers=name).targets(teachers)
+        (pooled,) = make(pooling=name).targets(teachers)
         torch.testing.assert_close(pooled, wanted)
 
 
 def test_a_loss_for_each_teacher(teachers: Tensor) -> None:
     own = unit(COUNT, 1) @ unit(COUNT, 2).T
-    each = [make(teachers="mean").distilled(teacher[None], own) for teacher in teachers]
-    torch.testing.assert_close(make(teachers="each").distilled(teachers, own), torch.stack(each).sum())
+    each = [make(pooling="mean").distilled(teacher[None], own) for teacher in teachers]
+    torch.testing.assert_close(make(pooling="each").distilled(teachers, own), torch.stack(each).sum())
     # Learned weights start equal, and replace 1 - lambda.
-    torch.testing.assert_close(make(teachers="learned_teachers").distilled(teachers, own), sum(each) / 3 / 0.7)
-    pools = [make(teachers=name).distilled(teachers, own) for name in ("maximum", "minimum", "mean")]
-    torch.testing.assert_close(make(teachers="learned_pools").distilled(teachers, own), sum(pools) / 3 / 0.7)
+    torch.testing.assert_close(make(pooling="learned_teachers").distilled(teachers, own), sum(each) / 3 / 0.7)
+    pools = [make(pooling=name).distilled(teachers, own) for name in ("maximum", "minimum", "mean")]
+    torch.testing.assert_close(make(pooling="learned_pools").distilled(teachers, own), sum(pools) / 3 / 0.7)
 
 
 @pytest.mark.parametrize("kind", ["learned_teachers", "learned_pools"])
 @pytest.mark.parametrize("distillation", ["kl", "smooth_l1"])
 def test_learned_weights_learn(teachers: Tensor, kind: str, distillation: str) -> None:
-    objective, out = make(teachers=kind, distillation=distillation), output()
+    objective, out = make(pooling=kind, distillation=distillation), output()
     assert objective.mixing is not None
     parts = torch.stack(
         [objective.distill(target, unit(COUNT, 0) @ out.visual.T) for target in objective.targets(teachers)]
@@ -112,8 +112,8 @@ def test_learned_weights_learn(teachers: Tensor, kind: str, distillation: str) -
 
 @pytest.mark.parametrize("kind", ["maximum", "minimum", "mean", "each"])
 def test_other_objectives_have_nothing_to_learn(kind: str) -> None:
-    assert not list(make(teachers=kind).parameters())
-    assert not list(make(teachers="learned_teachers", stage="translate_train").parameters())
+    assert not list(make(pooling=kind).parameters())
+    assert not list(make(pooling="learned_teachers", stage="translate_train").parameters())
 
 
 def test_a_missing_caption_is_left_out_of_its_language_only(teachers: Tensor) -> None:
@@ -160,7 +160,7 @@ def test_teachers_of_other_widths_and_without_gradient() -> None:
     ("changed", "says"),
     [
         ({"stage": "baseline"}, "zero_shot, translate_train or distill"),
-        ({"teachers": "max"}, "choose maximum, minimum, mean, each"),
+        ({"pooling": "max"}, "choose maximum, minimum, mean, each"),
         ({"distillation": "mse"}, "choose kl or smooth_l1"),
     ],
 )

@@ -91,7 +91,7 @@ def test_distillation_by_its_true_name(
     ours: Any,
 ) -> None:
     german, visual = (functional.normalize(embeddings[name], dim=1) for name in ("text_de", "video"))
-    objective = C2KDObjective(C2KDLosses(teachers=ours, distill_temperature=0.1, balance=0.0), count=3)
+    objective = C2KDObjective(C2KDLosses(pooling=ours, distill_temperature=0.1, balance=0.0), count=3)
     (pooled,), student = objective.targets(inputs["teachers"]), similarity(german, visual)
     wanted = expected["loss"][published]
     found = {"row": objective.distill.rows(pooled, student), "column": objective.distill.rows(pooled.T, student.T)}
