@@ -98,7 +98,8 @@ class Retriever:
         Args:
             texts: raw captions; in the released reading an embedding depends a little on the others of its batch.
             role: "source" for English, which is cleaned as translated queries of its collection are: on videos, not on
-                images; "target" for target-language text, taken as it is, unless that is English (MLCMR).
+                images; "target" for target-language text, taken as it is, unless that is English (MLCMR). C2KD takes
+                every language as it is, in either role.
 
         Raises:
             UserError: no captions, one without text, or an unknown role.
