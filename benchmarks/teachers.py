@@ -9,6 +9,7 @@ how long a step takes does not depend on what they have learned.
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def fresh_teachers(config: Config, root: Path, device: torch.device, count: int)
 def measure(
     config: Config, root: Path, device: torch.device, steps: int, fresh: int | None
 ) -> tuple[float, float, float]:
-    """Seconds to prepare, seconds a step over all but the first two, and the loss of the first step without dropout."""
+    """Seconds to prepare, median seconds of a step after two, and the loss of the first step without dropout."""
     make_deterministic(config.seed)
     started = time.perf_counter()
     teachers = None if fresh is None else fresh_teachers(config, root, device, fresh)
@@ -51,16 +52,15 @@ def measure(
             module.p = 0.0
     trainer.network.train()
     batches = epoch_batches(len(task.pairs), config.train.batch_size, config.seed, 0)[: steps + 2]
-    first = float("nan")
+    first, seconds = float("nan"), []
     for number, indices in enumerate(batches):
-        if number == 2:
-            _wait(device)
-            started = time.perf_counter()
+        started = time.perf_counter()
         report = trainer.step(*(part.to(device) for part in task.pairs[indices]))
         if not number:
-            first = float(report["total"])
-    _wait(device)
-    return prepared, (time.perf_counter() - started) / (len(batches) - 2), first
+            first = float(report["total"].detach())
+        _wait(device)
+        seconds.append(time.perf_counter() - started)
+    return prepared, statistics.median(seconds[2:]), first
 
 
 def _wait(device: torch.device) -> None:
