@@ -9,7 +9,6 @@ discriminator's own gradients, and takes Adam's unfused steps. Same weights, sam
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import step_parser, wait
 from torch import Tensor
 
 from nrccr.config import Config, load_config
@@ -148,8 +148,7 @@ def measure(
     started = 0.0
     for number, indices in enumerate(batches):
         if number == 2:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait(device)
             started = time.perf_counter()
         losses.append(step(indices).item())
     return (time.perf_counter() - started) / (len(batches) - 2), losses
@@ -157,13 +156,7 @@ def measure(
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--device")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_intermixed_args()
+    arguments = step_parser(__doc__).parse_intermixed_args()
     config = load_config(arguments.config, arguments.overrides)
     device = choose_device(arguments.device)
 

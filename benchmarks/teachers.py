@@ -8,12 +8,12 @@ how long a step takes does not depend on what they have learned.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from pathlib import Path
 
 import torch
+from common import step_parser, wait
 
 from nrccr.config import Config, load_config
 from nrccr.data.collections import find_backbone
@@ -22,7 +22,7 @@ from nrccr.data.tokens import language_tokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.models.c2kd import build_c2kd
 from nrccr.models.text import configured_backbone
-from nrccr.systems.c2kd import Teacher, labse_of, open_reader, prepare
+from nrccr.systems.c2kd import Teacher, open_reader, prepare
 from nrccr.training.checkpoint import RunFolder
 from nrccr.training.loop import Trainer
 
@@ -30,8 +30,7 @@ from nrccr.training.loop import Trainer
 def fresh_teachers(config: Config, root: Path, device: torch.device, count: int) -> list[Teacher]:
     """Teachers like the student, from random weights."""
     model, width = find_backbone(root, config.text.model), open_reader(config, root).width("train")
-    lower_case = config.c2kd.lower_case
-    tokenizer = language_tokenizer(model, config.text.max_tokens, labse_of(config, root), lower_case=lower_case)
+    tokenizer = language_tokenizer(config, config.text.max_tokens, root)
     backbones = (configured_backbone(config, model, trained=True) for _ in range(count))
     networks = [build_c2kd(config, backbone, width).to(device) for backbone in backbones]
     return [Teacher(f"fresh {number}", network, tokenizer) for number, network in enumerate(networks, start=1)]
@@ -58,25 +57,15 @@ def measure(
         report = trainer.step(*(part.to(device) for part in task.pairs[indices]))
         if not number:
             first = float(report["total"].detach())
-        _wait(device)
+        wait(device)
         seconds.append(time.perf_counter() - started)
     return prepared, statistics.median(seconds[2:]), first
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--device")
-    parser.add_argument("--steps", type=int, default=12)
+    parser = step_parser(__doc__)
     parser.add_argument("--fresh", type=int)
-    parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
     device = choose_device(arguments.device)
     found = {}

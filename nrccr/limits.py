@@ -25,7 +25,7 @@ _OWNERS: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 OWNERS: dict[str, tuple[str, ...]] = {
     **{f"switches.{name}": owners for owners, names in _OWNERS.items() for name in names},
-    **dict.fromkeys(("adversary", "image", "text.width", "text.heads", "data.round_trips"), (NRCCR,)),
+    **dict.fromkeys(("adversary", "image", "text.width", "text.heads", "data.round_trips", "data.task"), (NRCCR,)),
     **{f"loss.{name}": (NRCCR,) for name in ("target", "similarity", "feature", "cycle", "adversary")},
     **dict.fromkeys(("loss", "joint.dropout", "data.target", "data.mismatch_tolerance"), (NRCCR, MLCMR)),
     **{f"evaluation.{name}": (NRCCR, MLCMR) for name in ("target_weight", "save_scores")},
@@ -33,7 +33,6 @@ OWNERS: dict[str, tuple[str, ...]] = {
     **{f"data.{name}": (MLCMR,) for name in ("scenario", "validation_english", "validate_on_test", "held_out")},
     **dict.fromkeys(("visual.gru", "visual.maps"), (MLCMR,)),
     **dict.fromkeys(("visual.width", "visual.heads", "visual.layers"), (NRCCR, C2KD)),
-    **dict.fromkeys(("data.task",), (NRCCR,)),
     **dict.fromkeys(("c2kd", "data.languages"), (C2KD,)),
 }
 

@@ -291,9 +291,7 @@ def _ready(
     network: Network, config: Config, device: torch.device, checkpoint: Path, preprocess: Preprocessor | None
 ) -> Retriever:
     if config.model == "c2kd":
-        labse = config.c2kd.labse if config.switch("pool_mask") == "labse" else None
-        settings = config.c2kd
-        tokenizer = language_tokenizer(config.text.model, settings.query_tokens, labse, lower_case=settings.lower_case)
+        tokenizer = language_tokenizer(config, config.c2kd.query_tokens)
     else:
         tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
     return Retriever(network.to(device).eval(), config, tokenizer, device, checkpoint, preprocess)

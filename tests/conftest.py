@@ -140,45 +140,53 @@ def both_languages(tiny_collection: Path) -> Path:
     return tiny_collection
 
 
-@pytest.fixture(scope="session")
-def mlcmr_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
-    """A configuration, for all tests, that trains MLCMR on the tiny collection in a second."""
-    path = tmp_path_factory.mktemp("config") / "mlcmr.yaml"
-    values = {
-        "extends": str(CHECKOUT / "configs" / "mlcmr" / "vatex-small.yaml"),
-        "data": {"scenario": "parallel", "validation_english": "human"},
-        "text": {
-            "model": str(tiny_bert),
-            "backbone": {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64},
-        },
-        "visual": {"gru": 8, "maps": 6},
-        "joint": {"width": 24},
-        "train": {"batch_size": 8, "epochs": 3, "log_every": 2},
-        "evaluation": {"batch_size": 5},
-    }
-    path.write_text(yaml.safe_dump(values))
-    return path
+TinyConfig = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def tiny_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
-    """A configuration, for all tests, that trains on the tiny collection in a second."""
-    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    values = {
-        "extends": str(CHECKOUT / "configs" / "nrccr" / "vatex-small.yaml"),
-        "text": {
-            "model": str(tiny_bert),
-            "backbone": {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64},
-            "width": 32,
-            "heads": 4,
-        },
-        "visual": {"width": 32, "heads": 4},
-        "joint": {"width": 24},
-        "train": {"batch_size": 8, "epochs": 3, "log_every": 2},
-        "evaluation": {"batch_size": 5},
-    }
-    path.write_text(yaml.safe_dump(values))
-    return path
+def write_tiny(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> TinyConfig:
+    """A function of a configuration under configs and sections of values: a file that trains it small, in a second."""
+
+    def write(extends: str, **sections: dict[str, object]) -> Path:
+        usual: dict[str, dict[str, object]] = {
+            "text": {
+                "model": str(tiny_bert),
+                "backbone": {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64},
+            },
+            "joint": {"width": 24},
+            "train": {"batch_size": 8, "epochs": 3, "log_every": 2},
+            "evaluation": {"batch_size": 5},
+        }
+        values = {name: usual.get(name, {}) | sections.get(name, {}) for name in (*usual, *sections)}
+        path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+        path.write_text(yaml.safe_dump({"extends": str(CHECKOUT / "configs" / extends), **values}))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def mlcmr_config(write_tiny: TinyConfig) -> Path:
+    """A configuration, for all tests, that trains MLCMR on the tiny collection."""
+    data: dict[str, object] = {"scenario": "parallel", "validation_english": "human"}
+    return write_tiny("mlcmr/vatex-small.yaml", data=data, visual={"gru": 8, "maps": 6})
+
+
+@pytest.fixture(scope="session")
+def tiny_config(write_tiny: TinyConfig) -> Path:
+    """A configuration, for all tests, that trains on the tiny collection."""
+    return write_tiny("nrccr/vatex-small.yaml", text={"width": 32, "heads": 4}, visual={"width": 32, "heads": 4})
+
+
+@pytest.fixture(scope="session")
+def c2kd_config(write_tiny: TinyConfig) -> Path:
+    """A translate-train configuration of C2KD, for all tests, that trains on the collection of tiny_languages."""
+    return write_tiny(
+        "c2kd/multi30k-small-translate-train.yaml",
+        data={"collection": "multi_msrvtt", "max_frames": 5},
+        visual={"kind": "video", "width": 16},
+        train={"batch_size": 5, "epochs": 2, "log_every": 1},
+    )
 
 
 @pytest.fixture

@@ -7,38 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 Command = Callable[..., Any]
 
 
 @pytest.fixture
-def config(tmp_path: Path, tiny_bert: Path) -> Path:
-    """A configuration that trains on the tiny collection in a second."""
-    path = tmp_path / "tiny.yaml"
-    values = {
-        "extends": str(CHECKOUT / "configs" / "c2kd" / "multi30k-small-translate-train.yaml"),
-        "data": {"collection": "multi_msrvtt", "max_frames": 5},
-        "text": {
-            "model": str(tiny_bert),
-            "backbone": {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64},
-        },
-        "visual": {"kind": "video", "width": 16},
-        "joint": {"width": 24},
-        "train": {"batch_size": 5, "epochs": 1},
-        "evaluation": {"batch_size": 5},
-    }
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-@pytest.fixture
-def look(nrccr_command: Command, config: Path, tiny_languages: Path) -> Callable[..., list[str]]:
+def look(nrccr_command: Command, c2kd_config: Path, tiny_languages: Path) -> Callable[..., list[str]]:
     """A function of options: the problems that `nrccr check` finds in the tiny collection."""
 
     def run(*options: str) -> list[str]:
-        done = nrccr_command("check", config, "--root", tiny_languages, *options)
+        done = nrccr_command("check", c2kd_config, "--root", tiny_languages, *options)
         problems = [line.removeprefix("problem: ") for line in done.out.splitlines() if line.startswith("problem: ")]
         assert done.code == (2 if problems else 0) and len(done.err.splitlines()) == bool(problems), done.err
         assert problems or "no problems found" in done.out
@@ -52,7 +31,7 @@ def text(tiny_languages: Path) -> Path:
     return tiny_languages / "multi_msrvtt" / "TextData"
 
 
-def test_words_that_count(nrccr_command: Command, config: Path, tiny_languages: Path, tmp_path: Path) -> None:
+def test_words_that_count(nrccr_command: Command, c2kd_config: Path, tiny_languages: Path, tmp_path: Path) -> None:
     """Captions without a listed word are counted as empty, whole words in their own case."""
     words = tmp_path / "words.txt"
     english = (tiny_languages / "multi_msrvtt" / "TextData" / "multi_msrvtttrain_en_words.caption.txt").read_text()
@@ -60,7 +39,7 @@ def test_words_that_count(nrccr_command: Command, config: Path, tiny_languages: 
     for known in ({"dog"}, {"dog", "man"}, set().union(*captions), {"Dog", "do"}):
         words.write_text("\n".join(sorted(known)) + "\n")
         run = ("--root", tiny_languages, "--out", tmp_path / "run", "--device", "cpu", "--overwrite")
-        done = nrccr_command("train", config, *run, f"c2kd.words={words}")
+        done = nrccr_command("train", c2kd_config, *run, f"c2kd.words={words}")
         assert done.code == 0, done.err
         assert f"0 cut, {sum(not known & own for own in captions)} empty" in done.out
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import nrccr
 from nrccr.safeload import load_checkpoint, load_weights, save_weights
@@ -21,26 +20,6 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 Command = Callable[..., Any]
 LANGUAGES = ("en", "de", "zh")
 FIRST_TRAIN_FILE = "multi_msrvtttrain_de.caption.txt"
-
-
-@pytest.fixture(scope="session")
-def c2kd_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
-    """A translate-train configuration, for all tests, that trains on the tiny collection in a second."""
-    path = tmp_path_factory.mktemp("c2kd") / "tiny.yaml"
-    values = {
-        "extends": str(CHECKOUT / "configs" / "c2kd" / "multi30k-small-translate-train.yaml"),
-        "data": {"collection": "multi_msrvtt", "max_frames": 5},
-        "text": {
-            "model": str(tiny_bert),
-            "backbone": {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64},
-        },
-        "visual": {"kind": "video", "width": 16},
-        "joint": {"width": 24},
-        "train": {"batch_size": 5, "epochs": 2, "log_every": 1},
-        "evaluation": {"batch_size": 5},
-    }
-    path.write_text(yaml.safe_dump(values))
-    return path
 
 
 @pytest.fixture
@@ -227,12 +206,17 @@ def test_asking_for_fewer_languages_keeps_gallery_and_figures(
     run = tmp_path / "run"
     assert learn(run, "train.epochs=1", "--test").code == 0
     whole = json.loads((run / "test" / "metrics.json").read_text())
+    foreign = run / "test" / "mine" / "ranks.tsv"
+    foreign.parent.mkdir()
+    foreign.write_text("not ours")
     done = nrccr_command("test", run, "--root", tiny_languages, "--device", "cpu", "data.languages=[zh]")
     assert done.code == 0, done.err
     alone = json.loads((run / "test" / "metrics.json").read_text())
     assert alone["items"] == whole["items"] == 8 and alone["languages"] == {"zh": whole["languages"]["zh"]}
     assert alone["languages"]["zh"]["queries"] == 7 and alone["rank_variance"] is None
-    assert sorted(path.parent.name for path in (run / "test").glob("*/ranks.tsv")) == ["zh"]  # none of the test before
+    # None of the test before, and all that is not a test's.
+    assert sorted(path.parent.name for path in (run / "test").glob("*/ranks.tsv")) == ["mine", "zh"]
+    assert sorted(path.parent.name for path in (run / "test").glob("*/ranks_visual.tsv")) == ["zh"]
 
 
 def test_workers_change_nothing(learn: Command, teachers: list[Path], tmp_path: Path) -> None:
@@ -361,6 +345,9 @@ def test_published_checkpoints_test_and_teach(
     ]  # fmt: skip
     done = learn(tmp_path / "student", *options)
     assert done.code == 0, done.err
+    done = learn(tmp_path / "lost", *options, "c2kd.teacher_models=[./no/where,'']")
+    assert done.code == 2 and f"c2kd.teachers: {tmp_path / 'published'}: encoder ./no/where: " in done.err, done.err
+    assert done.err.rstrip().endswith("as its entry of c2kd.teacher_models"), done.err
     done = learn(tmp_path / "other", *distilling(teachers, "train.epochs=1"))
     assert lines_of(tmp_path / "student", "train")[0] == pytest.approx(
         lines_of(tmp_path / "other", "train")[0], abs=1e-5

@@ -107,11 +107,9 @@ def find_runs(folders: Sequence[Path], table: PaperTable) -> list[Run]:
             metrics = path.parent / table.folder / "metrics.json"
             hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # half-written, moved aside
             if metrics.is_file() and not hidden and path.resolve() not in found:
-                config = load_config(path)
-                if (config.model == "c2kd") == (table.languages is not None):
-                    run = _read_run(path, config, metrics, table.columns)
-                    if run.metrics["split"] == "test":
-                        found[path.resolve()] = run
+                run = _read_run(path, metrics, table)
+                if run is not None and run.metrics["split"] == "test":
+                    found[path.resolve()] = run
     return list(found.values())
 
 
@@ -135,13 +133,17 @@ def together(runs: Sequence[Run]) -> list[Group]:
     return [Group(group) for group in groups.values()]
 
 
-def _read_run(path: Path, config: Config, metrics: Path, columns: Sequence[Column]) -> Run:
+def _read_run(path: Path, metrics: Path, table: PaperTable) -> Run | None:
+    """The run, none if its metrics are by language and the table is not, or the reverse."""
     try:
         found = json.loads(metrics.read_text(encoding="utf-8"))
+        if ("languages" in found) != (table.languages is not None):
+            return None
+        config = load_config(path)
         record = path.with_name("run.json")
         data = json.loads(record.read_text(encoding="utf-8"))["fingerprint"] if record.is_file() else None
         values = _values(config, found, data)
-        for column in columns:
+        for column in table.columns:
             _number(found, column)
         found["split"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

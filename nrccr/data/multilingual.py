@@ -292,7 +292,9 @@ class LanguageReader:
         """
         every = self._captions(split, ())
         chosen = self.collection.languages(split, self.languages)
-        files = {language: every[language] for language in chosen if self.collection.file(split, language)}
+        for language in chosen:
+            self.collection.file(split, language)  # says which file is missing
+        files = {language: every[language] for language in chosen}
         slots = _slots(every.values())
         places = {item: index for index, item in enumerate(slots)}
         texts = {language: tokenizer.encode(captions.texts) for language, captions in files.items()}

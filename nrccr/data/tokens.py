@@ -18,7 +18,9 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from nrccr.config import Config
 from nrccr.data.batch import PooledTextBatch, TextBatch
+from nrccr.data.collections import find_backbone
 from nrccr.errors import UserError, first_line
 
 _WORDS = re.compile(r"[\w']+")
@@ -201,25 +203,28 @@ class PooledTokenizer(CaptionTokenizer):
         return PooledTokenTable(own, np.minimum(pool, self.max_tokens))
 
 
-def language_tokenizer(model: str, max_tokens: int, labse: str | None, *, lower_case: bool) -> CaptionTokenizer:
-    """C2KD's tokeniser of an encoder, with LaBSE's mask where the mean is over LaBSE's tokens.
+def language_tokenizer(config: Config, max_tokens: int, root: Path | None = None) -> CaptionTokenizer:
+    """C2KD's tokeniser of a configuration's encoder, with LaBSE's mask where the mean is over LaBSE's tokens.
 
     Args:
-        model: hub name or folder of the encoder, as `text.model`.
+        config: names the encoder, the mask, LaBSE's tokeniser, and whether captions are lower-cased; if they are not,
+            letter case is left to each tokeniser, as published.
         max_tokens: longest caption kept, special tokens included.
-        labse: hub name or folder of LaBSE's tokeniser, as `c2kd.labse`; none for the encoder's own mask.
-        lower_case: of all captions, for both; false leaves letter case to each tokeniser, as published.
+        root: where the tokenisers' folders may lie, besides the hub.
 
     Raises:
         UserError: no tokeniser there.
     """
-    own = CaptionTokenizer(model, max_tokens, lower_case=lower_case)
-    if labse is None:
+    model, labse = (
+        name if root is None else find_backbone(root, name) for name in (config.text.model, config.c2kd.labse)
+    )
+    own = CaptionTokenizer(model, max_tokens, lower_case=config.c2kd.lower_case)
+    if config.switch("pool_mask") == "own":
         return own
     if labse == model:
         return PooledTokenizer(own, own)
     try:
-        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=lower_case))
+        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=config.c2kd.lower_case))
     except UserError as error:
         reason = str(error).removeprefix(f"text.model={labse}: ")
         raise UserError(

@@ -5,6 +5,7 @@ Q queries of a language, N items, D joint-space width, L languages.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,19 @@ def validate_by_language(
     return recall_sum(mean["text_to_visual"]), {"mean": mean, "languages": metrics}
 
 
+def _forget(folder: Path) -> None:
+    """Delete what an earlier test wrote, which may have been in more languages; nothing else that lies there."""
+    metrics = folder / "metrics.json"
+    try:
+        languages = [name for name in json.loads(metrics.read_text(encoding="utf-8"))["languages"] if name.isalpha()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        languages = []
+    for language in languages:
+        for name in ("ranks.tsv", "ranks_visual.tsv"):
+            (folder / language / name).unlink(missing_ok=True)
+    metrics.unlink(missing_ok=True)
+
+
 @torch.inference_mode()
 def evaluate_languages(
     network: C2KD,
@@ -227,9 +241,7 @@ def evaluate_languages(
     """
     asked, visual = encode_languages(network, queries, batch_size, device)
     items = queries.videos.ids
-    (folder / "metrics.json").unlink(missing_ok=True)
-    for stale in folder.glob("*/ranks*.tsv"):  # of a test in more languages
-        stale.unlink()
+    _forget(folder)
     exact, optimistic, places = {}, {}, {}
     for language, own in asked.items():
         scored = score_language(own, visual, memory_mb)

@@ -49,13 +49,12 @@ def prepare(
         UserError: no such collection, encoder or teacher, or damaged data.
     """
     settings = config.c2kd
-    model, labse = find_backbone(root, config.text.model), labse_of(config, root)
     reader = open_reader(config, root, words=settings.words)
-    tokenizer = language_tokenizer(model, config.text.max_tokens, labse, lower_case=settings.lower_case)
-    queried = language_tokenizer(model, settings.query_tokens, labse, lower_case=settings.lower_case)
+    tokenizer = language_tokenizer(config, config.text.max_tokens, root)
+    queried = language_tokenizer(config, settings.query_tokens, root)
     width = reader.width("train")
     # Before the teachers: how many there are shall not change the student's first weights.
-    backbone = configured_backbone(config, model)
+    backbone = configured_backbone(config, find_backbone(root, config.text.model))
     network = build_c2kd(config, backbone, width)
     if teachers is None:
         teachers = load_teachers(config, root, device, width)
@@ -150,11 +149,6 @@ def open_reader(config: Config, root: Path, words: str | None = None) -> Languag
     )
 
 
-def labse_of(config: Config, root: Path) -> str | None:
-    """Where LaBSE's tokeniser is, if the reading needs it."""
-    return find_backbone(root, config.c2kd.labse) if config.switch("pool_mask") == "labse" else None
-
-
 @dataclass(frozen=True)
 class Teacher:
     """A frozen model and the tokeniser through which it reads the student's captions.
@@ -221,10 +215,7 @@ def load_teachers(config: Config, root: Path, device: torch.device, width: int) 
                 f"c2kd.teachers: {name} was trained on features {loaded.feature_width} wide, these are {width}; "
                 "give teachers trained on the same features"
             )
-        own = loaded.config
-        tokenizer = language_tokenizer(
-            own.text.model, config.text.max_tokens, labse_of(own, root), lower_case=own.c2kd.lower_case
-        )
+        tokenizer = language_tokenizer(loaded.config, config.text.max_tokens, root)
         teachers.append(Teacher(name, loaded.network, tokenizer, digest_of(loaded.checkpoint)))
     return teachers
 
