@@ -19,19 +19,19 @@ import torch
 from common import step_parser, wait
 from torch import Tensor
 
-from nrccr.config import Config, load_config
+from nrccr.config.schema import Config, load_config
 from nrccr.data.batch import PairBatch, TextBatch, VideoBatch
 from nrccr.data.captions import match, read_captions
-from nrccr.data.datasets import Pairs, Reader
 from nrccr.data.sampling import epoch_batches
 from nrccr.data.tokens import CaptionTokenizer, clean_english
 from nrccr.distributed import Runtime, choose_device, make_deterministic
-from nrccr.models.nrccr import NRCCR, PairOutput, States, build_discriminator, build_nrccr
-from nrccr.models.text import backbone_config, build_backbone
-from nrccr.objectives import total
-from nrccr.objectives.nrccr import NRCCRObjective
-from nrccr.training.checkpoint import RunFolder
+from nrccr.models.backbone import backbone_config, build_backbone
+from nrccr.systems.nrccr.data import Pairs, Reader
+from nrccr.systems.nrccr.network import NRCCR, PairOutput, States, build_discriminator, build_nrccr
+from nrccr.systems.nrccr.objective import NRCCRObjective
 from nrccr.training.loop import Task, Trainer
+from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import total
 
 
 class PlainBatches:

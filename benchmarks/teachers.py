@@ -15,16 +15,16 @@ from pathlib import Path
 import torch
 from common import step_parser, wait
 
-from nrccr.config import Config, load_config
+from nrccr.config.schema import Config, load_config
 from nrccr.data.collections import find_backbone
 from nrccr.data.sampling import epoch_batches
 from nrccr.data.tokens import language_tokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
-from nrccr.models.c2kd import build_c2kd
-from nrccr.models.text import configured_backbone
-from nrccr.systems.c2kd import Teacher, open_reader, prepare
-from nrccr.training.checkpoint import RunFolder
+from nrccr.models.backbone import configured_backbone
+from nrccr.systems.c2kd.network import build_c2kd
+from nrccr.systems.c2kd.system import Teacher, open_reader, prepare
 from nrccr.training.loop import Trainer
+from nrccr.training.runfolder import RunFolder
 
 
 def fresh_teachers(config: Config, root: Path, device: torch.device, count: int) -> list[Teacher]:

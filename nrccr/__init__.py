@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import os
     from types import ModuleType
 
-    from nrccr.retriever import Retriever
+    from nrccr.systems.retriever import Retriever
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -45,7 +45,7 @@ def load(path: str | os.PathLike[str], text_model: str | None = None, device: st
     import json
     from pathlib import Path
 
-    from nrccr.retriever import load_retriever
+    from nrccr.systems.retriever import load_retriever
 
     overrides = [f"text.model={json.dumps(str(text_model))}"] if text_model is not None else []
     return load_retriever(Path(path), overrides, device)

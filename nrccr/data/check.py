@@ -12,15 +12,15 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nrccr.config import C2KDConfig, Config
+from nrccr.config.schema import C2KDConfig, Config
 from nrccr.data.batch import ENGLISH
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
 from nrccr.data.collections import SPELLINGS, SPLITS, Collection, Split
 from nrccr.data.images import PictureFiles, Vectors
 from nrccr.data.languages import TEACHERS, LanguageCollection
-from nrccr.data.multilingual import read_words
 from nrccr.errors import UserError
+from nrccr.systems.c2kd.data import read_words
 
 Source = BigFile | Vectors | PictureFiles
 Found = TypeVar("Found")

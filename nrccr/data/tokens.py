@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from nrccr.config import Config
+from nrccr.config.schema import Config
 from nrccr.data.batch import PooledTextBatch, TextBatch
 from nrccr.data.collections import find_backbone
 from nrccr.errors import UserError, first_line

@@ -16,15 +16,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nrccr.data.multilingual import LanguageQueries, LanguageQuery
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.evaluation.blocks import Blocks, Cosines, Matrix, Transposed, dense, fits
 from nrccr.evaluation.compare import rank_variance
 from nrccr.evaluation.encode import encode_batches, encode_videos
-from nrccr.evaluation.evaluator import Ranked, require_finite, write_ranks
+from nrccr.evaluation.evaluate import Ranked, require_finite, write_ranks
 from nrccr.evaluation.metrics import RECALLS, Ties, ranks_and_precision, recall_sum, summarise
 from nrccr.files import write_json
-from nrccr.models.c2kd import C2KD, unit
+from nrccr.systems.c2kd.data import LanguageQueries, LanguageQuery
+from nrccr.systems.c2kd.network import C2KD, unit
 
 MEMORY_MB = 2000.0
 DIRECTIONS = ("text_to_visual", "visual_to_text")

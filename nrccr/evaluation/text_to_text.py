@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nrccr.data.datasets import Queries
 from nrccr.evaluation.blocks import Cosines
 from nrccr.evaluation.encode import Network, encode_texts
-from nrccr.evaluation.evaluator import require_finite
+from nrccr.evaluation.evaluate import require_finite
 from nrccr.evaluation.metrics import ranks, recalls_by_length, retrieval_metrics
 from nrccr.files import write_json
+from nrccr.systems.nrccr.data import Queries
 
 TASK = "text-to-text"
 

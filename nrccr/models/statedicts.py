@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nrccr.errors import UserError
-from nrccr.models.text import backbone_config, build_backbone
+from nrccr.models.backbone import backbone_config, build_backbone
 
 State = dict[str, Tensor]
 PARTS = ("visual", "text", "map_visual", "map_text")

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from nrccr.config import Config
+from nrccr.config.schema import Config
 from nrccr.data.sampling import Indices, epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
 from nrccr.errors import Interrupted, UserError, first_line
-from nrccr.models.discriminator import Discriminator
-from nrccr.objectives import total
-from nrccr.objectives.nrccr import NRCCRObjective
-from nrccr.safeload import save_weights
-from nrccr.training.checkpoint import RunFolder
+from nrccr.safeload.unpickle import save_weights
+from nrccr.systems.nrccr.discriminator import Discriminator
+from nrccr.systems.nrccr.objective import NRCCRObjective
 from nrccr.training.log import Log, Window
 from nrccr.training.optim import Schedule, adam, add_group, set_learning_rate, trainable
+from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import total
 
 
 class TrainingSet(Protocol):

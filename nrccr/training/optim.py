@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nrccr.config import TrainConfig
+from nrccr.config.schema import TrainConfig
 
 
 def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:

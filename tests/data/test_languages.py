@@ -9,9 +9,9 @@ import pytest
 
 from nrccr.data.batch import ENGLISH
 from nrccr.data.collections import SPLITS, Split
-from nrccr.data.convert import LANGUAGES
 from nrccr.data.languages import LANGUAGE_LAYOUTS, TEACHERS, converted_layout, locate_languages
 from nrccr.errors import UserError
+from nrccr.systems.c2kd.convert import LANGUAGES
 
 
 def complaint(action: Callable[[], object]) -> str:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from nrccr.data.languages import locate_languages
-from nrccr.data.multilingual import LanguageQuery, LanguageReader
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
 from nrccr.evaluation.blocks import Matrix, Transposed
@@ -30,8 +29,9 @@ from nrccr.evaluation.languages import (
     variance_across,
 )
 from nrccr.evaluation.metrics import Ties
-from nrccr.models.c2kd import C2KD
-from nrccr.models.text import backbone_config, build_backbone
+from nrccr.models.backbone import backbone_config, build_backbone
+from nrccr.systems.c2kd.data import LanguageQuery, LanguageReader
+from nrccr.systems.c2kd.network import C2KD
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nrccr.models.layers import AttentionBlock, Mapping, Projection, additive_mask, mean_over_positions
+from nrccr.models.layers import Mapping, mean_over_positions
+from nrccr.systems.nrccr.attention import AttentionBlock, Projection, additive_mask
 
 LENGTHS = [5, 2, 3]  # of padded sequences of five positions
 WIDTH, HEADS = 24, 4

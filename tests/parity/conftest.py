@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nrccr.models.published import Published, read_published
-from nrccr.safeload import load_checkpoint
+from nrccr.safeload.unpickle import load_checkpoint
+from nrccr.systems.nrccr.published import Published, read_published
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ from torch.nn import functional
 from nrccr.data.batch import MultilingualBatch, PooledTextBatch, VideoBatch
 from nrccr.evaluation.metrics import ranks, retrieval_metrics
 from nrccr.losses.similarity import similarity
-from nrccr.models.c2kd import C2KD
-from nrccr.models.c2kd_published import published_network
-from nrccr.objectives.c2kd import C2KDLosses, C2KDObjective
-from nrccr.safeload import load_checkpoint
+from nrccr.safeload.unpickle import load_checkpoint
+from nrccr.systems.c2kd.network import C2KD
+from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective
+from nrccr.systems.c2kd.published import published_network
 
 LANGUAGES = ("en", "de", "zh")
 

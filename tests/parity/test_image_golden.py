@@ -11,7 +11,7 @@ import torch
 
 import nrccr
 from nrccr.data.batch import ImageBatch, TextBatch
-from nrccr.retriever import Retriever
+from nrccr.systems.retriever import Retriever
 
 
 @pytest.fixture(scope="session", params=["resnet152", "clip"])

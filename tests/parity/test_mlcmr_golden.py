@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from transformers import BertConfig
 
 from nrccr.data.batch import TextBatch, VideoBatch, ViewBatch
-from nrccr.models.mlcmr import MLCMR
-from nrccr.models.mlcmr_published import read_mlcmr
-from nrccr.models.text import build_backbone
-from nrccr.objectives import total
-from nrccr.objectives.mlcmr import MLCMRObjective, Scenario
-from nrccr.safeload import load_checkpoint
+from nrccr.models.backbone import build_backbone
+from nrccr.safeload.unpickle import load_checkpoint
+from nrccr.systems.mlcmr.network import MLCMR
+from nrccr.systems.mlcmr.objective import MLCMRObjective, Scenario
+from nrccr.systems.mlcmr.published import read_mlcmr
+from nrccr.training.task import total
 
 TRAINED = ["video", "video_masked", "source", "source_masked", "target", "target_masked"]
 

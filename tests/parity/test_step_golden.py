@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from nrccr.data.batch import PairBatch
 from nrccr.data.captions import match, read_captions
-from nrccr.data.datasets import Reader
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime
-from nrccr.models import published as names
+from nrccr.systems.nrccr import published as names
 from nrccr.models import statedicts
-from nrccr.models.nrccr import build_discriminator
-from nrccr.models.published import Published
-from nrccr.objectives.nrccr import NRCCRObjective
-from nrccr.training.checkpoint import RunFolder
+from nrccr.systems.nrccr.data import Reader
+from nrccr.systems.nrccr.network import build_discriminator
+from nrccr.systems.nrccr.objective import NRCCRObjective
+from nrccr.systems.nrccr.published import Published
 from nrccr.training.loop import Task, Trainer
+from nrccr.training.runfolder import RunFolder
 
 TERMS = {  # published name -> ours
     "Le_tri": "source_loss",

@@ -14,9 +14,9 @@ import pytest
 import torch
 import yaml
 
-from nrccr.safeload import load_checkpoint
-from nrccr.training.checkpoint import RunFolder
+from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.training.loop import Trainer
+from nrccr.training.runfolder import RunFolder
 
 Train = Callable[..., Any]
 Results = Callable[[Path], tuple[bytes, list[dict[str, Any]]]]

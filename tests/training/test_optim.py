@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nrccr.config import TrainConfig
+from nrccr.config.schema import TrainConfig
 from nrccr.training.optim import Schedule, adam
 
 

@@ -1,0 +1,203 @@
+"""`nrccr qbnorm`: score matrices in files, normalised, with the metrics of the published script before and after.
+
+Captions are grouped by item: with Q = c N, captions c g to c g + c - 1 are those of item g.
+
+Q test captions, N items, M bank queries, c captions an item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from nrccr.errors import UserError
+from nrccr.evaluation.metrics import ranks, recalls
+from nrccr.evaluation.normalise import DUAL, TRANSDUCTIVE, Method, Settings, normalise
+from nrccr.evaluation.tune import choose
+from nrccr.report.screen import qbnorm_table
+from nrccr.safeload.unpickle import load_array
+from nrccr.terminal import say
+
+RECALLS = (1, 5, 10, 50)
+Array = npt.NDArray[Any]
+
+
+def published_metrics(scores: Array, mask: Array | None = None) -> dict[str, dict[str, float]]:
+    """Metrics of both directions as the published script has them, unrounded.
+
+    Ties share the mean of their places. Left-out captions are ranked and then dropped in text to visual; in visual to
+    text they stand behind all others, and an item without a caption is a miss of infinite rank.
+
+    Args:
+        scores: (Q, N), captions grouped by item.
+        mask: (N, c) booleans, false for a caption that is left out.
+
+    Returns:
+        Of `text_to_visual` and `visual_to_text` R@1, R@5, R@10, R@50 (percent), MedR, MeanR, and `geometric`, the
+        geometric mean of the first three.
+
+    Raises:
+        ValueError: Q is no multiple of N, a mask of another shape or without a single caption, NaN.
+    """
+    count, items = scores.shape
+    if not items or count % items or not count:
+        raise ValueError(f"scores have shape {scores.shape}: give as many captions for every item, grouped by item")
+    each = count // items
+    kept = np.ones(count, dtype=np.bool_)
+    if mask is not None:
+        if mask.shape != (items, each) or mask.dtype != np.bool_:
+            raise ValueError(f"the mask is {mask.dtype} of shape {mask.shape}: give booleans of shape {(items, each)}")
+        kept = mask.reshape(-1)
+        if not kept.any():
+            raise ValueError("the mask leaves out every caption: keep at least one")
+    forward = ranks(scores, np.arange(count) // each, "average")[kept]
+    described = kept.reshape(items, each).any(axis=1)
+    captions = [each * item + np.flatnonzero(kept[each * item : each * (item + 1)]) for item in range(items)]
+    backward = np.full(items, np.inf)
+    behind = scores.T.astype(np.float64)  # a copy
+    behind[:, ~kept] = -np.inf
+    backward[described] = ranks(behind[described], [list(own) for own in captions if len(own)], "average")
+    return {"text_to_visual": _summary(forward), "visual_to_text": _summary(backward)}
+
+
+def _summary(best: npt.NDArray[np.float64]) -> dict[str, float]:
+    found = recalls(best, RECALLS)
+    geometric = float(np.prod([found[f"R@{k}"] for k in (1, 5, 10)]) ** (1 / 3))
+    return found | {"MedR": float(np.median(best)), "MeanR": float(np.mean(best)), "geometric": geometric}
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a normalisation reads: scores, banks against the same items, a mask."""
+
+    scores: Path
+    bank: Path | None = None
+    gallery_bank: Path | None = None
+    mask: Path | None = None
+
+    def read(self) -> Arrays:
+        """All of them.
+
+        Raises:
+            UserError: a file that is missing, damaged or not an array of the right kind.
+        """
+        scores, bank, gallery_bank = (_matrix(path) for path in (self.scores, self.bank, self.gallery_bank))
+        assert scores is not None
+        mask = None if self.mask is None else load_array(self.mask).astype(np.bool_)
+        for path, other in ((self.bank, bank), (self.gallery_bank, gallery_bank)):
+            if other is not None and other.shape[1] != scores.shape[1]:
+                raise UserError(
+                    f"{path}: has {other.shape[1]} items, {self.scores} has {scores.shape[1]}; both need the same items"
+                )
+        try:
+            published_metrics(scores, mask)
+        except ValueError as error:
+            raise UserError(f"{self.mask if 'mask' in str(error) else self.scores}: {error}") from error
+        return Arrays(scores, bank, gallery_bank, mask)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What `Files` names."""
+
+    scores: Array
+    bank: Array | None
+    gallery_bank: Array | None
+    mask: Array | None
+
+    def before(self) -> dict[str, dict[str, float]]:
+        """Metrics of the scores as they are."""
+        return published_metrics(self.scores, self.mask)
+
+    def after(self, settings: Settings) -> dict[str, dict[str, float]]:
+        """Metrics of the normalised scores, in their exact order.
+
+        Rows of dis and dual_dis are on one scale here: text to visual is the same, visual to text makes sense.
+        """
+        made = normalise(
+            self.scores,
+            self.bank,
+            gallery_bank_scores=self.gallery_bank,
+            method=settings.method,
+            beta=settings.beta,
+            k=settings.k,
+            alpha=settings.alpha,
+            log=True,
+            rankable=True,
+        )
+        return published_metrics(np.asarray(made), self.mask)
+
+
+def qbnorm(test: Files, validation: Files | None, method: str, beta: float, k: int, alpha: float) -> None:
+    """Print the metrics before and after normalisation.
+
+    Args:
+        test: what to normalise.
+        validation: where to choose the parameters, by the geometric mean of text to visual; None takes those given.
+        method: see nrccr.evaluation.normalise.
+        beta: inverse temperature.
+        k: see normalise.
+        alpha: see normalise.
+
+    Raises:
+        UserError: a bad file, an unknown method, a bank that is missing, a value out of range.
+    """
+    settings = settings_of(method, beta, k, alpha)
+    for files in (test, validation):
+        if files is not None:
+            _require_banks(files, settings.method)
+    arrays = test.read()
+    try:
+        if validation is not None:
+            held_out = validation.read()
+            settings, quality = choose(
+                settings.method, lambda tried: held_out.after(tried)["text_to_visual"]["geometric"]
+            )
+            before = held_out.before()["text_to_visual"]["geometric"]
+            chosen = ", ".join(f"{name}={value:g}" for name, value in settings.used().items())
+            say(f"chosen on validation: {chosen}, geometric mean {quality:.1f} (before {before:.1f})")
+        after = arrays.after(settings)
+    except ValueError as error:
+        raise UserError(f"{test.scores} or its bank: {error}") from error
+    say(qbnorm_table(arrays.before(), after, settings))
+
+
+def settings_of(method: str, beta: float, k: int, alpha: float) -> Settings:
+    """Checked settings.
+
+    Raises:
+        UserError: an unknown method, a value out of range.
+    """
+    known = next((name for name in get_args(Method) if name == method), None)
+    if known is None:
+        raise UserError(f"method {method}: unknown; choose one of {', '.join(get_args(Method))}")
+    settings = Settings(known, beta, k, alpha)
+    try:
+        settings.check()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return settings
+
+
+def _require_banks(files: Files, method: Method) -> None:
+    if method not in TRANSDUCTIVE and files.bank is None:
+        raise UserError(f"{method} needs a bank for {files.scores}; give its scores as --sims_train_test_path "
+                        "(for --sims_val_path as --sims_train_val_path)")  # fmt: skip
+    if method in DUAL and files.gallery_bank is None:
+        raise UserError(f"{method} needs a gallery bank for {files.scores}; give its scores as --gallery_bank_path "
+                        "(for --sims_val_path as --gallery_bank_val_path)")  # fmt: skip
+
+
+def _matrix(path: Path | None) -> Array | None:
+    if path is None:
+        return None
+    found = load_array(path)
+    if found.ndim != 2 or 0 in found.shape or found.dtype.kind not in "fiu":
+        raise UserError(f"{path}: holds {found.dtype} of shape {found.shape}; give a matrix of scores, queries x items")
+    if not np.isfinite(found).all():
+        raise UserError(f"{path}: holds NaN or an infinity; mend the embeddings that the scores come from")
+    return found

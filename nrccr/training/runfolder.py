@@ -1,0 +1,235 @@
+"""The run folder: what it holds, when it may be written, and the state to resume from."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nrccr.config.schema import Config, load_config, plain, resolved_switches, to_yaml
+from nrccr.config.yaml import flatten
+from nrccr.distributed import describe_device
+from nrccr.errors import UserError, first_line
+from nrccr.files import atomic_folder, atomic_path, write_json, write_text
+from nrccr.safeload.unpickle import load_checkpoint
+
+# Keys that may differ when a run is resumed: they change how long it trains, never what a step computes.
+FREE_ON_RESUME = (
+    *("train.epochs", "train.patience", "train.save_minutes", "data.workers", "evaluation.save_scores"),
+    "image.cache",
+    *(f"evaluation.{key}" for key in ("normalise", "beta", "k", "alpha", "memory_mb")),  # of tests alone
+)
+LIBRARIES = ("torch", "transformers", "accelerate", "omegaconf", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names inside a run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def run(self) -> Path:
+        """Command, versions, commit, seed, device."""
+        return self.path / "run.json"
+
+    @property
+    def weights(self) -> Path:
+        """Weights of the best epoch."""
+        return self.path / "model.safetensors"
+
+    @property
+    def backbone(self) -> Path:
+        """The backbone's configuration and tokeniser, so that the folder can be used without `text.model`."""
+        return self.path / "backbone"
+
+    @property
+    def image_encoder(self) -> Path:
+        """The image encoder's configuration and pre-processing, where the model has one; weights are in `weights`."""
+        return self.path / "image_encoder"
+
+    @property
+    def labse(self) -> Path:
+        """LaBSE's tokeniser, where C2KD's mean over tokens needs it."""
+        return self.path / "labse"
+
+    @property
+    def state(self) -> Path:
+        """Everything to go on from: weights, optimisers, schedule, position, random states."""
+        return self.path / "last" / "state.pt"
+
+    def refuse(self, *, overwrite: bool) -> None:
+        """Make sure that a new run may be written here; nothing is deleted yet.
+
+        Raises:
+            UserError: a run is there and may not be overwritten, or something that is not a run.
+        """
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not self.config.is_file():
+            raise UserError(f"{self.path}: exists and is not a run folder; give another --out")
+        if not overwrite:
+            raise UserError(f"{self.path}: a run is there already; add --resume or --overwrite, or give another --out")
+
+    def require_resumable(self, config: Config) -> None:
+        """Make sure that a run is there and was made with this configuration.
+
+        Raises:
+            UserError: no run, or other values of keys that change its numbers.
+        """
+        if not self.config.is_file() or not self.run.is_file():
+            raise UserError(f"{self.path}: no run to resume there; leave out --resume or give its folder as --out")
+        was, now = flatten(plain(load_config(self.config))), flatten(plain(config))
+        changed = [k for k in now.keys() | was.keys() if was.get(k) != now.get(k) and k not in FREE_ON_RESUME]
+        if changed:
+            key = sorted(changed)[0]
+            raise UserError(
+                f"{self.config}: the run to resume has {key}={was.get(key)}, asked for is {now.get(key)}; "
+                "resume with the same configuration, or start another run with --out"
+            )
+
+    def begin(
+        self,
+        config: Config,
+        device: torch.device,
+        counts: dict[str, Any],
+        fingerprint: str,
+        record: dict[str, Any],
+        save_models: Callable[[RunFolder], None],
+    ) -> None:
+        """Make the folder, in place of a run that is there, with all that is known before the first step.
+
+        Args:
+            config: the run's configuration.
+            device: where it computes.
+            counts: what was read of each split.
+            fingerprint: of the training data.
+            record: what else its numbers follow from.
+            save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        run = {
+            "command": sys.argv,
+            "commit": _commit(),
+            "seed": config.seed,
+            "switches": resolved_switches(config),
+            "data": counts,
+            "fingerprint": fingerprint,
+            **record,
+            **_circumstances(device),
+        }
+        try:
+            with atomic_folder(self.path) as temporary:
+                new = RunFolder(temporary)
+                write_text(new.config, to_yaml(config))
+                write_json(new.run, run)
+                save_models(new)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({first_line(error)}); give another --out") from error
+
+    def take_up(
+        self, config: Config, device: torch.device, fingerprint: str, record: dict[str, Any], step: int
+    ) -> list[str]:
+        """Write into config.yaml and run.json that the run goes on after `step`.
+
+        Returns:
+            One line for each circumstance that may change the last digits: threads, versions.
+
+        Raises:
+            UserError: another kind of device, other training data or teachers.
+        """
+        run = json.loads(self.run.read_text(encoding="utf-8"))
+        now = _circumstances(device)
+        if run["device"].split(":")[0].split(" ")[0] != device.type:
+            raise UserError(f"{self.run}: the run began on {run['device']}; resume it there, or give another --out")
+        if run["fingerprint"] != fingerprint:
+            raise UserError(f"{self.run}: the training data changed since; give the same --root, or another --out")
+        for key, value in record.items():
+            if run.get(key) != value:
+                raise UserError(f"{self.run}: the {key} changed since; give those it began with, or another --out")
+        run.pop("finished", None)
+        changed = [
+            f"{key} was {run[key]}, is {now[key]}: the last digits may differ from an uninterrupted run"
+            for key in ("threads", "versions")
+            if run[key] != now[key]
+        ]
+        write_text(self.config, to_yaml(config))
+        run.setdefault("resumed", []).append({"after_step": step, "command": sys.argv, "commit": _commit()} | now)
+        write_json(self.run, run)
+        return changed
+
+    def finish(self, step: int, best_epoch: int) -> None:
+        """Write into run.json that the training came to its end."""
+        run = json.loads(self.run.read_text(encoding="utf-8"))
+        write_json(self.run, run | {"finished": {"step": step, "best_epoch": best_epoch}})
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write the state to resume from, whole or not at all.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        try:
+            with atomic_path(self.state) as temporary:
+                torch.save(state, temporary)
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{self.state}: cannot be written ({first_line(error)}); is the disk full?") from error
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The state to resume from; none if the run was stopped before its first one.
+
+        Raises:
+            UserError: a damaged file, or none although the run finished an epoch.
+        """
+        if self.state.is_file():
+            return load_checkpoint(self.state)
+        if self.weights.is_file():
+            raise UserError(f"{self.state}: missing, there is nothing to resume from; add --overwrite to train anew")
+        return None
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
+    """What numbers depend on besides configuration and data."""
+    libraries = {name: _version(name) for name in LIBRARIES}
+    return {
+        "device": describe_device(device),
+        "threads": torch.get_num_threads(),
+        "versions": {"nrccr": _version("nrccr"), "python": platform.python_version()} | libraries,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with `+` if files were changed; none outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
