@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nrccr.evaluation.blocks import Blocks, Cosines, Matrix, Transposed
+from nrccr.evaluation.blocks import Blocks, Cosines, DenseScores, Transposed
 from nrccr.evaluation.metrics import ranks_and_precision
 from nrccr.evaluation.normalise import Settings, normalised
 
@@ -65,7 +65,7 @@ def beside_dense(queries: int, items: int, bank_size: int) -> None:
         ("visual to text", scores.T, backward_bank, captions),
     ):
         start = time.perf_counter()
-        made = normalised(Matrix(matrix), Matrix(bank), settings=Settings("dis", BETA, K))
+        made = normalised(DenseScores(matrix), DenseScores(bank), settings=Settings("dis", BETA, K))
         ours, _ = ranks_and_precision(made, relevant)
         middle = time.perf_counter()
         theirs = dense_ranks(matrix, bank, relevant)

@@ -18,7 +18,7 @@ from common import step_parser, wait
 from nrccr.config.schema import Config, load_config
 from nrccr.data.collections import find_backbone
 from nrccr.data.sampling import epoch_batches
-from nrccr.data.tokens import language_tokenizer
+from nrccr.systems.c2kd.tokens import language_tokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.models.backbone import configured_backbone
 from nrccr.systems.c2kd.network import build_c2kd

@@ -5,14 +5,15 @@ N items in a batch, F frames, D feature width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
-from nrccr.data.batch import ImageBatch, VideoBatch
+from nrccr.data.batch import ImageBatch, VideoBatch, VisualBatch
 from nrccr.data.bigfile import BigFile, select_frames
 from nrccr.data.captions import shortened
 from nrccr.data.images import ImageSource
@@ -131,6 +132,21 @@ class Images:
 
 
 Visuals = Videos | Images
+
+
+def load_batches(visuals: Visuals, batches: list[Indices]) -> Iterator[VisualBatch]:
+    """The batches of items, one after the other, prepared by processes where the items ask for some."""
+    if not visuals.workers:
+        return map(visuals.batch, batches)
+    # Its own generator: the loader would otherwise draw from the global one.
+    loader: DataLoader[VisualBatch] = DataLoader(
+        visuals,  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=batches,
+        num_workers=visuals.workers,
+        generator=torch.Generator(),
+    )
+    return iter(loader)
 
 
 def require_same_width(others: Visuals, training: Visuals) -> None:

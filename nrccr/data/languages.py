@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nrccr.data.batch import ENGLISH
-from nrccr.data.collections import SPLITS, Collection, Split, locate
+from nrccr.data.collections import SPLITS, Collection, SplitName, locate
 from nrccr.errors import UserError
 
 TEACHERS = "en_words"  # the English that C2KD's published teachers read
 OTHERS = "*"  # in place of a language: all that have no entry of their own
 
 # {c} collection, {t} translator, {l} language. Every split has the languages whose files are there.
-LanguageFiles = Mapping[Split, Mapping[str, str]]
+LanguageFiles = Mapping[SplitName, Mapping[str, str]]
 CONVERTED_FILES: LanguageFiles = {split: {OTHERS: "{c}" + split + "_{l}"} for split in SPLITS}
 _MULTI30K_FILES: LanguageFiles = {
     "train": {ENGLISH: "{c}train_enc", OTHERS: "{c}train_{t}_enc2{l}"},
@@ -58,7 +58,7 @@ class LanguageLayout:
         """Whether it comes from a published pickle; the others are collections of NRCCR."""
         return self.feature is not None
 
-    def file_name(self, split: Split, language: str, translator: str) -> str:
+    def file_name(self, split: SplitName, language: str, translator: str) -> str:
         """The caption file of a split in a language."""
         names = self.files[split]
         template = names.get(language, names[OTHERS])
@@ -107,7 +107,7 @@ class LanguageCollection:
         """Its name in configs."""
         return self.layout.name
 
-    def languages(self, split: Split, wanted: Sequence[str] = ()) -> list[str]:
+    def languages(self, split: SplitName, wanted: Sequence[str] = ()) -> list[str]:
         """The languages of a split: those asked for, or else those whose files are there; English first.
 
         Raises:
@@ -123,14 +123,14 @@ class LanguageCollection:
             self.file(split, ENGLISH)  # says which file is missing
         return [language for language in self.layout.languages if language in chosen]
 
-    def find(self, split: Split, language: str) -> Path | None:
+    def find(self, split: SplitName, language: str) -> Path | None:
         """The caption file of a split in a language, if it is there; also of the teachers' English."""
         if language == TEACHERS and not self.layout.converted:
             return None
         path = self.folder / "TextData" / self.layout.file_name(split, language, self.translator)
         return path if path.is_file() else None
 
-    def file(self, split: Split, language: str) -> Path:
+    def file(self, split: SplitName, language: str) -> Path:
         """The caption file of a split in a language.
 
         Raises:
@@ -145,7 +145,7 @@ class LanguageCollection:
             )
         return found
 
-    def has(self, split: Split) -> bool:
+    def has(self, split: SplitName) -> bool:
         """Whether the split is there, in any language."""
         return any(self.find(split, language) is not None for language in self.layout.languages)
 
@@ -168,7 +168,7 @@ class LanguageCollection:
                 found.append(f"no training captions in {', '.join(unseen)}, which the test split has")
         return found
 
-    def vectors(self, split: Split) -> tuple[Path, Path]:
+    def vectors(self, split: SplitName) -> tuple[Path, Path]:
         """The vectors of a split's images and the list of their ids, see nrccr.data.collections.
 
         Raises:

@@ -1,11 +1,10 @@
-"""Captions -> token ids, once per caption, with the paper's cleaning.
+"""Captions -> token ids, once per caption.
 
 N captions, L tokens.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -18,28 +17,10 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from nrccr.config.schema import Config
-from nrccr.data.batch import PooledTextBatch, TextBatch
-from nrccr.data.collections import find_backbone
+from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
 
-_WORDS = re.compile(r"[\w']+")
-_NOT_ENGLISH = re.compile(r"[^A-Za-z0-9]+")
 AT_ONCE = 10_000  # captions tokenised together: the tokeniser takes some 6 KB for each while it works
-
-
-def clean_english(text: str) -> str:
-    """The published cleaning of English: letters and digits only, lower case, one sentence with capital and full stop.
-
-    A caption without any ASCII letter or digit becomes the empty sentence.
-    """
-    words = _NOT_ENGLISH.sub(" ", text).lower().strip()
-    return f"{words.capitalize()}." if words else ""
-
-
-def words_of(text: str) -> list[str]:
-    """A caption's words as C2KD's published code finds them: runs of letters, digits, underscores and apostrophes."""
-    return _WORDS.findall(text)
 
 
 class Tokenizer(Protocol):
@@ -117,7 +98,7 @@ class CaptionTokenizer:
                     progress.update(len(parts[-1]))
         finally:
             transformers_logging.set_verbosity(verbosity)
-        return TokenTable.joined(parts, self._pad)
+        return TokenTable.joined(parts, self._pad, self.special)
 
     @property
     def _pad(self) -> int:
@@ -144,19 +125,21 @@ class TokenTable:
     Attributes:
         lengths: (captions,) tokens of each.
         cut: how many captions were shortened.
+        special: how many special tokens every caption has.
     """
 
-    def __init__(self, rows: Sequence[Sequence[int]], pad: int, cut: int = 0) -> None:
+    def __init__(self, rows: Sequence[Sequence[int]], pad: int, cut: int = 0, special: int = 0) -> None:
         self.lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
         self.cut = cut
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
         self._flat = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(self._starts[-1]))
         self._pad = pad
+        self.special = special
 
     @classmethod
-    def joined(cls, parts: Sequence[TokenTable], pad: int) -> TokenTable:
+    def joined(cls, parts: Sequence[TokenTable], pad: int, special: int = 0) -> TokenTable:
         """The captions of several tables in one, in order."""
-        table = cls([], pad, cut=sum(part.cut for part in parts))
+        table = cls([], pad, cut=sum(part.cut for part in parts), special=special)
         if parts:
             table.lengths = np.concatenate([part.lengths for part in parts])
             table._starts = np.concatenate([[0], np.cumsum(table.lengths)])
@@ -165,6 +148,11 @@ class TokenTable:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def words(self) -> npt.NDArray[np.int64]:
+        """(captions,) tokens of each without special ones."""
+        return self.lengths - self.special
 
     def content(self) -> bytes:
         """All tokens and lengths as bytes."""
@@ -181,77 +169,3 @@ class TokenTable:
         places = np.where(mask, self._starts[chosen, None] + columns, 0)
         tokens = np.where(mask, self._flat[places], self._pad).astype(np.int64)  # (N, L)
         return TextBatch(torch.from_numpy(tokens), torch.from_numpy(mask))
-
-
-class PooledTokenizer(CaptionTokenizer):
-    """A backbone's tokeniser beside LaBSE's, over whose tokens C2KD's released reading averages.
-
-    Args:
-        own: the backbone's.
-        labse: LaBSE's; the same where the backbone is LaBSE.
-    """
-
-    def __init__(self, own: CaptionTokenizer, labse: CaptionTokenizer) -> None:
-        self.__dict__.update(own.__dict__)
-        self.labse = labse
-        self._same = labse is own
-
-    def encode(self, texts: Sequence[str]) -> PooledTokenTable:
-        """Token ids of the backbone with the mask of LaBSE's tokens, both cut at the backbone's `max_tokens`."""
-        own = super().encode(texts)
-        pool = own.lengths if self._same else self.labse.encode(texts).lengths
-        return PooledTokenTable(own, np.minimum(pool, self.max_tokens))
-
-
-def language_tokenizer(config: Config, max_tokens: int, root: Path | None = None) -> CaptionTokenizer:
-    """C2KD's tokeniser of a configuration's encoder, with LaBSE's mask where the mean is over LaBSE's tokens.
-
-    Args:
-        config: names the encoder, the mask, LaBSE's tokeniser, and whether captions are lower-cased; if they are not,
-            letter case is left to each tokeniser, as published.
-        max_tokens: longest caption kept, special tokens included.
-        root: where the tokenisers' folders may lie, besides the hub.
-
-    Raises:
-        UserError: no tokeniser there.
-    """
-    model, labse = (
-        name if root is None else find_backbone(root, name) for name in (config.text.model, config.c2kd.labse)
-    )
-    own = CaptionTokenizer(model, max_tokens, lower_case=config.c2kd.lower_case)
-    if config.switch("pool_mask") == "own":
-        return own
-    if labse == model:
-        return PooledTokenizer(own, own)
-    try:
-        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=config.c2kd.lower_case))
-    except UserError as error:
-        reason = str(error).removeprefix(f"text.model={labse}: ")
-        raise UserError(
-            f"c2kd.labse={labse}: {reason}; where the encoder is LaBSE itself, switches.pool_mask=own is the same"
-        ) from error
-
-
-class PooledTokenTable(TokenTable):
-    """Token ids that are averaged over other positions.
-
-    Args:
-        own: the tokens.
-        pool: (captions,) how many of LaBSE's tokens each caption has.
-    """
-
-    def __init__(self, own: TokenTable, pool: npt.NDArray[np.int64]) -> None:
-        self.lengths, self.cut, self.pool = own.lengths, own.cut, pool
-        self._starts, self._flat, self._pad = own._starts, own._flat, own._pad
-
-    def content(self) -> bytes:
-        """All tokens and lengths as bytes."""
-        return super().content() + self.pool.tobytes()
-
-    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> PooledTextBatch:
-        """The captions at `indices`, padded to the longest by either tokeniser: tokens, mask and pool (N, L)."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        pool = self.pool[chosen]  # (N,)
-        text = self._padded(chosen, int(max(self.lengths[chosen].max(initial=1), pool.max(initial=1))))
-        counted = torch.arange(text.mask.shape[1]) < torch.from_numpy(pool)[:, None]  # (N, L)
-        return PooledTextBatch(text.tokens, text.mask, counted)

@@ -1,4 +1,4 @@
-"""Query banks: captions of a split, with their items, embedded as the test's are, and where they lie on disk.
+"""Query banks: captions of a split, with their items, embedded as the test's are, and their files.
 
 M bank captions, P their items, N test items, D joint-space width.
 """
@@ -6,166 +6,120 @@ M bank captions, P their items, N test items, D joint-space width.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from nrccr.data.collections import Split
+from nrccr.data.queries import Split
 from nrccr.errors import UserError, first_line
 from nrccr.evaluation.blocks import Cosines, dense, fits
-from nrccr.evaluation.directions import Bank, Embeddings, Normalisation
-from nrccr.evaluation.encode import encode_videos
-from nrccr.evaluation.evaluate import encode, quality
-from nrccr.evaluation.normalise import TRANSDUCTIVE
-from nrccr.evaluation.qbnorm import settings_of
-from nrccr.evaluation.score import Mixed
-from nrccr.evaluation.tune import choose
+from nrccr.evaluation.directions import Bank, Directions, Normalisation
+from nrccr.evaluation.encode import Embeddings, Encoder, encode_gallery, encode_split
+from nrccr.evaluation.normalise import TRANSDUCTIVE, Settings
+from nrccr.evaluation.rule import Rule
+from nrccr.evaluation.tune import choose, quality
 from nrccr.files import atomic_path, digest_of, write_json
-from nrccr.report.screen import counts_line
-from nrccr.systems.nrccr.data import Queries, Reader
-from nrccr.systems.retriever import Retriever, load_retriever
-from nrccr.terminal import say
 
-FOLDER = "bank"
+SIDES = ("text_source", "text_target")
 ARRAYS = {"text_source": 2, "text_target": 2, "visual": 2, "query_ids": 1, "item_ids": 1}  # and their dimensions
 
 
-def bank_run(
-    path: Path,
-    root: Path,
-    overrides: list[str],
-    split: Split,
-    size: int,
-    seed: int,
-    transductive: bool,
-    out: Path | None,
-    device: str | None,
-) -> None:
-    """Sample a bank, embed it, score it against the test items, and write both.
+@dataclass(frozen=True)
+class BankFolder:
+    """Where the bank of some weights lies.
+
+    Attributes:
+        path: the folder.
+        checkpoint: the weights' file.
+    """
+
+    path: Path
+    checkpoint: Path
+
+
+def write_bank(
+    network: Encoder, drawn: Split, tested: Split, rule: Rule, place: BankFolder, draw: dict[str, Any]
+) -> bool:
+    """Embed a bank, score it against the test items, and write both.
 
     Args:
-        path: run folder or published checkpoint.
-        root: folder of the collections.
-        overrides: `key=value`.
-        split: where the captions come from; test only if `transductive`.
-        size: how many captions.
-        seed: of the draw.
-        transductive: let test queries into the bank.
-        out: folder to write; by default `bank` in the run folder.
-        device: see nrccr.distributed.choose_device.
+        network: the model.
+        drawn: captions of the bank, and their items as gallery.
+        tested: the test split.
+        rule: how they are encoded and mixed.
+        place: folder to write, and the weights' file.
+        draw: seed and whether test queries may be in it, for `bank.json`.
+
+    Returns:
+        whether the score matrices were written too; they are left out where they exceed `rule.memory_mb`.
 
     Raises:
-        UserError: test queries without `transductive`, too few captions, no model or collection there.
+        UserError: an embedding is not finite.
     """
-    if split == "test" and not transductive:
-        raise UserError(
-            "--split test: its queries are what a test measures; give train or val, or --transductive if results that "
-            "looked at all test queries are what you want"
-        )
-    retriever = load_retriever(path, overrides, device)
-    config = retriever.config
-    reader = retriever.reader(root)
-    queries = reader.sample(split, size, seed)
-    say(counts_line(f"bank from {split}", {"captions": len(queries.query_ids), "items": len(queries.videos)}))
-    batch_size = config.evaluation.batch_size
-    with torch.inference_mode():
-        embeddings = encode(retriever.network, queries, batch_size, retriever.device)
-        tested = reader.queries("test")
-        retriever.require_fitting(tested.videos)
-        videos = tested.videos
-        items = encode_videos(retriever.network, videos, batch_size, retriever.device)
-    folder = bank_folder(path, out)
-    record: dict[str, Any] = {
-        "collection": reader.collection.name,
-        "split": split,
-        "size": len(queries.query_ids),
-        "items": len(queries.videos),
-        "seed": seed,
-        "transductive": transductive,
-        "checkpoint": str(retriever.checkpoint),
-        "sha256": digest_of(retriever.checkpoint),
-        "target_weight": config.evaluation.target_weight,
-    }
-    (folder / "bank.json").unlink(missing_ok=True)  # last to be written, first to go
-    for stale in ("scores.npz", "gallery_scores.npz"):
+    folder, queries = place.path, drawn.headline
+    _, encoded = next(encode_split(network, drawn, rule.batch_size, rule.device))
+    items = encode_gallery(network, tested, rule.batch_size, rule.device)  # (N, D)
+    own = encoded.embeddings
+    for stale in ("bank.json", "scores.npz", "gallery_scores.npz"):  # bank.json is the last written, the first to go
         (folder / stale).unlink(missing_ok=True)
-    vectors = {
-        "text_source": embeddings.source,
-        "text_target": embeddings.target,
-        "visual": embeddings.visual,
-    }
-    ids = {"query_ids": queries.query_ids, "item_ids": queries.videos.ids}
+    vectors = {"text_source": own.source, "text_target": own.target, "visual": own.visual}
+    ids = {"query_ids": queries.ids, "item_ids": drawn.gallery.ids}
     _save(folder / "bank.npz", vectors, ids)
-    if fits((len(queries.query_ids), len(videos)), config.evaluation.memory_mb):
-        halves = (Cosines(embeddings.source, items), Cosines(embeddings.target, items))
-        names = {"item_ids": videos.ids}
-        mixed = dense(Mixed(halves[0], halves[1], config.evaluation.target_weight))  # (M, N)
-        _save(folder / "scores.npz", {"scores": mixed}, {"query_ids": queries.query_ids} | names)
-        gallery = dense(Cosines(embeddings.visual, items))  # (P, N)
-        _save(folder / "gallery_scores.npz", {"scores": gallery}, {"bank_item_ids": queries.videos.ids} | names)
-    else:
-        say("note: scores.npz left out, it needs more than evaluation.memory_mb; a test scores the bank by itself")
+    held = fits((len(queries.ids), len(items)), rule.memory_mb)
+    if held:
+        names = {"item_ids": tested.gallery.ids}
+        across = Directions(Embeddings(own.source, own.target, items), "raw", rule.memory_mb)
+        mixed = dense(across.plain(rule.target_weight)[0])  # (M, N)
+        _save(folder / "scores.npz", {"scores": mixed}, {"query_ids": queries.ids} | names)
+        gallery = dense(Cosines(own.visual, items))  # (P, N)
+        _save(folder / "gallery_scores.npz", {"scores": gallery}, {"bank_item_ids": drawn.gallery.ids} | names)
+    record = {
+        "collection": drawn.collection,
+        "split": drawn.name,
+        "size": len(queries.ids),
+        "items": len(drawn.gallery),
+        **draw,
+        "checkpoint": str(place.checkpoint),
+        "sha256": digest_of(place.checkpoint),
+        "target_weight": rule.target_weight,
+    }
     write_json(folder / "bank.json", record)
-    say(f"written: {folder}")
+    return held
 
 
-def bank_folder(path: Path, given: Path | None) -> Path:
-    """Where the bank of a run or checkpoint lies."""
-    return given if given is not None else (path if path.is_dir() else path.parent) / FOLDER
-
-
-def normalisation_of(
-    retriever: Retriever, reader: Reader, queries: Queries, split: Literal["val", "test"], folder: Path, tune: bool
-) -> Normalisation | None:
-    """The normalisation that `evaluation.normalise` asks for, with its bank; none for `none`.
-
-    Args:
-        retriever: the model.
-        reader: of its collection.
-        queries: the split to be tested.
-        split: its name.
-        folder: of the bank.
-        tune: choose the parameters by SumR on the validation split.
+def normalisation_with(settings: Settings, place: BankFolder, split: Split, device: torch.device) -> Normalisation:
+    """A normalisation of a split's scores, with its bank where the method uses one.
 
     Raises:
-        UserError: no bank, one of another model, one that test queries are in, nothing to tune or to tune on.
+        UserError: no bank, one of other weights, or one that the split's queries are in.
     """
-    config = retriever.config.evaluation
-    if config.normalise == "none":
-        if tune:
-            raise UserError("--tune: there is nothing to choose; give evaluation.normalise=dis or another method")
-        return None
-    settings = settings_of(config.normalise, config.beta, config.k, config.alpha)
-    bank = None
-    if settings.method not in TRANSDUCTIVE:
-        bank = read_bank(folder, retriever)
-        _refuse_test_queries(bank, queries, split, folder)
-    if not tune:
-        return Normalisation(settings, bank)
-    if split == "val":
-        raise UserError("--tune with --split val: parameters are chosen on val; test them on --split test")
-    held_out = reader.queries("val")
+    if settings.method in TRANSDUCTIVE:
+        return Normalisation(settings)
+    bank = read_bank(place.path, place.checkpoint, device)
+    _refuse_test_queries(bank, split, place.path)
+    return Normalisation(settings, bank)
+
+
+def tuned(
+    network: Encoder, normalisation: Normalisation, held_out: Split, rule: Rule, place: BankFolder
+) -> tuple[Normalisation, float]:
+    """The normalisation with the parameters that reach the highest SumR on the validation split, and that SumR.
+
+    Raises:
+        UserError: the bank has validation's queries.
+    """
+    bank = normalisation.bank
     if bank is not None:
-        _refuse_test_queries(bank, held_out, "val", folder)
-    reached = quality(
-        retriever.network,
-        held_out,
-        batch_size=config.batch_size,
-        target_weight=config.target_weight,
-        device=retriever.device,
-        bank=bank,
-        memory_mb=config.memory_mb,
-    )
-    settings, best = choose(settings.method, reached)
-    chosen = ", ".join(f"{name}={value:g}" for name, value in settings.used().items())
-    say(f"chosen on validation: {chosen}, SumR {best:.1f}")
-    return Normalisation(settings, bank, tuned_on="val")
+        _refuse_test_queries(bank, held_out, place.path)
+    settings, best = choose(normalisation.settings.method, quality(network, held_out, rule, bank))
+    return Normalisation(settings, bank, tuned_on=held_out.name), best
 
 
-def read_bank(folder: Path, retriever: Retriever) -> Bank:
-    """Read what `bank_run` wrote.
+def read_bank(folder: Path, checkpoint: Path, device: torch.device) -> Bank:
+    """Read what `write_bank` wrote.
 
     Raises:
         UserError: no bank, a damaged one, or one of other weights.
@@ -174,7 +128,7 @@ def read_bank(folder: Path, retriever: Retriever) -> Bank:
     try:
         record = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
         with np.load(folder / "bank.npz", allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in ARRAYS}
+            found = {name: arrays[name] for name in ARRAYS if name != "text_source" or name in arrays}
         split, seed, transductive = str(record["split"]), int(record["seed"]), bool(record["transductive"])
         digest = record["sha256"]
     except FileNotFoundError as error:
@@ -182,29 +136,30 @@ def read_bank(folder: Path, retriever: Retriever) -> Bank:
     except Exception as error:  # zip files and JSON can be damaged in many ways
         raise UserError(f"{folder}: cannot be read as a bank ({first_line(error)}); {where}") from error
     sizes = {name: len(array) for name, array in found.items()}
-    right = all(found[name].ndim == dimensions for name, dimensions in ARRAYS.items())
-    if not right or sizes["text_source"] != sizes["query_ids"] or sizes["text_target"] != sizes["query_ids"]:
+    right = all(array.ndim == ARRAYS[name] for name, array in found.items())
+    if not right or any(sizes.get(name, sizes["query_ids"]) != sizes["query_ids"] for name in SIDES):
         raise UserError(f"{folder}/bank.npz: arrays do not fit together; {where}")
-    if digest != digest_of(retriever.checkpoint):
-        raise UserError(f"{folder}: made with other weights than {retriever.checkpoint}; {where}")
-    source, target, visual = (
-        torch.from_numpy(found[name]).to(retriever.device) for name in ("text_source", "text_target", "visual")
-    )
-    return Bank(Embeddings(source, target, visual), found["query_ids"].tolist(), split, seed, transductive)
+    if digest != digest_of(checkpoint):
+        raise UserError(f"{folder}: made with other weights than {checkpoint}; {where}")
+    on_device = {name: torch.from_numpy(found[name]).to(device) for name in (*SIDES, "visual") if name in found}
+    embeddings = Embeddings(on_device.get("text_source"), on_device["text_target"], on_device["visual"])
+    return Bank(embeddings, found["query_ids"].tolist(), split, seed, transductive)
 
 
-def _refuse_test_queries(bank: Bank, queries: Queries, split: str, folder: Path) -> None:
-    shared = set(bank.query_ids) & set(queries.query_ids)
-    if not bank.transductive and (bank.split == split or shared):
+def _refuse_test_queries(bank: Bank, split: Split, folder: Path) -> None:
+    shared = set(bank.query_ids) & set(split.headline.ids)
+    if not bank.transductive and (bank.split == split.name or shared):
         example = f" ({min(shared)} and {len(shared) - 1} others are in it)" if shared else ""
         raise UserError(
-            f"{folder}: the bank comes from split {bank.split}, whose queries {split} asks for{example}; "
+            f"{folder}: the bank comes from split {bank.split}, whose queries {split.name} asks for{example}; "
             "make another with `nrccr bank --split train`, or with --transductive"
         )
 
 
-def _save(path: Path, arrays: dict[str, torch.Tensor], ids: dict[str, list[str]]) -> None:
+def _save(path: Path, arrays: dict[str, torch.Tensor | None], ids: dict[str, list[str]]) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        content: dict[str, Any] = {name: tensor.float().cpu().numpy() for name, tensor in arrays.items()}
+        content: dict[str, Any] = {
+            name: tensor.float().cpu().numpy() for name, tensor in arrays.items() if tensor is not None
+        }
         content |= {name: np.array(values) for name, values in ids.items()}
         np.savez(file, **content)

@@ -1,4 +1,4 @@
-"""Score matrices that need not exist: they are asked for block by block.
+"""Lazy score matrices: they are asked for block by block.
 
 A block is put together from tiles of one fixed shape, cut from the same grid however large the block is, and padded at
 the edges. So a score is computed by the same instructions in every block, and comes out the same to the last bit: a
@@ -54,7 +54,7 @@ class Shaped:
         return 2
 
 
-class Matrix(Shaped):
+class DenseScores(Shaped):
     """A score matrix that is there, as an array (memory-mapped ones too) or a tensor (Q, N)."""
 
     def __init__(self, scores: Vectors) -> None:
@@ -107,6 +107,29 @@ class Transposed(Shaped):
 
     def block(self, rows: range, columns: range) -> Tensor:
         return self._scores.block(columns, rows).T
+
+
+class Columns(Shaped):
+    """Some columns of a score matrix.
+
+    Args:
+        scores: (Q, N).
+        chosen: which columns, ascending.
+    """
+
+    def __init__(self, scores: Blocks, chosen: npt.NDArray[np.int64]) -> None:
+        super().__init__((scores.shape[0], len(chosen)), scores.device)
+        self._scores, self._chosen = scores, chosen
+
+    def block(self, rows: range, columns: range) -> Tensor:
+        """See Blocks; only tiles that hold a chosen column are computed."""
+        wanted = self._chosen[columns.start : columns.stop]
+        made = []
+        for tile in sorted(set((wanted // TILE).tolist())):
+            held = wanted[wanted // TILE == tile] - tile * TILE
+            block = self._scores.block(rows, range(tile * TILE, min((tile + 1) * TILE, self._scores.shape[1])))
+            made.append(block[:, torch.from_numpy(held).to(block.device)])
+        return torch.cat(made, dim=1)
 
 
 def dense(scores: Blocks, memory_mb: float | None = None) -> Tensor:

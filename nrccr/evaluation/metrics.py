@@ -132,6 +132,11 @@ def recall_sum(*directions: Mapping[str, float]) -> float:
     return sum(direction[f"R@{k}"] for direction in directions for k in RECALLS)
 
 
+def geometric_mean(summary: Mapping[str, float]) -> float:
+    """(R@1 R@5 R@10)^(1/3), in percent: what C2KD's and QB-Norm's published code select by."""
+    return float(np.prod([summary[f"R@{k}"] for k in RECALLS]) ** (1 / len(RECALLS)))
+
+
 def ranks_and_precision(
     scores: Scores, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

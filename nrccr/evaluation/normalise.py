@@ -32,7 +32,7 @@ from torch import Tensor
 
 from nrccr.evaluation.blocks import (
     Blocks,
-    Matrix,
+    DenseScores,
     Shaped,
     Transposed,
     dense,
@@ -91,8 +91,8 @@ def normalise(
     Raises:
         ValueError: an unknown method, a bank that is missing or has other items, values out of range, NaN.
     """
-    test = Matrix(test_scores)
-    banks = [None if scores is None else Matrix(scores) for scores in (bank_scores, gallery_bank_scores)]
+    test = DenseScores(test_scores)
+    banks = [None if scores is None else DenseScores(scores) for scores in (bank_scores, gallery_bank_scores)]
     settings = Settings(method, beta, k, alpha)
     made = dense(normalised(test, *banks, settings=settings, log=log, rankable=rankable))
     if made.isnan().any():

@@ -9,24 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nrccr.errors import UserError
-from nrccr.evaluation.metrics import ranks, recalls
+from nrccr.evaluation.metrics import geometric_mean, ranks, recalls
 from nrccr.evaluation.normalise import DUAL, TRANSDUCTIVE, Method, Settings, normalise
 from nrccr.evaluation.tune import choose
-from nrccr.report.screen import qbnorm_table
 from nrccr.safeload.unpickle import load_array
-from nrccr.terminal import say
 
 RECALLS = (1, 5, 10, 50)
 Array = npt.NDArray[Any]
+Metrics = dict[str, dict[str, float]]
 
 
-def published_metrics(scores: Array, mask: Array | None = None) -> dict[str, dict[str, float]]:
+def published_metrics(scores: Array, mask: Array | None = None) -> Metrics:
     """Metrics of both directions as the published script has them, unrounded.
 
     Ties share the mean of their places. Left-out captions are ranked and then dropped in text to visual; in visual to
@@ -66,8 +65,11 @@ def published_metrics(scores: Array, mask: Array | None = None) -> dict[str, dic
 
 def _summary(best: npt.NDArray[np.float64]) -> dict[str, float]:
     found = recalls(best, RECALLS)
-    geometric = float(np.prod([found[f"R@{k}"] for k in (1, 5, 10)]) ** (1 / 3))
-    return found | {"MedR": float(np.median(best)), "MeanR": float(np.mean(best)), "geometric": geometric}
+    return found | {
+        "MedR": float(np.median(best)),
+        "MeanR": float(np.mean(best)),
+        "geometric": geometric_mean(found),
+    }
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,11 @@ class Arrays:
     gallery_bank: Array | None
     mask: Array | None
 
-    def before(self) -> dict[str, dict[str, float]]:
+    def before(self) -> Metrics:
         """Metrics of the scores as they are."""
         return published_metrics(self.scores, self.mask)
 
-    def after(self, settings: Settings) -> dict[str, dict[str, float]]:
+    def after(self, settings: Settings) -> Metrics:
         """Metrics of the normalised scores, in their exact order.
 
         Rows of dis and dual_dis are on one scale here: text to visual is the same, visual to text makes sense.
@@ -132,55 +134,36 @@ class Arrays:
         return published_metrics(np.asarray(made), self.mask)
 
 
-def qbnorm(test: Files, validation: Files | None, method: str, beta: float, k: int, alpha: float) -> None:
-    """Print the metrics before and after normalisation.
+def normalised_metrics(
+    test: Files, validation: Files | None, settings: Settings
+) -> tuple[Metrics, Metrics, Settings, tuple[float, float] | None]:
+    """Metrics of the published script before and after normalisation.
 
     Args:
         test: what to normalise.
-        validation: where to choose the parameters, by the geometric mean of text to visual; None takes those given.
-        method: see nrccr.evaluation.normalise.
-        beta: inverse temperature.
-        k: see normalise.
-        alpha: see normalise.
+        validation: where to choose the parameters, by the geometric mean of text to visual; None takes `settings`.
+        settings: the method and its parameters.
+
+    Returns:
+        before, after, the settings in force, and on validation the geometric mean before and after.
 
     Raises:
-        UserError: a bad file, an unknown method, a bank that is missing, a value out of range.
+        UserError: a bad file or a bank that is missing.
     """
-    settings = settings_of(method, beta, k, alpha)
     for files in (test, validation):
         if files is not None:
             _require_banks(files, settings.method)
-    arrays = test.read()
+    arrays, means = test.read(), None
     try:
         if validation is not None:
             held_out = validation.read()
             settings, quality = choose(
                 settings.method, lambda tried: held_out.after(tried)["text_to_visual"]["geometric"]
             )
-            before = held_out.before()["text_to_visual"]["geometric"]
-            chosen = ", ".join(f"{name}={value:g}" for name, value in settings.used().items())
-            say(f"chosen on validation: {chosen}, geometric mean {quality:.1f} (before {before:.1f})")
-        after = arrays.after(settings)
+            means = held_out.before()["text_to_visual"]["geometric"], quality
+        return arrays.before(), arrays.after(settings), settings, means
     except ValueError as error:
         raise UserError(f"{test.scores} or its bank: {error}") from error
-    say(qbnorm_table(arrays.before(), after, settings))
-
-
-def settings_of(method: str, beta: float, k: int, alpha: float) -> Settings:
-    """Checked settings.
-
-    Raises:
-        UserError: an unknown method, a value out of range.
-    """
-    known = next((name for name in get_args(Method) if name == method), None)
-    if known is None:
-        raise UserError(f"method {method}: unknown; choose one of {', '.join(get_args(Method))}")
-    settings = Settings(known, beta, k, alpha)
-    try:
-        settings.check()
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return settings
 
 
 def _require_banks(files: Files, method: Method) -> None:
@@ -199,5 +182,5 @@ def _matrix(path: Path | None) -> Array | None:
     if found.ndim != 2 or 0 in found.shape or found.dtype.kind not in "fiu":
         raise UserError(f"{path}: holds {found.dtype} of shape {found.shape}; give a matrix of scores, queries x items")
     if not np.isfinite(found).all():
-        raise UserError(f"{path}: holds NaN or an infinity; mend the embeddings that the scores come from")
+        raise UserError(f"{path}: holds NaN or an infinity; fix the embeddings that the scores come from")
     return found

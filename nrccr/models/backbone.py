@@ -6,6 +6,7 @@ N captions in the batch, L tokens, H backbone width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
+from nrccr.models.statedicts import require_same_sizes
 
 Freeze = Literal["frozen", "all_frozen", "none"]
 
@@ -62,19 +64,24 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
         ) from error
 
 
-def configured_backbone(config: Config, model: str, *, trained: bool = False) -> PreTrainedModel:
+def configured_backbone(
+    config: Config, weights: Mapping[str, Tensor] | None = None, place: Path | None = None
+) -> PreTrainedModel:
     """The backbone that a configuration describes.
 
     Args:
-        config: the run's configuration.
-        model: `text.model`, or the folder that it was found in.
-        trained: all of its weights will be replaced by trained ones: begin from random ones.
+        config: the run's configuration; `text.model` is a hub name or a folder.
+        weights: of the whole trained network, which will replace the backbone's: it then begins from random ones.
+        place: where `weights` come from, for messages.
 
     Raises:
-        UserError: as backbone_config and build_backbone.
+        UserError: as backbone_config and build_backbone; a backbone of other sizes than `weights`.
     """
-    pretrained = config.text.pretrained and not trained
-    return build_backbone(backbone_config(model, config.text.backbone), pretrained=model if pretrained else None)
+    described = backbone_config(config.text.model, config.text.backbone)
+    if weights is not None:
+        require_same_sizes(described, weights, config.text.model, place or Path("weights"))
+    pretrained = config.text.pretrained and weights is None
+    return build_backbone(described, pretrained=config.text.model if pretrained else None)
 
 
 def _without_pooler(make: Callable[..., PreTrainedModel], *arguments: Any, **options: Any) -> PreTrainedModel:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Pooling = Literal["padded", "masked"]
+LENGTH_EPS = 1e-8  # of vectors, in cosines
 
 
 @contextmanager
@@ -37,7 +38,12 @@ def mean_over_positions(states: Tensor, mask: Tensor, pooling: Pooling) -> Tenso
     return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
-class Mapping(nn.Module):
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors (N, D) at unit length, float32 in any precision."""
+    return functional.normalize(vectors.float(), dim=-1, eps=LENGTH_EPS)
+
+
+class JointMapping(nn.Module):
     """Into the joint space: Linear (Xavier-uniform, zero bias) -> BatchNorm -> dropout -> unit length."""
 
     def __init__(self, inputs: int, width: int, dropout: float = 0.2) -> None:

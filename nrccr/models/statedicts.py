@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig
 
 from nrccr.errors import UserError
-from nrccr.models.backbone import backbone_config, build_backbone
 
 State = dict[str, Tensor]
 PARTS = ("visual", "text", "map_visual", "map_text")
@@ -46,12 +45,6 @@ def rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path
     return renamed
 
 
-def load_parts(network: nn.Module, states: Mapping[str, State], path: Path) -> None:
-    """Load several parts of a network by name, see `load`."""
-    for name, state in states.items():
-        load(network.get_submodule(name), state, path)
-
-
 def load(module: nn.Module, state: State, path: Path) -> None:
     """Load all of a module's weights.
 
@@ -68,36 +61,42 @@ def load(module: nn.Module, state: State, path: Path) -> None:
     module.load_state_dict(state)
 
 
-def backbone_for(text: State, model: str, path: Path) -> PreTrainedModel:
-    """A backbone with random weights, of the sizes that a text branch's tensors have.
+def whole(parts: Mapping[str, State]) -> State:
+    """The weights of a whole network, from those of its parts."""
+    return {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
+
+
+def require_same_sizes(backbone: PretrainedConfig, weights: Mapping[str, Tensor], model: str, path: Path) -> None:
+    """Make sure that a backbone has the sizes that trained weights have, before it is built.
 
     Args:
-        text: the text branch, by our names.
-        model: `text.model`, hub name or folder.
-        path: the checkpoint, for messages.
+        backbone: the configuration of `text.model`.
+        weights: of a whole network, by our names.
+        model: `text.model`, for messages.
+        path: where the weights come from, for messages.
 
     Raises:
-        UserError: the model has other sizes.
+        UserError: it has other sizes.
     """
-    config = backbone_config(model, {})
-    words, positions = (text.get(f"backbone.embeddings.{kind}_embeddings.weight") for kind in ("word", "position"))
-    if words is None or positions is None or words.ndim != 2:
-        raise UserError(f"{path}: has no embeddings of words and positions; not a published checkpoint of this model")
-    stored = {
-        "hidden_size": words.shape[1],
-        "vocab_size": words.shape[0],
-        "max_position_embeddings": positions.shape[0],
-        "num_hidden_layers": count_layers(text),
-    }
+    words, positions = (
+        weights.get(f"text.backbone.embeddings.{kind}_embeddings.weight") for kind in ("word", "position")
+    )
+    stored: dict[str, int] = {}
+    if words is not None and words.ndim == 2:
+        stored |= {"hidden_size": words.shape[1], "vocab_size": words.shape[0]}
+    if positions is not None:
+        stored["max_position_embeddings"] = positions.shape[0]
+    layers = count_layers(weights)
+    if layers:
+        stored["num_hidden_layers"] = layers
     for key, value in stored.items():
-        if getattr(config, key, value) != value:
+        if getattr(backbone, key, value) != value:
             raise UserError(
-                f"{path}: its backbone has {key}={value}, text.model={model} has {getattr(config, key)}; "
+                f"{path}: its backbone has {key}={value}, text.model={model} has {getattr(backbone, key)}; "
                 "give the backbone it was trained with as text.model=NAME_OR_FOLDER"
             )
-    return build_backbone(config, pretrained=None)
 
 
-def count_layers(text: State) -> int:
-    """How many layers the backbone of a text branch has, by either naming of its tensors."""
-    return len({match[1] for key in text if (match := re.search(r"\.encoder\.layer\.(\d+)\.", key))})
+def count_layers(weights: Mapping[str, Tensor]) -> int:
+    """How many layers the backbone has, by either naming of its tensors; 0 where they are named otherwise."""
+    return len({match[1] for key in weights if (match := re.search(r"\.encoder\.layer\.(\d+)\.", key))})

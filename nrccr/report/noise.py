@@ -15,23 +15,17 @@ from nrccr.evaluation.metrics import recall_sum
 from nrccr.files import atomic_path
 from nrccr.report.screen import in_words, mean_and_deviation
 
-# What is compared: overrides of the configuration, by name. `basic` is the ranking loss alone.
-TERMS = ("similarity", "feature", "cycle", "adversary")
-MODELS: Mapping[str, tuple[str, ...]] = {
-    "basic": tuple(f"loss.{term}=0" for term in TERMS),
-    "nrccr": (),
-    **{f"no-{term}": (f"loss.{term}=0",) for term in TERMS},
-}
 _RATE = re.compile(r"noise(\d+)")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the comparison."""
+    """One run of the comparison; `changes` are the overrides that make the model."""
 
     model: str
     translator: str
     seed: int
+    changes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -41,11 +35,11 @@ class Cell:
     @property
     def overrides(self) -> list[str]:
         """What it changes in the configuration."""
-        return [*MODELS[self.model], f"data.translator={self.translator}", f"seed={self.seed}"]
+        return [*self.changes, f"data.translator={self.translator}", f"seed={self.seed}"]
 
 
 @dataclass(frozen=True)
-class Row:
+class NoiseRow:
     """One model with one translator over all seeds; recalls in percent.
 
     Attributes:
@@ -65,22 +59,22 @@ def rate_of(translator: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def cells(models: Sequence[str], translators: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+def cells(models: Mapping[str, tuple[str, ...]], translators: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
     """All runs, all models of one seed and translator together, so that an early stop leaves whole comparisons."""
-    return [Cell(model, name, seed) for seed in seeds for name in translators for model in models]
+    return [Cell(model, name, seed, own) for seed in seeds for name in translators for model, own in models.items()]
 
 
-def collect(metrics: Mapping[Cell, Mapping[str, Any]]) -> list[Row]:
+def collect(metrics: Mapping[Cell, Mapping[str, Any]]) -> list[NoiseRow]:
     """Rows from the test metrics of each cell, in the cells' order."""
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], NoiseRow] = {}
     for cell, found in metrics.items():
-        row = rows.setdefault((cell.model, cell.translator), Row(cell.model, cell.translator, [], []))
+        row = rows.setdefault((cell.model, cell.translator), NoiseRow(cell.model, cell.translator, [], []))
         row.recall.append(recall_sum(found["text_to_visual"]))
         row.sumr.append(found["SumR"])
     return list(rows.values())
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
+def to_markdown(rows: Sequence[NoiseRow]) -> str:
     """The table as Markdown."""
     lines = ["| translator | model | T2V R@1+5+10 | SumR | seeds |", "|---|---|---|---|---|"]
     for row in rows:
@@ -89,12 +83,12 @@ def to_markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_json(rows: Sequence[Row]) -> str:
+def to_json(rows: Sequence[NoiseRow]) -> str:
     """Every value of every row."""
     return json.dumps([vars(row) for row in rows], indent=2) + "\n"
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
+def plot(rows: Sequence[NoiseRow], path: Path) -> None:
     """SumR over noise, one line a model, bars of one deviation; PNG or SVG by the path's ending."""
     translators = list(dict.fromkeys(row.translator for row in rows))
     rates = [rate_of(name) for name in translators]

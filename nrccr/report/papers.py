@@ -20,7 +20,7 @@ MEAN = "mean"  # in place of a language
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row of a table.
 
     Attributes:
@@ -54,7 +54,7 @@ class PaperTable:
     """
 
     title: str
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     directions: Mapping[str, str] = field(
         default_factory=lambda: {"text_to_visual": "T2V", "visual_to_text": "V2T"},
     )
@@ -101,12 +101,12 @@ def _mscoco(target: str) -> Mapping[str, Any]:
     return {"data.collection": "mscoco", "data.target": target, "visual.kind": "clip"}
 
 
-def _mlcmr(collection: str, scenario: str, target: str, rsum: str, forward: str, backward: str) -> Row:
+def _mlcmr(collection: str, scenario: str, target: str, rsum: str, forward: str, backward: str) -> TableRow:
     settings = {"model": "mlcmr", "data.collection": collection, "data.scenario": scenario, "data.target": target}
     language = {"zh": "Chinese", "en": "English"}[target]
     label = f"{'VATEX' if collection == 'vatex' else 'MSR-VTT'}, {scenario}, {language} queries"
     figures = _figures(rsum, forward, backward, "R@1 R@5 R@10")
-    return Row(label, f"{collection}-{scenario}-{target}", settings, {"published": figures})
+    return TableRow(label, f"{collection}-{scenario}-{target}", settings, {"published": figures})
 
 
 def _c2kd(title: str, published: str, collection: str, languages: str) -> PaperTable:
@@ -127,7 +127,7 @@ def _c2kd(title: str, published: str, collection: str, languages: str) -> PaperT
     return PaperTable(
         f"C2KD on {title}, text to video",
         [
-            Row(
+            TableRow(
                 label,
                 f"{published}-{config}",
                 {"model": "c2kd", "data.collection": collection, "c2kd.stage": stage, "text.model": model},
@@ -150,81 +150,87 @@ PAPER_TABLES = (
     PaperTable(
         "Video collections",
         [
-            Row("VATEX", "vatex", figures={"paper": VATEX_PAPER, "published code": VATEX_CODE}),
-            Row("MSR-VTT-CN", "msrvttcn", {"data.collection": "msrvttcn"}, {"published": MSRVTTCN}),
+            TableRow("VATEX", "vatex", figures={"paper": VATEX_PAPER, "published code": VATEX_CODE}),
+            TableRow("MSR-VTT-CN", "msrvttcn", {"data.collection": "msrvttcn"}, {"published": MSRVTTCN}),
         ],
     ),
     PaperTable(
         "Ablation on VATEX",
         [
-            Row("basic", "vatex-basic", _without(*TERMS), _ablation("352.2", "71.7 44.15", "79.1 31.43")),
-            Row(
+            TableRow("basic", "vatex-basic", _without(*TERMS), _ablation("352.2", "71.7 44.15", "79.1 31.43")),
+            TableRow(
                 "+ sim",
                 "vatex-sim",
                 _without("feature", "cycle", "adversary"),
                 _ablation("354.6", "72.8 44.52", "79.9 31.10"),
             ),
-            Row(
+            TableRow(
                 "+ feat",
                 "vatex-feat",
                 _without("similarity", "cycle", "adversary"),
                 _ablation("356.4", "73.8 44.30", "80.4 31.50"),
             ),
-            Row(
+            TableRow(
                 "+ sim + feat",
                 "vatex-sim-feat",
                 _without("cycle", "adversary"),
                 _ablation("360.2", "74.2 44.85", "80.0 32.74"),
             ),
-            Row(
+            TableRow(
                 "+ sim + feat + cyc",
                 "vatex-sim-feat-cyc",
                 _without("adversary"),
                 _ablation("361.4", "74.4 45.31", "80.6 31.83"),
             ),
-            Row("all (NRCCR)", "vatex", {}, _ablation("364.7", "75.1 45.64", "80.9 32.40")),
+            TableRow("all (NRCCR)", "vatex", {}, _ablation("364.7", "75.1 45.64", "80.9 32.40")),
         ],
     ),
     PaperTable(
         "Other training text on VATEX",
         [
-            Row("Baidu", "vatex-baidu", {"data.translator": "baidu"}, {"paper": _figures("375.2")}),
-            Row("noisier, NRCCR", "vatex-noisier", {"data.round_trips": 1}),
-            Row("noisier, basic", "vatex-noisier-basic", {"data.round_trips": 1, **_without(*TERMS)}),
+            TableRow("Baidu", "vatex-baidu", {"data.translator": "baidu"}, {"paper": _figures("375.2")}),
+            TableRow("noisier, NRCCR", "vatex-noisier", {"data.round_trips": 1}),
+            TableRow("noisier, basic", "vatex-noisier-basic", {"data.round_trips": 1, **_without(*TERMS)}),
         ],
     ),
     PaperTable(
         "Multi30K, task 1",
         [
-            Row("German, ResNet-152", "multi30k-de", _multi30k("de", 1, "vectors"), {"paper": _figures("306.8")}),
-            Row("French, ResNet-152", "multi30k-fr", _multi30k("fr", 1, "vectors"), {"paper": _figures("306.1")}),
-            Row(
+            TableRow("German, ResNet-152", "multi30k-de", _multi30k("de", 1, "vectors"), {"paper": _figures("306.8")}),
+            TableRow("French, ResNet-152", "multi30k-fr", _multi30k("fr", 1, "vectors"), {"paper": _figures("306.1")}),
+            TableRow(
                 "Czech, ResNet-152",
                 "multi30k-cs",
                 _multi30k("cs", 1, "vectors"),
                 {"paper": _figures("301.3"), "published code": RESNET_CS},
             ),
-            Row("German, CLIP", "multi30k-clip-de", _multi30k("de", 1, "clip"), {"published": CLIP_DE}),
-            Row("French, CLIP", "multi30k-clip-fr", _multi30k("fr", 1, "clip"), {"published": CLIP_FR}),
-            Row("Czech, CLIP", "multi30k-clip-cs", _multi30k("cs", 1, "clip"), {"published": CLIP_CS}),
+            TableRow("German, CLIP", "multi30k-clip-de", _multi30k("de", 1, "clip"), {"published": CLIP_DE}),
+            TableRow("French, CLIP", "multi30k-clip-fr", _multi30k("fr", 1, "clip"), {"published": CLIP_FR}),
+            TableRow("Czech, CLIP", "multi30k-clip-cs", _multi30k("cs", 1, "clip"), {"published": CLIP_CS}),
         ],
     ),
     PaperTable(
         "Multi30K, task 2",
         [
-            Row("German, ResNet-152", "multi30k-de-task2", _multi30k("de", 2, "vectors")),
-            Row("French, ResNet-152", "multi30k-fr-task2", _multi30k("fr", 2, "vectors")),
-            Row("Czech, ResNet-152", "multi30k-cs-task2", _multi30k("cs", 2, "vectors")),
-            Row("German, CLIP", "multi30k-clip-de-task2", _multi30k("de", 2, "clip"), {"published": _figures("480.9")}),
-            Row("French, CLIP", "multi30k-clip-fr-task2", _multi30k("fr", 2, "clip"), {"published": _figures("482.1")}),
-            Row("Czech, CLIP", "multi30k-clip-cs-task2", _multi30k("cs", 2, "clip"), {"published": _figures("467.1")}),
+            TableRow("German, ResNet-152", "multi30k-de-task2", _multi30k("de", 2, "vectors")),
+            TableRow("French, ResNet-152", "multi30k-fr-task2", _multi30k("fr", 2, "vectors")),
+            TableRow("Czech, ResNet-152", "multi30k-cs-task2", _multi30k("cs", 2, "vectors")),
+            TableRow(
+                "German, CLIP", "multi30k-clip-de-task2", _multi30k("de", 2, "clip"), {"published": _figures("480.9")}
+            ),
+            TableRow(
+                "French, CLIP", "multi30k-clip-fr-task2", _multi30k("fr", 2, "clip"), {"published": _figures("482.1")}
+            ),
+            TableRow(
+                "Czech, CLIP", "multi30k-clip-cs-task2", _multi30k("cs", 2, "clip"), {"published": _figures("467.1")}
+            ),
         ],
     ),
     PaperTable(
         "MSCOCO",
         [
-            Row("Chinese, CLIP", "mscoco-zh", _mscoco("zh"), {"published": _figures("512.4")}),
-            Row("Japanese, CLIP", "mscoco-ja", _mscoco("ja"), {"published": _figures("507.0")}),
+            TableRow("Chinese, CLIP", "mscoco-zh", _mscoco("zh"), {"published": _figures("512.4")}),
+            TableRow("Japanese, CLIP", "mscoco-ja", _mscoco("ja"), {"published": _figures("507.0")}),
         ],
     ),
     PaperTable(
@@ -247,8 +253,8 @@ PAPER_TABLES = (
     PaperTable(
         "Text to text on VATEX",
         [
-            Row("basic", "vatex-basic", _without(*TERMS), {"paper": {("target_to_source", "mAP"): "61.84"}}),
-            Row("NRCCR", "vatex", {}, {"paper": {("target_to_source", "mAP"): "81.28"}}),
+            TableRow("basic", "vatex-basic", _without(*TERMS), {"paper": {("target_to_source", "mAP"): "61.84"}}),
+            TableRow("NRCCR", "vatex", {}, {"paper": {("target_to_source", "mAP"): "81.28"}}),
         ],
         {"target_to_source": "zh→en", "source_to_target": "en→zh"},
         "test-text-to-text",
@@ -262,7 +268,7 @@ _KEYS = (
 )
 
 
-def row_of(table: PaperTable, config: Config, collection: str) -> Row | None:
+def row_of(table: PaperTable, config: Config, collection: str) -> TableRow | None:
     """The row that a run stands in: same data, same losses; sizes and readings are not looked at.
 
     Args:

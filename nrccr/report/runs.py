@@ -53,7 +53,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Group:
+class SeedGroup:
     """Runs that differ in nothing but the seed, by ascending seed."""
 
     runs: Sequence[Run]
@@ -113,7 +113,7 @@ def find_runs(folders: Sequence[Path], table: PaperTable) -> list[Run]:
     return list(found.values())
 
 
-def together(runs: Sequence[Run]) -> list[Group]:
+def together(runs: Sequence[Run]) -> list[SeedGroup]:
     """Runs put together that differ in nothing but the seed, in the order of the first of each.
 
     Raises:
@@ -130,7 +130,7 @@ def together(runs: Sequence[Run]) -> list[Group]:
                     f"{before.folder} and {after.folder}: the same configuration and seed; move one of them elsewhere "
                     "or name the folders to take as --runs"
                 )
-    return [Group(group) for group in groups.values()]
+    return [SeedGroup(group) for group in groups.values()]
 
 
 def _read_run(path: Path, metrics: Path, table: PaperTable) -> Run | None:

@@ -17,11 +17,24 @@ from nrccr.report.papers import SUMR, Figures, paper_figures
 if TYPE_CHECKING:
     from nrccr.evaluation.compare import Interval, Outcome
     from nrccr.evaluation.normalise import Settings
-    from nrccr.report.noise import Row
+    from nrccr.report.noise import NoiseRow
     from nrccr.report.strips import Strip
     from nrccr.systems.c2kd.convert import Converted
 
 COLUMNS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "SumR")
+
+
+def test_tables(metrics: dict[str, Any], config: Config) -> list[Table]:
+    """What `nrccr test` shows of what `evaluate` found."""
+    if "languages" in metrics:
+        tables = [multilingual_table(metrics)]
+        lengths = {
+            f"by length of the query, {name}": own.get("by_length") for name, own in metrics["languages"].items()
+        }
+    else:
+        tables = [text_to_text_table(metrics, config) if "task" in metrics else metrics_table(metrics, config)]
+        lengths = {"by length of the query": metrics.get("by_length")}
+    return tables + [length_table(bins, title) for title, bins in lengths.items() if bins is not None]
 
 
 def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
@@ -91,9 +104,9 @@ def text_to_text_table(metrics: dict[str, Any], config: Config) -> Table:
     return table
 
 
-def length_table(bins: Sequence[dict[str, Any]]) -> Table:
+def length_table(bins: Sequence[dict[str, Any]], title: str) -> Table:
     """Recalls of queries of like length."""
-    table = Table(title="by length of the query")
+    table = Table(title=title)
     for name in ("tokens", "queries", "R@1", "R@5", "R@10"):
         table.add_column(name, justify="right")
     for entry in bins:
@@ -140,7 +153,7 @@ def in_words(values: Sequence[float], digits: int = 1) -> str:
     return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
-def noise_table(rows: Sequence[Row]) -> Table:
+def noise_table(rows: Sequence[NoiseRow]) -> Table:
     """Models under translation noise, mean and deviation over seeds."""
     table = Table(title="text to video and SumR under translation noise")
     for name in ("translator", "model", "T2V R@1+5+10", "SumR", "seeds"):

@@ -14,8 +14,8 @@ from rich.table import Table as RichTable
 from nrccr.config.schema import load_config
 from nrccr.errors import UserError
 from nrccr.files import write_text
-from nrccr.report.papers import MEAN, METRICS, PAPER_TABLES, SUMR, Column, PaperTable, Row, row_of
-from nrccr.report.runs import Group, find_runs, is_other_model, together
+from nrccr.report.papers import MEAN, METRICS, PAPER_TABLES, SUMR, Column, PaperTable, TableRow, row_of
+from nrccr.report.runs import SeedGroup, find_runs, is_other_model, together
 from nrccr.report.screen import in_words
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -118,7 +118,7 @@ def update_docs(path: Path, tables: Sequence[Table]) -> None:
     write_text(path, f"{before}{BEGIN}\n\n{to_markdown(tables)}\n{END}{after}")
 
 
-def _paper_table(table: PaperTable, groups: Sequence[Group], taken: set[int]) -> Table:
+def _paper_table(table: PaperTable, groups: Sequence[SeedGroup], taken: set[int]) -> Table:
     """One of the paper's tables; the groups that stand in it are added to `taken`."""
     lines: list[list[str]] = []
     for row in table.rows:
@@ -137,9 +137,9 @@ def _paper_table(table: PaperTable, groups: Sequence[Group], taken: set[int]) ->
 
 
 def _own_lines(
-    row: Row, table: PaperTable, groups: Sequence[Group], taken: set[int]
+    row: TableRow, table: PaperTable, groups: Sequence[SeedGroup], taken: set[int]
 ) -> list[tuple[str, Sequence[str]]]:
-    found: list[tuple[Group, dict[str, Any]]] = []
+    found: list[tuple[SeedGroup, dict[str, Any]]] = []
     for group in groups:
         if row_of(table, group.first.config, group.collection) is row:
             differences = group.differences(load_config(CONFIGS / row.file))
@@ -157,7 +157,7 @@ def _own_lines(
     ]
 
 
-def _other_table(title: str, like: PaperTable, groups: Sequence[Group]) -> Table:
+def _other_table(title: str, like: PaperTable, groups: Sequence[SeedGroup]) -> Table:
     """Runs outside the paper's tables, under their folders' names."""
     lines = []
     for group in groups:
@@ -168,14 +168,14 @@ def _other_table(title: str, like: PaperTable, groups: Sequence[Group]) -> Table
     return Table(title, ["run", "", *map(_head(like), like.columns), "seeds"], lines)
 
 
-def _telling(group: Group, namesakes: Sequence[Group]) -> list[str]:
+def _telling(group: SeedGroup, namesakes: Sequence[SeedGroup]) -> list[str]:
     """The values that tell a group from others of its name."""
     own = group.first.values
     keys = sorted(key for key in own if any(other.first.values.get(key) != own[key] for other in namesakes))
     return [f"{key} {str(own[key])[:8]}" if key == "data" else f"{key}={own[key]}" for key in keys if key != "reading"]
 
 
-def _cells(group: Group, table: PaperTable) -> list[str]:
+def _cells(group: SeedGroup, table: PaperTable) -> list[str]:
     """Mean and deviation over the seeds, column by column, then their number."""
     digits = {"mAP": 2, "MedR": 1}
     numbers = {column: group.numbers(column) for column in table.columns}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nrccr.data import tokens
-from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
+from nrccr.data.cleaning import clean_english
+from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
 
 

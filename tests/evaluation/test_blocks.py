@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nrccr.evaluation import blocks
-from nrccr.evaluation.blocks import Blocks, Cosines, Matrix, Transposed, dense, highest_columns
+from nrccr.evaluation.blocks import Blocks, Cosines, DenseScores, Transposed, dense, highest_columns
 from nrccr.evaluation.metrics import Ties, ranks_and_precision
 from nrccr.evaluation.normalise import METHODS, Method, Settings, normalise, normalised
 from nrccr.evaluation.score import MinMax, Mixed, ScoreKind, mix, prepare, similarity
@@ -116,7 +116,7 @@ def test_highest_columns_are_a_stable_sort(k: int, small_tiles: None) -> None:
     scores = np.random.default_rng(0).integers(0, 6, (41, 30)).astype(np.float32)
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     for tiles in (1, 2, 100):
-        assert np.array_equal(highest_columns(Matrix(scores), k, memory_of(tiles)).numpy(), expected)
+        assert np.array_equal(highest_columns(DenseScores(scores), k, memory_of(tiles)).numpy(), expected)
 
 
 def test_nan_in_a_block_is_named_by_its_row(small_tiles: None) -> None:
@@ -124,4 +124,4 @@ def test_nan_in_a_block_is_named_by_its_row(small_tiles: None) -> None:
     scores[21, 17] = np.nan
     for tiles in (1, 100):
         with pytest.raises(ValueError, match="NaN in row 21"):
-            ranks_and_precision(Matrix(scores), [0] * 30, memory_mb=memory_of(tiles))
+            ranks_and_precision(DenseScores(scores), [0] * 30, memory_mb=memory_of(tiles))

@@ -13,7 +13,7 @@ import torch
 from nrccr.data.languages import locate_languages
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
-from nrccr.evaluation.blocks import Matrix, Transposed
+from nrccr.evaluation.blocks import DenseScores, Transposed
 from nrccr.evaluation.compare import common_ranks, rank_variance, read_outcome
 from nrccr.evaluation.languages import (
     Asked,
@@ -93,7 +93,7 @@ def test_golden_metrics(shared: Path) -> None:
     wanted = json.loads((folder / "expected.json").read_text())["loss"]["metrics_optimistic"]
     with np.load(folder / "inputs.npz") as arrays:
         scores = torch.from_numpy(arrays["sims_for_metrics"])
-    item_of, forward = np.arange(20), Matrix(scores)
+    item_of, forward = np.arange(20), DenseScores(scores)
     scored = Scored(forward, Transposed(forward), item_of, item_of)
     found = language_metrics(scored.ranked("optimistic"))["text_to_visual"]
     names = {"R1": "R@1", "R5": "R@5", "R10": "R@10", "MedR": "MedR", "MeanR": "MeanR"}

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nrccr.evaluation import blocks
-from nrccr.evaluation.blocks import Matrix
+from nrccr.evaluation.blocks import DenseScores
 from nrccr.evaluation.normalise import (
     METHODS,
     Method,
@@ -182,7 +182,7 @@ def test_blocks_of_any_size_are_equal_to_the_last_bit(method: Method, monkeypatc
     whole = normalise(parts[0], parts[1], gallery_bank_scores=parts[2], method=method, beta=30.0, k=2, log=True)
     for entries in (1, 64 * 3, 64 * 7, 10**6):
         memory = entries * blocks.BYTES_PER_ENTRY / 2**20
-        made = normalised(*map(Matrix, parts), settings=settings, memory_mb=memory)
+        made = normalised(*map(DenseScores, parts), settings=settings, memory_mb=memory)
         assert np.array_equal(blocks.dense(made, memory).numpy(), whole)
 
 
@@ -232,7 +232,7 @@ def test_sinkhorn_converges_to_even_sums() -> None:
 def test_a_folded_bias_ranks_as_nnn() -> None:
     random = np.random.default_rng(0)
     queries, bank, items = (random.standard_normal((count, 6)).astype(np.float32) for count in (20, 30, 10))
-    bias = nearest_neighbour_bias(Matrix(bank @ items.T), K, ALPHA)
+    bias = nearest_neighbour_bias(DenseScores(bank @ items.T), K, ALPHA)
     folded = np.concatenate([queries, np.ones((20, 1), np.float32)], axis=1) @ fold_bias(items, bias.numpy()).T
     expected = normalise(queries @ items.T, bank @ items.T, method="nnn", k=K, alpha=ALPHA)
     np.testing.assert_allclose(folded, expected, atol=1e-5)

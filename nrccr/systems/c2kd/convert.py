@@ -21,9 +21,9 @@ import numpy.typing as npt
 from nrccr.data.batch import ENGLISH
 from nrccr.data.bigfile import write_bigfile
 from nrccr.data.captions import shortened
-from nrccr.data.collections import SPLITS, Split
+from nrccr.data.cleaning import words_of
+from nrccr.data.collections import SPLITS, SplitName
 from nrccr.data.languages import TEACHERS, converted_layout
-from nrccr.data.tokens import words_of
 from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_folder, write_text
 from nrccr.safeload.unpickle import load_records
@@ -77,7 +77,7 @@ class Converted:
         return lines
 
 
-def guess_split(path: Path) -> Split:
+def guess_split(path: Path) -> SplitName:
     """The split that a published file name speaks of. What they call validation is what they test on.
 
     Raises:
@@ -90,13 +90,13 @@ def guess_split(path: Path) -> Split:
     raise UserError(f"{path}: train or test? The file name has neither word, nor val; rename the file")
 
 
-def splits_of(pickles: Sequence[Path]) -> dict[Split, Path]:
+def splits_of(pickles: Sequence[Path]) -> dict[SplitName, Path]:
     """Each file by its split, told by its name.
 
     Raises:
         UserError: a name does not tell, or two files are of one split.
     """
-    found: dict[Split, Path] = {}
+    found: dict[SplitName, Path] = {}
     for path in pickles:
         split = guess_split(path)
         if split in found:
@@ -126,7 +126,7 @@ def guess_collection(name: str | None, pickles: Sequence[Path]) -> Published:
 
 
 def convert_c2kd(
-    pickles: Mapping[Split, Path],
+    pickles: Mapping[SplitName, Path],
     out: Path,
     collection: Published,
     *,
@@ -181,18 +181,18 @@ class _Reader:
         self.feature = feature or ""
         self.fill = fill
         self.converted = converted
-        self.lines: dict[tuple[Split, str], list[str]] = {}
+        self.lines: dict[tuple[SplitName, str], list[str]] = {}
         self._width = 0
         self._digests: dict[str, bytes] = {}
         self._seen: set[str] = set()
-        self._counts: dict[tuple[Split, str], int] = {}  # numbers given to captions, by split and item
+        self._counts: dict[tuple[SplitName, str], int] = {}  # numbers given to captions, by split and item
 
-    def videos(self, pickles: Sequence[tuple[Split, Path]]) -> Iterator[tuple[str, Frames]]:
+    def videos(self, pickles: Sequence[tuple[SplitName, Path]]) -> Iterator[tuple[str, Frames]]:
         """Every video once, with its frames (F, D); captions go to `lines`."""
         for split, path in pickles:
             yield from self._videos(split, path)
 
-    def _videos(self, split: Split, path: Path) -> Iterator[tuple[str, Frames]]:
+    def _videos(self, split: SplitName, path: Path) -> Iterator[tuple[str, Frames]]:
         entries = [*enumerate(load_records(path))]
         if self.collection == "youcook2" and any("2d_full" in record for _, record in entries):
             entries = [(index, record) for index, record in entries if "2d_full" in record]  # as published
@@ -214,7 +214,7 @@ class _Reader:
             raise UserError(f"{path}: none of its {len(entries)} videos has frames; give a file with their features")
         self.converted.items[split] = len(items)
 
-    def _texts(self, path: Path, index: int, record: Record, split: Split) -> Texts:
+    def _texts(self, path: Path, index: int, record: Record, split: SplitName) -> Texts:
         """A video's captions by language, and the teachers' English."""
         where = f"{path}: entry {index}"
         if self.collection == "rudder":
@@ -238,7 +238,7 @@ class _Reader:
     def _for_teachers(self, text: str) -> str:
         return text if self.collection == "rudder" else " ".join(words_of(text))
 
-    def _write(self, split: Split, item: str, texts: Texts, spoken: Sequence[str]) -> None:
+    def _write(self, split: SplitName, item: str, texts: Texts, spoken: Sequence[str]) -> None:
         start = self._counts.get((split, item), 0)
         count = max(map(len, texts.values()))
         self._counts[split, item] = start + count

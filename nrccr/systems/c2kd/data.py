@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +19,14 @@ import torch
 from nrccr.data.batch import ENGLISH, MultilingualBatch, VideoBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, read_captions
-from nrccr.data.collections import Split
+from nrccr.data.cleaning import words_of
+from nrccr.data.collections import SplitName
 from nrccr.data.images import Vectors
 from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.languages import TEACHERS, LanguageCollection
+from nrccr.data.queries import Queries, Split, numbered
 from nrccr.data.sampling import Indices, caption_draws
-from nrccr.data.tokens import Tokenizer, TokenTable, words_of
+from nrccr.data.tokens import Tokenizer, TokenTable
 from nrccr.errors import UserError
 
 
@@ -135,38 +137,6 @@ class LanguagePairs:
 
 
 @dataclass(frozen=True)
-class LanguageQuery:
-    """The queries of one language.
-
-    Attributes:
-        tokens: of each.
-        ids: their ids.
-        item_of: (queries,) the position of each one's item.
-    """
-
-    tokens: TokenTable
-    ids: list[str]
-    item_of: Indices
-
-
-@dataclass(frozen=True)
-class LanguageQueries:
-    """A validation or test split: queries by language, and the one gallery that all of them search.
-
-    Attributes:
-        queries: by language, English first.
-        videos: the items that have a caption in any language of the collection, asked for or not.
-        averaged: whether the captions of an item are one query.
-        counts: what was read.
-    """
-
-    queries: Mapping[str, LanguageQuery]
-    videos: Visuals
-    averaged: bool
-    counts: LanguageCounts
-
-
-@dataclass(frozen=True)
 class LanguageReader:
     """Reads splits of a collection by language.
 
@@ -209,7 +179,7 @@ class LanguageReader:
             BigFile(collection.features) if collection.images is None else None,
         )
 
-    def width(self, split: Split) -> int:
+    def width(self, split: SplitName) -> int:
         """Width of the features.
 
         Raises:
@@ -261,7 +231,7 @@ class LanguageReader:
             texts=texts,
             places=places,
             starts=starts,
-            videos=self._videos(list(slots), "train"),
+            videos=self._visuals(list(slots), "train"),
             empty=empty,
             counts=_count(files, len(slots), int(starts[-1]), texts, int(empty.sum())),
             taught=[teacher.encode(taught) for teacher in teachers],
@@ -284,36 +254,39 @@ class LanguageReader:
         texts = dict(zip(given.keys, given.texts, strict=True))
         return [texts.get(key, "") for key in english.keys]
 
-    def queries(self, split: Literal["val", "test"], tokenizer: Tokenizer) -> LanguageQueries:
-        """The validation or test split; the gallery is the same whichever languages are asked for.
+    def split(self, name: SplitName, tokenizer: Tokenizer) -> Split:
+        """A split's queries by language; the gallery is the same whichever languages are asked for.
 
         Raises:
             UserError: missing or malformed files, items without features.
         """
-        every = self._captions(split, ())
-        chosen = self.collection.languages(split, self.languages)
+        every = self._captions(name, ())
+        chosen = self.collection.languages(name, self.languages)
         for language in chosen:
-            self.collection.file(split, language)  # says which file is missing
+            self.collection.file(name, language)  # says which file is missing
         files = {language: every[language] for language in chosen}
         slots = _slots(every.values())
         places = {item: index for index, item in enumerate(slots)}
         texts = {language: tokenizer.encode(captions.texts) for language, captions in files.items()}
         queries = {
-            language: LanguageQuery(
-                texts[language],
-                captions.ids,
-                np.array([places[item] for item in captions.items], dtype=np.int64),
-            )
+            language: Queries(texts[language], captions.ids, numbered(captions.items, places)[1])
             for language, captions in files.items()
         }
-        counts = _count(files, len(slots), sum(map(len, slots.values())), texts, 0)
-        return LanguageQueries(queries, self._videos(list(slots), split), self.collection.layout.averaged, counts)
+        return Split(
+            name=name,
+            collection=self.collection.name,
+            queries=queries,
+            gallery=self._visuals(list(slots), name),
+            counts=asdict(_count(files, len(slots), sum(map(len, slots.values())), texts, 0)),
+            averaged=self.collection.layout.averaged,
+            by_language=True,
+        )
 
-    def _captions(self, split: Split, languages: Sequence[str]) -> dict[str, Captions]:
+    def _captions(self, split: SplitName, languages: Sequence[str]) -> dict[str, Captions]:
         chosen = self.collection.languages(split, languages)
         return {language: read_captions(self.collection.file(split, language)) for language in chosen}
 
-    def _videos(self, items: Sequence[str], split: Split) -> Visuals:
+    def _visuals(self, items: Sequence[str], split: SplitName) -> Visuals:
         if self.features is not None:
             return Videos(self.features, items, self.max_frames, self.sampling)
         path, ids = self.collection.vectors(split)

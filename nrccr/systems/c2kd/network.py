@@ -18,12 +18,11 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
-from nrccr.models.layers import evaluating, mean_over_positions
+from nrccr.models.layers import evaluating, mean_over_positions, unit
 
 PoolMask = Literal["labse", "own"]
 NORM_EPS = 1e-6
 PARTS = 4  # of a batch's captions, of like length
-LENGTH_EPS = 1e-8  # of vectors, in cosines
 
 
 class GatedUnit(nn.Module):
@@ -270,11 +269,6 @@ def as_video(visual: VisualBatch) -> VideoBatch:
         return visual
     frames = visual.pixels_or_vectors.unsqueeze(1)  # (N, 1, features)
     return VideoBatch(frames, torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """Vectors (N, D) at unit length, float32 in any precision."""
-    return functional.normalize(vectors.float(), dim=-1, eps=LENGTH_EPS)
 
 
 def joined(texts: Mapping[str, TextBatch], padding: int) -> TextBatch:

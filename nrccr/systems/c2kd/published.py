@@ -7,18 +7,15 @@ CNN, the word2vec path, a second copy of the fusion, poolers, the optimiser.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from nrccr.config.schema import Config, build_config
 from nrccr.errors import UserError
-from nrccr.models.backbone import backbone_config, build_backbone
-from nrccr.systems.c2kd.network import C2KD, PoolMask
+from nrccr.systems.base import Published
 
-CHECKPOINT_NAME = "latest_model.pth"
 STUDENT = "sentence-transformers/LaBSE"
 S3D_WIDTH = 1024  # YouCook2's features; all others are CLIP's
 HEADS = 4  # which no tensor tells; the same in all experiments
@@ -44,18 +41,22 @@ def is_c2kd(checkpoint: Mapping[str, Any]) -> bool:
     return isinstance(state, dict) and any("video_token_proj." in str(key) for key in state)
 
 
-def published_config(path: Path, checkpoint: Mapping[str, Any], overrides: Sequence[str]) -> Config:
-    """The configuration of a published checkpoint, as far as a test needs it; the rest is the default.
+def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
+    """A published checkpoint, student or teacher, as ours; none if it is another system's.
 
     The checkpoint names neither its encoder nor its collection: they are `text.model`, by default LaBSE, the students',
     and `data.collection`, by default one whose features have the right width.
 
     Raises:
-        UserError: not such a checkpoint, or a bad override.
+        UserError: tensors that are missing or unknown.
     """
-    state = _state_of(path, checkpoint)
+    if not is_c2kd(checkpoint):
+        return None
+    state = _renamed(path, checkpoint["state_dict"])
     width, features = _shape(path, state, "video.embed.linear.weight")
     joint, _ = _shape(path, state, "text.project.linear.weight")
+    if width % HEADS:
+        raise UserError(f"{path}: its video branch is {width} wide, no multiple of its {HEADS} heads")
     trained = {
         "model": "c2kd",
         "data": {"collection": "multi_youcook2" if features == S3D_WIDTH else "multi_msrvtt", "max_frames": 30},
@@ -63,47 +64,7 @@ def published_config(path: Path, checkpoint: Mapping[str, Any], overrides: Seque
         "visual": {"width": width, "heads": HEADS, "layers": _count_blocks(state)},
         "joint": {"width": joint},
     }
-    return build_config([(str(path), trained)], overrides)
-
-
-def published_network(
-    path: Path, checkpoint: Mapping[str, Any], text_model: str, pool_mask: PoolMask = "labse"
-) -> C2KD:
-    """The network of a published checkpoint, student or teacher.
-
-    Args:
-        path: where it came from, for messages.
-        checkpoint: plain data and tensors, see nrccr.safeload.
-        text_model: the encoder it was trained with, name or folder; only its configuration is read.
-        pool_mask: see TextBranch; "labse" is what published weights were trained with.
-
-    Raises:
-        UserError: not such a checkpoint, or weights that do not fit the encoder.
-    """
-    state = _state_of(path, checkpoint)
-    width, features = _shape(path, state, "video.embed.linear.weight")
-    joint, _ = _shape(path, state, "text.project.linear.weight")
-    if width % HEADS:
-        raise UserError(f"{path}: its video branch is {width} wide, no multiple of its {HEADS} heads")
-    backbone = build_backbone(backbone_config(text_model, {}), pretrained=None)
-    network = C2KD(
-        backbone, features, joint, width=width, heads=HEADS, layers=_count_blocks(state), pool_mask=pool_mask
-    )
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path}: does not fit text.model={text_model} ({reason}); give the encoder it was trained with as "
-            "text.model=NAME_OR_FOLDER"
-        ) from error
-    return network.eval()
-
-
-def _state_of(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    if not is_c2kd(checkpoint):
-        raise UserError(f"{path}: not a C2KD checkpoint (its state_dict needs the tensors video_token_proj.*)")
-    return _renamed(path, checkpoint["state_dict"])
+    return Published(trained, state)
 
 
 def _count_blocks(state: Mapping[str, Tensor]) -> int:

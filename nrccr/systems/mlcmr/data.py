@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,14 +18,17 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import ENGLISH, TextBatch, ViewBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, match, read_captions
-from nrccr.data.check import Group
-from nrccr.data.collections import Collection, locate
+from nrccr.data.check import FileGroup
+from nrccr.data.cleaning import Cleaning
+from nrccr.data.collections import Collection, SplitName, locate
 from nrccr.data.items import Videos
+from nrccr.data.queries import Queries, Sample, Split, items_of, numbered
 from nrccr.data.sampling import Indices, mask_tokens, masked_view
-from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
+from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
-from nrccr.systems.c2kd.data import LanguageQuery
-from nrccr.systems.nrccr.data import PARTS, Counts, Queries, items_of
+from nrccr.systems.nrccr.data import PARTS, Counts
+
+CLEANING = Cleaning(training=True, back=True, queries=True)  # all English is cleaned
 
 
 @dataclass(frozen=True)
@@ -111,20 +113,6 @@ class ViewPairs:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Items, and captions that rank them, by language."""
-
-    spoken: dict[str, LanguageQuery]
-    videos: Videos
-
-    @property
-    def counts(self) -> dict[str, Any]:
-        """What was read."""
-        tables = [spoken.tokens for spoken in self.spoken.values()]
-        return asdict(Counts(sum(map(len, tables)), len(self.videos), 0, 0, sum(table.cut for table in tables)))
-
-
-@dataclass(frozen=True)
 class ViewReader:
     """Reads splits of a collection in English and the language beside it, as MLCMR's configuration says."""
 
@@ -148,7 +136,7 @@ class ViewReader:
         """The language beside English."""
         return self.collection.target
 
-    def training(self) -> tuple[ViewPairs, Gallery | None]:
+    def training(self) -> tuple[ViewPairs, Split | None]:
         """The training pairs, and the captions of the videos held out of them, if any.
 
         Raises:
@@ -174,47 +162,71 @@ class ViewReader:
             seed=self.config.seed,
             mask_id=self.tokenizer.mask_id,
         )
-        return pairs, self._gallery([part.take(others) for part in captions], self._fields) if held else None
+        return pairs, self._spoken([part.take(others) for part in captions], self._fields) if held else None
 
     @property
     def _fields(self) -> list[str | None]:
         """Languages of the training captions; none where both are mixed."""
         return [None] if self.config.data.scenario == "unparallel" else [ENGLISH, self.beside]
 
-    def validation(self) -> Gallery:
+    def validation(self) -> Split:
         """The validation split, English and the other language each for itself; the test split if so configured.
 
         Raises:
             UserError: missing or malformed files, items without features.
         """
         data = self.config.data
-        split: Literal["val", "test"] = "test" if data.validate_on_test else "val"
+        split: SplitName = "test" if data.validate_on_test else "val"
         human = data.validation_english == "human"
         english = (self.collection.human if human else self.collection.translated)(split, ENGLISH)
         paths = (english, self.collection.human(split, self.beside))
-        return self._gallery([read_captions(path) for path in paths], [ENGLISH, self.beside])
+        return self._spoken([read_captions(path) for path in paths], [ENGLISH, self.beside])
 
-    def queries(self, split: Literal["val", "test"], language: str) -> Queries:
-        """A split's human queries in a language, with their translations into the other one as sources.
+    @property
+    def languages(self) -> list[str]:
+        """Both query languages, the configured target first."""
+        both = [ENGLISH, self.beside]
+        return sorted(both, key=lambda language: language != self.config.data.target)
+
+    def split(self, name: SplitName, language: str, sample: Sample | None = None) -> Split:
+        """A split's queries in a language, with their translations into the other one.
+
+        In validation and test queries are human; in training both sides are what the scenario trains on.
 
         Raises:
-            UserError: missing or malformed files, items without features, too many unmatched lines.
+            UserError: missing or malformed files, items without features, too many unmatched lines; training captions
+                of an unparallel scenario, which have no translations.
         """
         other = self.beside if language == ENGLISH else ENGLISH
-        paths = (self.collection.translated(split, other), self.collection.human(split, language))
-        matched = match([read_captions(path) for path in paths], self.config.data.mismatch_tolerance)
-        source, target = matched.captions
-        tables = [self.tokenizer.encode(_cleaned(part, said)) for part, said in ((source, other), (target, language))]
+        if name == "train":
+            if self.config.data.scenario == "unparallel":
+                raise UserError("data.scenario=unparallel: training captions have no translations; draw from val")
+            english, foreign = self._training_captions()[0]
+            files, lost = ([english, foreign] if other == ENGLISH else [foreign, english]), 0
+        else:
+            paths = (self.collection.translated(name, other), self.collection.human(name, language))
+            matched = match([read_captions(path) for path in paths], self.config.data.mismatch_tolerance)
+            files, lost = matched.captions, sum(len(ids) for ids in matched.unmatched.values())
+        source, target = files if sample is None else sample.take(name, files)
+        tables = [
+            self.tokenizer.encode(CLEANING.of_queries(part.texts, said))
+            for part, said in ((source, other), (target, language))
+        ]
         items, item_of = items_of(source)
-        unmatched = sum(len(ids) for ids in matched.unmatched.values())
-        counts = Counts(len(source), len(items), unmatched, 0, sum(table.cut for table in tables))
-        return Queries(tables[0], tables[1], source.ids, item_of, self._videos(items), counts)
+        return Split(
+            name=name,
+            collection=self.collection.name,
+            queries={language: Queries(tables[1], source.ids, item_of, tables[0])},
+            gallery=self._videos(items),
+            counts=asdict(Counts(len(source), len(items), lost, 0, sum(table.cut for table in tables))),
+            folder="" if language == self.languages[0] else language,
+        )
 
     def _training_captions(self) -> tuple[list[Captions], int]:
         """English and the other language, matched, and how many lines had no partner; one file if not parallel."""
         if self.config.data.scenario == "unparallel":
             return [self._unparallel()], 0
-        files = _training_group(self.config, self.collection).files
+        files = _training_files(self.config, self.collection).files
         matched = match([read_captions(path()) for path in files], self.config.data.mismatch_tolerance)
         return matched.captions, sum(len(ids) for ids in matched.unmatched.values())
 
@@ -224,7 +236,7 @@ class ViewReader:
         Of each video's captions every other one is taken in English, the rest in the other language; the next video
         begins with the other language.
         """
-        group = _training_group(self.config, self.collection)
+        group = _training_files(self.config, self.collection)
         if group.mixed:
             return read_captions(group.files[0](), mixed=True)
         matched = match([read_captions(path()) for path in group.files], self.config.data.mismatch_tolerance)
@@ -252,30 +264,32 @@ class ViewReader:
         drawn = torch.randperm(len(items), generator=torch.Generator().manual_seed(self.config.seed))[:count]
         return {items[place] for place in drawn.tolist()}
 
-    def _gallery(self, files: Sequence[Captions], fields: Sequence[str | None]) -> Gallery:
-        """Captions by language with the videos of all of them."""
+    def _spoken(self, files: Sequence[Captions], fields: Sequence[str | None]) -> Split:
+        """Captions by language with the videos of all of them, for validation."""
         by_language: dict[str, Captions] = {}
         for file, field in zip(files, fields, strict=True):
             languages = file.languages if field is None else [field] * len(file)
             for language in dict.fromkeys(languages):
                 by_language[language] = file.take([at for at, said in enumerate(languages) if said == language])
         places: dict[str, int] = {}
-        spoken = {
-            language: LanguageQuery(
-                tokens=self.tokenizer.encode(_cleaned(captions, language)),
-                ids=captions.ids,
-                item_of=np.array([places.setdefault(item, len(places)) for item in captions.items], dtype=np.int64),
+        queries = {
+            language: Queries(
+                self.tokenizer.encode(CLEANING.of_queries(captions.texts, language)),
+                captions.ids,
+                numbered(captions.items, places)[1],
             )
             for language, captions in by_language.items()
         }
-        return Gallery(spoken, self._videos(list(places)))
+        tables = [own.tokens for own in queries.values()]
+        counts = Counts(sum(map(len, tables)), len(places), 0, 0, sum(table.cut for table in tables))
+        return Split("val", self.collection.name, queries, self._videos(list(places)), asdict(counts), by_language=True)
 
     def _videos(self, items: Sequence[str]) -> Videos:
         data = self.config.data
         return Videos(self.features, items, data.max_frames, self.config.switch("frames"), whole=True)
 
 
-def view_groups(config: Config, collection: Collection) -> list[Group]:
+def view_files(config: Config, collection: Collection) -> list[FileGroup]:
     """The caption files that MLCMR reads, those that are matched together."""
     data, human, translated, other = config.data, collection.human, collection.translated, collection.target
     english = human if data.validation_english == "human" else translated
@@ -283,32 +297,33 @@ def view_groups(config: Config, collection: Collection) -> list[Group]:
         []
         if data.held_out or data.validate_on_test
         else [
-            Group("val", [partial(english, "val", ENGLISH)]),
-            Group("val", [partial(human, "val", other)], english=False),
+            FileGroup("val", [partial(english, "val", ENGLISH)]),
+            FileGroup("val", [partial(human, "val", other)], english=False),
         ]
     )
     tests = [
-        Group("test", [partial(translated, "test", ENGLISH), partial(human, "test", other)]),
-        Group("test", [partial(human, "test", ENGLISH), partial(translated, "test", other)]),
+        FileGroup("test", [partial(translated, "test", ENGLISH), partial(human, "test", other)]),
+        FileGroup("test", [partial(human, "test", ENGLISH), partial(translated, "test", other)]),
     ]
-    return [_training_group(config, collection), *validation, *tests]
+    return [_training_files(config, collection), *validation, *tests]
 
 
-def _training_group(config: Config, collection: Collection) -> Group:
+def _training_files(config: Config, collection: Collection) -> FileGroup:
     data, human, translated = config.data, collection.human, collection.translated
     half = collection.half() if data.scenario == "unparallel" else None
     if half is not None:
-        return Group("train", [partial(Path, half)], english=False, mixed=True)
+        return FileGroup("train", [partial(Path, half)], english=False, mixed=True)
     source = target = human
     if data.scenario == "translate":
         source, target = (translated, human) if data.target == ENGLISH else (human, translated)
-    return Group("train", [partial(source, "train", ENGLISH), partial(target, "train", collection.target)])
+    return FileGroup("train", [partial(source, "train", ENGLISH), partial(target, "train", collection.target)])
 
 
 def _cleaned(captions: Captions, language: str | None) -> list[str]:
-    """Texts, English ones cleaned; without `language`, each caption's tag tells its own."""
+    """Training texts, English ones cleaned; without `language`, each caption's tag tells its own."""
     said = captions.languages if language is None else [language] * len(captions)
-    return [clean_english(text) if word == ENGLISH else text for text, word in zip(captions.texts, said, strict=True)]
+    texts = zip(captions.texts, said, strict=True)
+    return [text for caption, word in texts for text in CLEANING.of_training([caption], word)]
 
 
 def locate_both(config: Config, root: Path) -> Collection:

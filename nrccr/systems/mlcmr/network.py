@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch, VideoBatch, ViewBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
-from nrccr.models.layers import Mapping, Pooling, evaluating, mean_over_positions
+from nrccr.models.layers import JointMapping, Pooling, evaluating, mean_over_positions
 
 KERNELS = (2, 3, 4, 5)  # frames that a convolution sees at once
 TEXTS = ("source", "target", "masked_source", "masked_target")  # in the order in which the mapping sees them
@@ -152,8 +152,8 @@ class MLCMR(nn.Module):
         super().__init__()
         self.text = MeanText(backbone, pooling)
         self.visual = MultiLevelVideo(features, gru, maps, dropout, pooling)
-        self.map_text = Mapping(int(backbone.config.hidden_size), joint, dropout)
-        self.map_visual = Mapping(self.visual.width, joint, dropout)
+        self.map_text = JointMapping(int(backbone.config.hidden_size), joint, dropout)
+        self.map_visual = JointMapping(self.visual.width, joint, dropout)
         self.independent = pooling == "masked"
 
     @property

@@ -1,118 +1,91 @@
-"""MLCMR's training and test: both query languages."""
+"""MLCMR as a system: the five functions of `nrccr.systems.base.System`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import ENGLISH
-from nrccr.data.collections import find_backbone
+from nrccr.data.check import Checked, check_collection
 from nrccr.data.items import require_same_width
+from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer
-from nrccr.evaluation.evaluate import evaluate, validate_languages
+from nrccr.evaluation.evaluate import evaluate
+from nrccr.evaluation.rule import Rule
 from nrccr.models.backbone import configured_backbone
-from nrccr.report.screen import counts_line, metrics_table
-from nrccr.systems.mlcmr.data import ViewReader
-from nrccr.systems.mlcmr.network import MLCMR, build_mlcmr
+from nrccr.systems.base import Trained, located, save_encoders
+from nrccr.systems.mlcmr.data import CLEANING, ViewReader, locate_both, view_files
+from nrccr.systems.mlcmr.network import build_mlcmr
 from nrccr.systems.mlcmr.objective import MLCMRObjective
-from nrccr.systems.nrccr.data import Queries
-from nrccr.systems.retriever import Retriever
+from nrccr.systems.mlcmr.published import published
+from nrccr.systems.retriever import Model, Retriever
 from nrccr.terminal import say
-from nrccr.training.loop import Task, Validation
-from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Task, Validation
+
+__all__ = ["check", "network", "published", "splits", "task"]
 
 
-def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
-    """All that a training needs; with `test`, make sure first that the test split can be read.
+def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
+    """See System."""
+    backbone = configured_backbone(config, *((trained.weights, trained.place) if trained else ()))
+    width = features if trained is None else trained.width_of("visual.gru.weight_ih_l0")
+    assert width is not None
+    tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
+    return Model(build_mlcmr(config, backbone, width), tokenizer, CLEANING)
 
-    Raises:
-        UserError: no such collection or backbone, or damaged data.
-    """
-    model = find_backbone(root, config.text.model)
-    tokenizer = CaptionTokenizer(model, config.text.max_tokens)
-    reader = ViewReader.open(config, root, tokenizer)
+
+def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
+    """See System."""
+    found = located(config, root)
+    tokenizer = CaptionTokenizer(found.text.model, found.text.max_tokens)
+    reader = ViewReader.open(found, root, tokenizer)
     pairs, held_out = reader.training()
-    gallery = held_out if held_out is not None else reader.validation()
+    validation = held_out if held_out is not None else reader.validation()
     if config.data.validate_on_test:
         say("note: data.validate_on_test: the epoch is chosen on the test split, so that its figures flatter the model")
-    tested = [reader.queries("test", language).videos for language in languages(config, reader)] if test else []
-    for videos in (gallery.videos, *tested):
-        require_same_width(videos, pairs.videos)
-    backbone = configured_backbone(config, model)
-    network = build_mlcmr(config, backbone, reader.features.width)
+    tested = [reader.split("test", language) for language in reader.languages] if test else []
+    for split in (validation, *tested):
+        require_same_width(split.visuals, pairs.videos)
+    model = network(found, reader.features.width)
     objective = MLCMRObjective(
         config.data.scenario,
         margin=config.loss.margin,
         temperature=config.loss.temperature,
         mask_same_item=config.loss.mask_same_item,
     )
+    rule = replace(Rule.of(config, device), kind="raw")
 
-    def save_models(run: RunFolder) -> None:
-        backbone.config.save_pretrained(run.backbone)
-        tokenizer.save(run.backbone)
-
-    def score() -> Validation:
-        metrics = validate_languages(network, gallery, batch_size=config.evaluation.batch_size, device=device)
-        total = sum(found["SumR"] for found in metrics.values())
-        each = ", ".join(f"SumR {language} {found['SumR']:.2f}" for language, found in metrics.items())
+    def validate() -> Validation:
+        metrics = evaluate(model.network, validation, rule)
+        sums = {language: own["SumR"] for language, own in metrics["languages"].items()}
+        each = ", ".join(f"SumR {language} {own:.2f}" for language, own in sums.items())
+        total = sum(sums.values())
         return Validation(total, metrics, f"{each}, both {total:.2f}")
 
     return Task(
-        network=network,
-        objective=objective,
+        network=model.network,
+        losses=lambda out, batch: objective(out),
+        players=[],
         pairs=pairs,
-        validate=score,
-        counts={"train": asdict(pairs.counts), "val": gallery.counts},
-        save_models=save_models,
+        validate=validate,
+        counts={"train": asdict(pairs.counts), "val": dict(validation.counts)},
+        save_models=lambda run: save_encoders(run, model),
     )
 
 
-def languages(config: Config, reader: ViewReader) -> list[str]:
-    """Both query languages, the configured target first."""
-    both = [ENGLISH, reader.beside]
-    return sorted(both, key=lambda language: language != config.data.target)
+def splits(retriever: Retriever, root: Path, name: str, sample: Sample | None = None) -> Sequence[Split]:
+    """See System: queries in the target language, then in the other one, each with translations into the other."""
+    reader = ViewReader.open(retriever.config, root, retriever.model.tokenizer)
+    return [reader.split(name, language, sample) for language in reader.languages]
 
 
-def test_network(retriever: Retriever, root: Path, split: Literal["test", "val"], how: dict[str, Any]) -> None:
-    """Test a trained model with queries in either language.
-
-    The target's metrics and ranks go into the test folder itself, those of the other language into a folder of its name
-    in there.
-
-    Args:
-        retriever: the model.
-        root: folder of the collections.
-        split: what to test on.
-        how: what every test gives `evaluate`: batch size, device, header, folder.
-
-    Raises:
-        UserError: no such split there, or features that do not fit.
-    """
-    config, network = retriever.config, retriever.network
-    assert isinstance(network, MLCMR)
-    reader = ViewReader.open(config, root, retriever.tokenizer)
-    asked: dict[str, Queries] = {}
-    for language in languages(config, reader):
-        asked[language] = queries = reader.queries(split, language)
-        retriever.require_fitting(queries.videos)
-    folder = how["folder"]
-    for language, queries in asked.items():
-        say(counts_line(f"{split}, queries in {language}", asdict(queries.counts)))
-        metrics = evaluate(
-            network,
-            queries,
-            target_weight=config.evaluation.target_weight,
-            kind=config.switch("score"),
-            save_scores=config.evaluation.save_scores,
-            memory_mb=config.evaluation.memory_mb,
-            **how
-            | {
-                "header": {"collection": reader.collection.name, "queries_in": language} | how["header"],
-                "folder": folder if language == next(iter(asked)) else folder / language,
-            },
-        )
-        say(metrics_table(metrics, config))
+def check(config: Config, root: Path) -> Checked:
+    """See System."""
+    collection = locate_both(config, root)
+    report = check_collection(
+        collection, view_files(config, collection), mismatch_tolerance=config.data.mismatch_tolerance
+    )
+    return Checked(collection.name, collection.folder, report)

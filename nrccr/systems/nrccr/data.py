@@ -1,4 +1,4 @@
-"""What training and evaluation read: pairs, visual items, queries.
+"""What NRCCR reads: training pairs, and splits of queries with their translations.
 
 A dataset's `batch(indices)` gathers a whole batch at once.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,15 +17,16 @@ import torch
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch
 from nrccr.data.bigfile import BigFile
-from nrccr.data.captions import Captions, Matched, match, read_captions
-from nrccr.data.collections import Collection, Split, locate
+from nrccr.data.captions import Matched, match, read_captions
+from nrccr.data.cleaning import Cleaning
+from nrccr.data.collections import Collection, SplitName, locate
 from nrccr.data.images import Pictures, Preprocessor, Vectors, load_preprocessor
 from nrccr.data.items import Images, Videos, Visuals
+from nrccr.data.queries import Queries, Sample, Split, items_of
 from nrccr.data.sampling import Indices
-from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
+from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
 
-EnglishCleaning = Literal["source", "all"]
 PARTS = 4  # enough to save most of the padding of a batch of 128
 
 
@@ -97,26 +98,6 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Queries:
-    """A validation or test split: target-language queries, their translations, the items they rank.
-
-    Attributes:
-        source: the queries' machine translations into the source language, tokens.
-        target: the human queries, tokens.
-        query_ids: (queries,) their ids in the first caption file (the translations), as the published code names them.
-        item_of: (queries,) the relevant item's position in `videos`.
-        videos: the items, in the order in which the first caption file (the translations) names them.
-    """
-
-    source: TokenTable
-    target: TokenTable
-    query_ids: list[str]
-    item_of: Indices
-    videos: Visuals
-    counts: Counts
-
-
-@dataclass(frozen=True)
 class Reader:
     """Reads splits of a collection the way a configuration says.
 
@@ -130,10 +111,9 @@ class Reader:
     features: BigFile | None
     preprocess: Preprocessor | None
     workers: int
-    clean_queries: bool
+    cleaning: Cleaning
     max_frames: int
     sampling: Literal["first", "uniform"]
-    english_cleaning: EnglishCleaning
     mismatch_tolerance: float
     padding_free: bool
 
@@ -157,10 +137,9 @@ class Reader:
             features=BigFile(collection.features) if kind == "video" else None,
             preprocess=preprocess if kind == "clip" else None,
             workers=data.workers,
-            clean_queries=config.cleans_queries,
+            cleaning=cleaning_of(config),
             max_frames=data.max_frames,
             sampling=config.switch("frames"),
-            english_cleaning=config.switch("english_cleaning"),
             mismatch_tolerance=data.mismatch_tolerance,
             padding_free=config.padding_free,
         )
@@ -179,70 +158,50 @@ class Reader:
         source, target, back = matched.captions
         if len(source.ids) < 2:
             raise UserError(f"{files.source}: training needs at least two captions with both translations")
-        sources = [clean_english(text) for text in source.texts]
-        backs = [clean_english(text) for text in back.texts] if self.english_cleaning == "all" else back.texts
+        sources, backs = self.cleaning.of_training(source.texts), self.cleaning.of_back(back.texts)
         tables = [self.tokenizer.encode(texts) for texts in (sources, target.texts, backs)]
         items, item_of = items_of(source)
         return Pairs(
             source=tables[0],
             target=tables[1],
             back=tables[2],
-            videos=self._videos(items, "train"),
+            videos=self._visuals(items, "train"),
             item_of=item_of,
             parts=PARTS if self.padding_free else 1,
             counts=_count(sources, items, matched, tables),
         )
 
-    def queries(self, split: Literal["val", "test"]) -> Queries:
-        """The validation or test split.
+    def split(self, name: SplitName, sample: Sample | None = None) -> Split:
+        """A split as evaluation sees it: target-language queries with their English translations.
+
+        In validation and test the target is human and the source its translation, in training the reverse. Items are in
+        the order in which the first caption file, the source's, names them.
+
+        Args:
+            name: train, val or test.
+            sample: only so many captions, drawn; their items alone are the gallery.
 
         Raises:
             UserError: missing or malformed files, items without features, too many unmatched lines.
         """
-        return self._queries(split, *self._matched(split))
-
-    def sample(self, split: Split, size: int, seed: int) -> Queries:
-        """Some captions of a split, drawn without repetition, as queries; only their items are among the videos.
-
-        Args:
-            split: which; in training the sources are human and the targets are translations.
-            size: how many captions.
-            seed: of the draw.
-
-        Raises:
-            UserError: as `queries`, or fewer captions than `size`.
-        """
-        matched, source, target = self._matched(split)
-        if size > len(source):
-            raise UserError(f"{source.path}: split {split} has {len(source)} captions, not {size}; give a smaller size")
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(source), generator=generator)[:size].sort().values.tolist()
-        return self._queries(split, matched, source.take(chosen), target.take(chosen))
-
-    def _matched(self, split: Split) -> tuple[Matched, Captions, Captions]:
-        """What was matched of a split, its sources and targets."""
-        files = self.collection.split(split)
+        files = self.collection.split(name)
         matched = match([read_captions(files.source), read_captions(files.target)], self.mismatch_tolerance)
-        source, target = matched.captions
-        if not source.ids:
+        if not matched.captions[0].ids:
             raise UserError(f"{files.source}: no caption matches one of {files.target.name}; compare their ids")
-        return matched, source, target
-
-    def _queries(self, split: Split, matched: Matched, source: Captions, target: Captions) -> Queries:
-        cleaned = split == "train" or self.clean_queries
-        sources = [clean_english(text) for text in source.texts] if cleaned else source.texts
+        source, target = matched.captions if sample is None else sample.take(name, matched.captions)
+        cleaning = self.cleaning
+        sources = (cleaning.of_training if name == "train" else cleaning.of_queries)(source.texts)
         tables = [self.tokenizer.encode(texts) for texts in (sources, target.texts)]
         items, item_of = items_of(source)
-        return Queries(
-            source=tables[0],
-            target=tables[1],
-            query_ids=source.ids,
-            item_of=item_of,
-            videos=self._videos(items, split),
-            counts=_count(sources, items, matched, tables),
+        return Split(
+            name=name,
+            collection=self.collection.name,
+            queries={self.collection.target: Queries(tables[1], source.ids, item_of, tables[0])},
+            gallery=self._visuals(items, name),
+            counts=asdict(_count(sources, items, matched, tables)),
         )
 
-    def _videos(self, items: Sequence[str], split: Split) -> Visuals:
+    def _visuals(self, items: Sequence[str], split: SplitName) -> Visuals:
         if self.features is not None:
             return Videos(self.features, items, self.max_frames, self.sampling)
         if self.preprocess is not None and self.collection.pictures is not None:
@@ -250,6 +209,12 @@ class Reader:
             return Images(pictures, items, pictures.folder, self.workers)
         path, ids = self.collection.vectors(split)
         return Images(Vectors(path, ids), items, path)
+
+
+def cleaning_of(config: Config) -> Cleaning:
+    """The published cleaning: translations of queries on videos alone, back-translations in no published model."""
+    everything = bool(config.switch("english_cleaning") == "all")
+    return Cleaning(training=True, back=everything, queries=config.visual.kind == "video" or everything)
 
 
 def locate_data(config: Config, root: Path) -> Collection:
@@ -283,10 +248,3 @@ def _count(sources: Sequence[str], items: Sequence[str], matched: Matched, table
         empty_sources=sum(not text for text in sources),
         cut=sum(table.cut for table in tables),
     )
-
-
-def items_of(captions: Captions) -> tuple[list[str], Indices]:
-    """Items in the order in which the file names them, and each caption's item as a position there."""
-    places: dict[str, int] = {}
-    item_of = np.array([places.setdefault(item, len(places)) for item in captions.items], dtype=np.int64)
-    return list(places), item_of

@@ -16,7 +16,7 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
 from nrccr.models.image import ImageEncoder, encoder_width
-from nrccr.models.layers import Mapping, evaluating
+from nrccr.models.layers import JointMapping, evaluating
 from nrccr.systems.nrccr.discriminator import Discriminator
 from nrccr.systems.nrccr.text import TextEncoder
 from nrccr.systems.nrccr.video import VideoEncoder
@@ -86,8 +86,8 @@ class NRCCR(nn.Module):
         super().__init__()
         self.text = text
         self.visual = visual
-        self.map_text = Mapping(text_width, joint, dropout)
-        self.map_visual = Mapping(visual_width, joint, dropout)
+        self.map_text = JointMapping(text_width, joint, dropout)
+        self.map_visual = JointMapping(visual_width, joint, dropout)
         self.with_teacher = with_teacher
         self.with_back = with_back
         self.independent = independent

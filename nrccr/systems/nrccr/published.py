@@ -8,30 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nrccr.config.schema import Config, build_config
 from nrccr.errors import UserError
-from nrccr.models.image import build_image_encoder
-from nrccr.models.openai import visual_config, visual_tensors
-from nrccr.models.statedicts import (
-    MAPPING,
-    PARTS,
-    State,
-    backbone_for,
-    count_layers,
-    is_state,
-    load,
-    load_parts,
-    rename,
-    without_unused,
-)
-from nrccr.systems.nrccr.discriminator import Discriminator
-from nrccr.systems.nrccr.network import NRCCR, build_nrccr
-
-CHECKPOINT_NAME = "model_best.pth.tar"
+from nrccr.models.openai import visual_tensors
+from nrccr.models.statedicts import MAPPING, State, count_layers, is_state, rename, whole, without_unused
+from nrccr.systems.base import Published
 
 _BRANCH = [
     ("input_proj_layer.LayerNorm.", "project.input_norm."),
@@ -50,75 +33,17 @@ _VISUAL = [*_BRANCH, *((theirs, f"blocks.0.{ours}") for theirs, ours in _BLOCK)]
 _TEXT = [*_BRANCH, *((theirs, f"block.{ours}") for theirs, ours in _BLOCK), ("text_bert.text_bert.", "backbone.")]
 _IMAGE = [("proj.", "linear.")]
 _ENCODER = "encoder."  # the whole CLIP of an image run
-_DISCRIMINATOR = [
-    ("discriminator.convolve.0.", "reduce."),
-    *(
-        (f"discriminator.convolve.{block}.conv{conv}.", f"convolutions.{block - 1}.{name}.")
-        for block in (1, 2, 3)
-        for conv, name in ((1, "first"), (2, "second"))
-    ),
-    ("discriminator.model.", "classify."),
-]
 
 
-@dataclass(frozen=True)
-class Published:
-    """A published checkpoint as ours: the configuration it was trained with, and its weights by our names."""
-
-    path: Path
-    config: Config
-    visual: State
-    text: State
-    map_visual: State
-    map_text: State
-    discriminator: State
-
-    @property
-    def feature_width(self) -> int:
-        """Width of the features it was trained on."""
-        key = "project.linear.weight" if self.config.visual.kind == "video" else "linear.weight"
-        return self.visual[key].shape[1]
-
-    @property
-    def image_size(self) -> int:
-        """Side of the pixels that its image encoder takes, 0 without one."""
-        return int(visual_config(self._encoder(), self.path).image_size) if self._encoder() else 0
-
-    def _encoder(self) -> State:
-        return {key.removeprefix(_ENCODER): v for key, v in self.visual.items() if key.startswith(_ENCODER)}
-
-    def network(self) -> NRCCR:
-        """The whole network with the checkpoint's weights.
-
-        Raises:
-            UserError: weights that do not fit the backbone of `text.model`.
-        """
-        backbone = backbone_for(self.text, self.config.text.model, self.path)
-        encoder = build_image_encoder(visual_config(self._encoder(), self.path), None) if self._encoder() else None
-        network = build_nrccr(self.config, backbone, self.feature_width, encoder)
-        load_parts(network, {name: getattr(self, name) for name in PARTS}, self.path)
-        return network
-
-    def load_discriminator(self, discriminator: Discriminator) -> None:
-        """Put the checkpoint's discriminator weights into one of the same strength."""
-        load(discriminator, self.discriminator, self.path)
-
-
-def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[str]) -> Published:
-    """Interpret a loaded checkpoint (see nrccr.safeload) of the published NRCCR code.
-
-    Args:
-        path: where it came from, for messages.
-        checkpoint: plain data and tensors, options as a dict.
-        overrides: `key=value`, over what the checkpoint says.
+def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
+    """A published checkpoint as ours; none if it is another system's.
 
     Raises:
-        UserError: not such a checkpoint, or of a kind that is not supported.
+        UserError: tensors that are missing or unknown, or a kind that is not supported.
     """
     parts, options = checkpoint.get("model"), checkpoint.get("opt")
-    whole = isinstance(parts, list) and len(parts) == 5 and all(map(is_state, parts))
-    if not isinstance(parts, list) or not whole or not isinstance(options, dict):
-        raise UserError(f"{path}: not an NRCCR checkpoint (it needs a list of five state dicts, `model`, and `opt`)")
+    if not isinstance(parts, list) or len(parts) != 5 or not all(map(is_state, parts)) or not isinstance(options, dict):
+        return None
     kind = options.get("model_type", "video")
     if kind not in ("video", "img"):
         raise UserError(f"{path}: a checkpoint with model_type={kind}; only video and img are supported")
@@ -126,15 +51,13 @@ def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[st
         {key.removeprefix("module."): value for key, value in part.items()} for part in parts
     )
     trained = _plain_config(path, options, text, visual, map_text, discriminator)
-    return Published(
-        path=path,
-        config=build_config([(str(path), trained)], overrides),
-        visual=rename(visual, _VISUAL, path) if kind == "video" else _rename_image(visual, path),
-        text=without_unused(rename(text, _TEXT, path)),
-        map_visual=rename(map_visual, MAPPING, path),
-        map_text=rename(map_text, MAPPING, path),
-        discriminator=rename(discriminator, _DISCRIMINATOR, path),
-    )
+    weights = {
+        "visual": rename(visual, _VISUAL, path) if kind == "video" else _rename_image(visual, path),
+        "text": without_unused(rename(text, _TEXT, path)),
+        "map_visual": rename(map_visual, MAPPING, path),
+        "map_text": rename(map_text, MAPPING, path),
+    }
+    return Published(trained, whole(weights))
 
 
 def _plain_config(

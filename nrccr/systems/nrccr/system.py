@@ -1,152 +1,144 @@
-"""NRCCR's training and test."""
+"""NRCCR as a system: the five functions of `nrccr.systems.base.System`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
+from transformers import PreTrainedModel
 
 from nrccr.config.schema import Config
-from nrccr.data.collections import find_backbone
+from nrccr.data.check import Checked, check_collection, matched_files
+from nrccr.data.images import Preprocessor, clip_preprocessor, load_preprocessor
 from nrccr.data.items import require_same_width
+from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer
-from nrccr.evaluation.banks import normalisation_of
-from nrccr.evaluation.evaluate import evaluate, validate
-from nrccr.evaluation.text_to_text import evaluate_text_to_text
+from nrccr.evaluation.evaluate import evaluate
+from nrccr.evaluation.metrics import recall_sum
+from nrccr.evaluation.rule import Rule
 from nrccr.features.image_cache import ImageCache
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.image import ImageEncoder, build_image_encoder, image_config
-from nrccr.report.screen import counts_line, length_table, metrics_table, text_to_text_table
-from nrccr.systems.nrccr.data import Queries, Reader
+from nrccr.models.openai import visual_config
+from nrccr.systems.base import Trained, located, save_encoders
+from nrccr.systems.nrccr.data import Reader, cleaning_of, locate_data
 from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective
-from nrccr.systems.retriever import Retriever
-from nrccr.terminal import say
-from nrccr.training.loop import Task, Validation
+from nrccr.systems.nrccr.published import published
+from nrccr.systems.nrccr.settings import AdversarySection
+from nrccr.systems.retriever import Model, Retriever
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Player, Task, Validation
+
+__all__ = ["check", "network", "published", "splits", "task"]
 
 
-def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
-    """All that a training needs; with `test`, make sure first that the test split can be read.
+def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
+    """See System."""
+    backbone = configured_backbone(config, *((trained.weights, trained.place) if trained else ()))
+    encoder, preprocess = _image_encoder(config, trained)
+    if trained is not None:
+        names = "project.linear.weight" if config.visual.kind == "video" else "linear.weight"
+        features = trained.width_of(f"visual.{names}")
+    made = build_nrccr(config, backbone, features, encoder)
+    tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
+    return Model(made, tokenizer, cleaning_of(config), preprocess)
 
-    Raises:
-        UserError: no such collection, backbone or image encoder, or damaged data.
-    """
-    model = find_backbone(root, config.text.model)
-    tokenizer = CaptionTokenizer(model, config.text.max_tokens)
-    reader = Reader.open(config, root, tokenizer)
-    pairs, queries = reader.pairs(), reader.queries("val")
-    # A broken test split is told now, not after hours.
-    for other in (queries, *([reader.queries("test")] if test else [])):
-        require_same_width(other.videos, pairs.videos)
-    backbone = configured_backbone(config, model)
-    encoder = None
-    if config.visual.kind == "clip":
-        images = config.image
-        encoder = build_image_encoder(image_config(images.model), images.model if images.pretrained else None)
-    network = build_nrccr(config, backbone, pairs.videos.width, encoder)
-    discriminator = build_discriminator(config, int(backbone.config.hidden_size))
-    cache = _image_cache(config, network, device)
+
+def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
+    """See System."""
+    found = located(config, root)
+    tokenizer = CaptionTokenizer(found.text.model, found.text.max_tokens)
+    reader = Reader.open(found, root, tokenizer)
+    pairs, held_out = reader.pairs(), reader.split("val")
+    # A broken test split is reported now, not after hours.
+    for other in (held_out, *([reader.split("test")] if test else [])):
+        require_same_width(other.visuals, pairs.videos)
+    model = network(found, pairs.videos.width)
+    backbone_width = int(model.network.text.backbone.config.hidden_size)
+    discriminator = build_discriminator(config, backbone_width)
+    cache = _image_cache(config, model.network, device)
     if cache is not None:
         pairs = replace(pairs, videos=cache.encoded(f"{reader.collection.name}-train", pairs.videos))
-        queries = _encode_images(cache, reader, "val", queries)
+        held_out = _with_vectors(cache, held_out)
+    objective = NRCCRObjective(config)
+    rule = Rule.of(config, device)
 
-    def save_models(run: RunFolder) -> None:
-        backbone.config.save_pretrained(run.backbone)
-        tokenizer.save(run.backbone)
-        if encoder is not None and reader.preprocess is not None:
-            encoder.config.save_pretrained(run.image_encoder)
-            reader.preprocess.save(run.image_encoder)
-
-    def score() -> Validation:
-        metrics = validate(
-            network,
-            queries,
-            batch_size=config.evaluation.batch_size,
-            target_weight=config.evaluation.target_weight,
-            kind=config.switch("score"),
-            device=device,
-        )
-        recalls = sum(metrics["text_to_visual"][f"R@{k}"] for k in (1, 5, 10))
+    def validate() -> Validation:
+        metrics = evaluate(model.network, held_out, rule)
+        recalls = recall_sum(metrics["text_to_visual"])
         return Validation(recalls, metrics, f"R@1+5+10 {recalls:.2f}, SumR {metrics['SumR']:.2f}")
 
+    def save_models(run: RunFolder) -> None:
+        save_encoders(run, model)
+        visual = model.network.visual
+        if isinstance(visual, ImageEncoder) and visual.encoder is not None and model.preprocess is not None:
+            visual.encoder.config.save_pretrained(run.image_encoder)
+            model.preprocess.save(run.image_encoder)
+
+    players = []
+    if discriminator is not None:
+        rate = config.section(AdversarySection).learning_rate
+        players.append(
+            Player("discriminator", discriminator, rate, lambda out: objective.discriminate(out, discriminator))
+        )
     return Task(
-        network=network,
-        objective=NRCCRObjective(config),
+        network=model.network,
+        losses=lambda out, batch: objective(out, discriminator),
+        players=players,
         pairs=pairs,
-        validate=score,
-        counts={"train": asdict(pairs.counts), "val": asdict(queries.counts)},
+        validate=validate,
+        counts={"train": asdict(pairs.counts), "val": dict(held_out.counts)},
         save_models=save_models,
-        discriminator=discriminator,
     )
 
 
-def _image_cache(config: Config, network: NRCCR, device: torch.device) -> ImageCache | None:
+def splits(retriever: Retriever, root: Path, name: str, sample: Sample | None = None) -> Sequence[Split]:
+    """See System: one split, queries in the target language with their English translations."""
+    model = retriever.model
+    found = Reader.open(retriever.config, root, model.tokenizer, model.preprocess).split(name, sample)
+    cache = _image_cache(retriever.config, model.network, retriever.device) if sample is None else None
+    return [found if cache is None else _with_vectors(cache, found)]
+
+
+def check(config: Config, root: Path) -> Checked:
+    """See System."""
+    collection = locate_data(config, root)
+    report = check_collection(
+        collection,
+        matched_files(collection),
+        mismatch_tolerance=config.data.mismatch_tolerance,
+        pictures=config.visual.kind == "clip",
+    )
+    return Checked(collection.name, collection.folder, report)
+
+
+def _image_encoder(config: Config, trained: Trained | None) -> tuple[PreTrainedModel | None, Preprocessor | None]:
+    """The encoder of raw images and their pre-processing; none where features are vectors."""
+    if config.visual.kind != "clip":
+        return None, None
+    image = config.image
+    if trained is None:
+        encoder = build_image_encoder(image_config(image.model), image.model if image.pretrained else None)
+        return encoder, load_preprocessor(image.model, pretrained=image.pretrained)
+    if not trained.published:
+        return build_image_encoder(image_config(image.model), None), load_preprocessor(image.model)
+    prefix = "visual.encoder."
+    tensors = {key.removeprefix(prefix): value for key, value in trained.weights.items() if key.startswith(prefix)}
+    described = visual_config(tensors, trained.place)
+    return build_image_encoder(described, None), clip_preprocessor(int(described.image_size))
+
+
+def _image_cache(config: Config, made: NRCCR, device: torch.device) -> ImageCache | None:
     """Where a frozen image encoder keeps its vectors; none where there is no such encoder."""
-    visual = network.visual
+    visual = made.visual
     if not isinstance(visual, ImageEncoder) or visual.encoder is None or visual.trainable:
         return None
     return ImageCache(Path(config.image.cache), visual.to(device), device, config.evaluation.batch_size)
 
 
-def _encode_images(cache: ImageCache | None, reader: Reader, split: str, queries: Queries) -> Queries:
+def _with_vectors(cache: ImageCache, split: Split) -> Split:
     """The split with its raw images as vectors of a frozen encoder."""
-    if cache is None:
-        return queries
-    return replace(queries, videos=cache.encoded(f"{reader.collection.name}-{split}", queries.videos))
-
-
-def test_network(
-    retriever: Retriever,
-    root: Path,
-    split: Literal["test", "val"],
-    how: dict[str, Any],
-    *,
-    among_texts: bool,
-    by_length: bool,
-    bank: Path,
-    tune: bool,
-) -> None:
-    """Test a trained model: tables, and the files of a test folder.
-
-    Args:
-        retriever: the model.
-        root: folder of the collections.
-        split: what to test on.
-        how: what every test gives `evaluate`: batch size, device, header, folder.
-        among_texts: rank the queries' translations, not the items.
-        by_length: also recalls by the query's length.
-        bank: folder of the bank for `evaluation.normalise`.
-        tune: choose the normalisation's parameters on the validation split.
-
-    Raises:
-        UserError: no such split there, features or a bank that do not fit.
-    """
-    config, network = retriever.config, retriever.network
-    assert isinstance(network, NRCCR)
-    reader = retriever.reader(root)
-    queries = reader.queries(split)
-    retriever.require_fitting(queries.videos)
-    say(counts_line(split, asdict(queries.counts)))
-    how["header"] = {"collection": reader.collection.name} | how["header"]
-    how["lengths"] = queries.target.lengths - retriever.tokenizer.special if by_length else None
-    if among_texts:
-        metrics = evaluate_text_to_text(network, queries, **how)
-        say(text_to_text_table(metrics, config))
-    else:
-        queries = _encode_images(_image_cache(config, network, retriever.device), reader, split, queries)
-        metrics = evaluate(
-            network,
-            queries,
-            target_weight=config.evaluation.target_weight,
-            kind=config.switch("score"),
-            save_scores=config.evaluation.save_scores,
-            normalisation=normalisation_of(retriever, reader, queries, split, bank, tune),
-            memory_mb=config.evaluation.memory_mb,
-            **how,
-        )
-        say(metrics_table(metrics, config))
-    if by_length:
-        say(length_table(metrics["by_length"]))
+    return replace(split, gallery=cache.encoded(f"{split.collection}-{split.name}", split.visuals))

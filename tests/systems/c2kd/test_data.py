@@ -13,7 +13,8 @@ from nrccr.data.batch import ImageBatch, MultilingualBatch, PooledTextBatch, Vid
 from nrccr.data.captions import read_captions
 from nrccr.data.languages import locate_languages
 from nrccr.data.sampling import caption_draws
-from nrccr.data.tokens import CaptionTokenizer, PooledTokenizer, TokenTable
+from nrccr.data.tokens import CaptionTokenizer, TokenTable
+from nrccr.systems.c2kd.tokens import PooledTokenizer
 from nrccr.errors import UserError
 from nrccr.systems.c2kd.data import LanguagePairs, LanguageReader, read_words
 

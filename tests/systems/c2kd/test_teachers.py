@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from nrccr.data.languages import locate_languages
-from nrccr.data.tokens import CaptionTokenizer, PooledTokenizer, Tokenizer
+from nrccr.data.tokens import CaptionTokenizer, Tokenizer
+from nrccr.systems.c2kd.tokens import PooledTokenizer
 from nrccr.errors import UserError
 from nrccr.losses.similarity import similarity
 from nrccr.models.backbone import backbone_config, build_backbone

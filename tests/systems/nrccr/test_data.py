@@ -10,7 +10,8 @@ import torch
 
 from nrccr.config.schema import load_config
 from nrccr.data.captions import read_captions
-from nrccr.data.tokens import CaptionTokenizer, clean_english
+from nrccr.data.cleaning import clean_english
+from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
 from nrccr.systems.nrccr.data import PARTS, Reader
 

@@ -1,0 +1,92 @@
+"""`nrccr train`: a model, validated after every epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from nrccr.cli.options import ConfigFile, Device, Overrides, Root
+from nrccr.errors import UserError
+
+if TYPE_CHECKING:
+    from nrccr.config.schema import Config
+    from nrccr.training.runfolder import RunFolder
+
+Start = Literal["new", "overwrite", "resume"]
+
+
+def train(
+    config: ConfigFile,
+    root: Root,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/<config name>-s<seed>.")] = None,
+    device: Device = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder first.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Test the best weights at the end.")] = False,
+) -> None:
+    """Train a model, validating after every epoch."""
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other; give one")
+
+    from nrccr.cli.test import Wanted, test_run
+    from nrccr.systems.settings import load_config
+    from nrccr.training.runfolder import RunFolder
+
+    loaded = load_config(config, overrides or [])
+    folder = RunFolder(out if out is not None else Path("runs") / f"{config.stem}-s{loaded.seed}")
+    train_run(
+        loaded, root, folder, device, start="resume" if resume else "overwrite" if overwrite else "new", test=test
+    )
+    if test:
+        test_run(folder.path, root, Wanted(device=device))
+
+
+def train_run(config: Config, root: Path, folder: RunFolder, device: str | None, *, start: Start, test: bool) -> None:
+    """Train into a run folder.
+
+    Args:
+        config: of the run.
+        root: folder of the collections.
+        folder: what to write.
+        device: see nrccr.distributed.choose_device.
+        start: refuse a folder that is there, delete the run in it, or resume it.
+        test: make sure first that the test split can be read.
+
+    Raises:
+        UserError: what is wrong with data, encoders or the folder.
+    """
+    from nrccr.distributed import Runtime, choose_device, make_deterministic
+    from nrccr.report.screen import counts_line
+    from nrccr.systems.base import system_of
+    from nrccr.terminal import say
+    from nrccr.training.loop import Trainer
+
+    chosen = choose_device(device)
+    if start == "resume":
+        folder.require_resumable(config)
+    else:
+        folder.refuse(overwrite=start == "overwrite")
+    make_deterministic(config.seed)
+    runtime = Runtime(chosen, config.train.precision)
+    task = system_of(config.model).task(config, root, chosen, test=test)
+    trainer = Trainer(config, task, runtime, folder)
+    for split, found in task.counts.items():
+        say(counts_line(split, found))
+    fingerprint = task.pairs.fingerprint()
+    state = folder.load_state() if start == "resume" else None
+    if state is not None:
+        trainer.resume(state)
+        for change in folder.take_up(config, chosen, fingerprint, task.record, trainer.progress.step):
+            say(f"note: {change}")
+        say(f"{folder.path}: resumes after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
+    else:
+        folder.begin(config, chosen, task.counts, fingerprint, task.record, task.save_models)
+    best = trainer.run()
+    folder.finish(trainer.progress.step, best.best_epoch)
+    if task.validate is None:
+        say(f"{folder.path}: no validation split; epoch {best.best_epoch}, the last, was kept")
+    else:
+        say(f"{folder.path}: best validation score {best.best:.2f} in epoch {best.best_epoch}")

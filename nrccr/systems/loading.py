@@ -1,0 +1,86 @@
+"""A trained model from a run folder or a published checkpoint, whichever system's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nrccr.config.yaml import read_layers
+from nrccr.distributed import choose_device
+from nrccr.errors import UserError
+from nrccr.safeload import load_checkpoint, load_weights
+from nrccr.systems.base import Trained, load_trained, system_of
+from nrccr.systems.retriever import Retriever
+from nrccr.systems.settings import build_config
+from nrccr.systems.table import SYSTEMS
+
+WEIGHTS_NAME = "model.safetensors"
+CHECKPOINT_NAMES = ("model_best.pth.tar", "latest_model.pth")  # as the published codes name theirs
+# Folders of a run folder that take the place of what the configuration names, perhaps a path of another machine.
+KEPT = {"backbone": "text.model", "image_encoder": "image.model", "labse": "c2kd.labse"}
+
+
+def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> Retriever:
+    """Load a run folder, a published checkpoint, or the folder of one.
+
+    Args:
+        path: what to load.
+        overrides: `key=value`, over the configuration found there.
+        device: see nrccr.distributed.choose_device.
+
+    Raises:
+        UserError: no model there, a damaged or refused file, a backbone that does not fit.
+    """
+    chosen = choose_device(device)
+    if not path.exists():
+        raise UserError(f"{path}: no such run folder or checkpoint")
+    run = run_of(path)
+    if run is not None:
+        return _load_run(run, overrides, chosen)
+    if path.is_file() and path.name != WEIGHTS_NAME:
+        return _load_published(path, overrides, chosen)
+    folder = path.parent if path.is_file() else path
+    for name in CHECKPOINT_NAMES:
+        if (folder / name).is_file():
+            return _load_published(folder / name, overrides, chosen)
+    names = " or ".join(CHECKPOINT_NAMES)
+    raise UserError(f"{path}: neither a run folder (config.yaml) nor the folder of a published {names}")
+
+
+def run_of(path: Path) -> Path | None:
+    """The run folder that a path names, by itself or by its weights; none for a published checkpoint."""
+    folder = path.parent if path.name == WEIGHTS_NAME else path
+    return folder if (folder / "config.yaml").is_file() else None
+
+
+def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
+    kept: dict[str, Any] = {}
+    for name, key in KEPT.items():
+        if (folder / name).is_dir():
+            section, _, own = key.partition(".")
+            kept[section] = kept.get(section, {}) | {own: str(folder / name)}
+    config = build_config([*read_layers(folder / "config.yaml"), (str(folder), kept)], overrides)
+    weights = folder / WEIGHTS_NAME
+    if not weights.is_file():
+        raise UserError(f"{folder}: no {WEIGHTS_NAME} yet, the run has not finished an epoch; resume or restart it")
+    model = load_trained(config, Trained(load_weights(weights), weights))
+    model.network.to(device).eval()
+    return Retriever(model, config, device, weights)
+
+
+def _load_published(path: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
+    checkpoint = load_checkpoint(path)
+    for name in SYSTEMS:
+        found = system_of(name).published(path, checkpoint)
+        if found is not None:
+            config = build_config([(str(path), found.config)], overrides)
+            model = load_trained(config, Trained(found.weights, path, published=True))
+            model.network.to(device).eval()
+            return Retriever(model, config, device, path)
+    raise UserError(
+        f"{path}: not a published checkpoint of {', '.join(SYSTEMS)} (a list of state dicts, `model`, with `opt`, or a "
+        "`state_dict`); give a run folder or the file as it was published"
+    )
