@@ -28,8 +28,9 @@ from nrccr.systems.nrccr import system as nrccr
 from nrccr.systems.nrccr.data import locate_data
 from nrccr.systems.retriever import load_retriever
 from nrccr.terminal import say
-from nrccr.training.loop import Task, Trainer
+from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Task
 
 
 def train_run(

@@ -144,6 +144,7 @@ class TokenTable:
     Attributes:
         lengths: (captions,) tokens of each.
         cut: how many captions were shortened.
+        pad: the id of padded tokens.
     """
 
     def __init__(self, rows: Sequence[Sequence[int]], pad: int, cut: int = 0) -> None:
@@ -151,7 +152,7 @@ class TokenTable:
         self.cut = cut
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
         self._flat = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(self._starts[-1]))
-        self._pad = pad
+        self.pad = pad
 
     @classmethod
     def joined(cls, parts: Sequence[TokenTable], pad: int) -> TokenTable:
@@ -179,7 +180,7 @@ class TokenTable:
         columns = np.arange(longest)  # (L,)
         mask = columns < self.lengths[chosen, None]  # (N, L)
         places = np.where(mask, self._starts[chosen, None] + columns, 0)
-        tokens = np.where(mask, self._flat[places], self._pad).astype(np.int64)  # (N, L)
+        tokens = np.where(mask, self._flat[places], self.pad).astype(np.int64)  # (N, L)
         return TextBatch(torch.from_numpy(tokens), torch.from_numpy(mask))
 
 
@@ -242,7 +243,7 @@ class PooledTokenTable(TokenTable):
 
     def __init__(self, own: TokenTable, pool: npt.NDArray[np.int64]) -> None:
         self.lengths, self.cut, self.pool = own.lengths, own.cut, pool
-        self._starts, self._flat, self._pad = own._starts, own._flat, own._pad
+        self._starts, self._flat, self.pad = own._starts, own._flat, own.pad
 
     def content(self) -> bytes:
         """All tokens and lengths as bytes."""

@@ -24,12 +24,12 @@ from nrccr.models.backbone import configured_backbone
 from nrccr.report.screen import counts_line, multilingual_table
 from nrccr.systems.c2kd.data import LanguagePairs, LanguageReader
 from nrccr.systems.c2kd.network import C2KD, build_c2kd
-from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective
+from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective, mixing
 from nrccr.systems.c2kd.teachers import PrecomputedTeachers, TeachersInLoop, precompute
 from nrccr.systems.retriever import Retriever, load_retriever, run_of
 from nrccr.terminal import say
-from nrccr.training.loop import Task, Validation
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Task, Validation
 
 PRECOMPUTED = 256  # captions or videos that a teacher encodes at once: no embedding depends on its batch
 
@@ -98,14 +98,15 @@ def prepare(
             tokenizer.labse.config.save_pretrained(run.labse)
             tokenizer.labse.save(run.labse)
 
+    objective = C2KDObjective(losses_of(config), count=len(teachers))
     return Task(
         network=network,
-        objective=C2KDObjective(losses_of(config), count=len(teachers)),
+        losses=lambda out, batch: objective(out, None if teach is None else teach(*batch.parts)),
+        players=mixing(objective, settings.mixing_learning_rate),
         pairs=pairs,
         validate=score if queries is not None else None,
         counts={"train": asdict(pairs.counts)} | ({"val": asdict(queries.counts)} if queries is not None else {}),
         save_models=save_models,
-        teach=teach,
         record=record,
     )
 

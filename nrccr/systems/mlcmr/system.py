@@ -22,8 +22,8 @@ from nrccr.systems.mlcmr.objective import MLCMRObjective
 from nrccr.systems.nrccr.data import Queries
 from nrccr.systems.retriever import Retriever
 from nrccr.terminal import say
-from nrccr.training.loop import Task, Validation
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Task, Validation
 
 
 def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
@@ -63,7 +63,8 @@ def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> 
 
     return Task(
         network=network,
-        objective=objective,
+        losses=lambda out, batch: objective(out),
+        players={},
         pairs=pairs,
         validate=score,
         counts={"train": asdict(pairs.counts), "val": gallery.counts},

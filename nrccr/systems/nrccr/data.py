@@ -15,18 +15,17 @@ import numpy as np
 import torch
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import PairBatch
+from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, Matched, match, read_captions
 from nrccr.data.collections import Collection, Split, locate
 from nrccr.data.images import Pictures, Preprocessor, Vectors, load_preprocessor
 from nrccr.data.items import Images, Videos, Visuals
-from nrccr.data.sampling import Indices
+from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
 from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
 
 EnglishCleaning = Literal["source", "all"]
-PARTS = 4  # enough to save most of the padding of a batch of 128
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,10 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.item_of)
 
-    def __getitem__(self, indices: Indices) -> list[PairBatch]:
+    def __getitem__(self, indices: Indices) -> Parts[PairBatch]:
         """The pairs at `indices` (a batch of the loader's sampler), in parts of like length, each padded for itself."""
-        if self.parts == 1:
-            return [self.batch(indices)]
-        lengths = sum(table.lengths[indices] for table in (self.source, self.target, self.back))
-        ordered = np.asarray(indices)[np.argsort(lengths, kind="stable")]
-        return [self.batch(part) for part in np.array_split(ordered, min(self.parts, len(ordered)))]
+        lengths = np.sum([table.lengths[indices] for table in (self.source, self.target, self.back)], axis=0)  # (N,)
+        return Parts([self.batch(indices[part]) for part in parts_of_like_length(lengths, self.parts)])
 
     def at_epoch(self, epoch: int) -> Pairs:
         """The pairs themselves, the same in every epoch."""

@@ -14,6 +14,7 @@ from nrccr.data.items import require_same_width
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.banks import normalisation_of
 from nrccr.evaluation.evaluate import evaluate, validate
+from nrccr.evaluation.metrics import recall_sum
 from nrccr.evaluation.text_to_text import evaluate_text_to_text
 from nrccr.features.image_cache import ImageCache
 from nrccr.models.backbone import configured_backbone
@@ -21,11 +22,11 @@ from nrccr.models.image import ImageEncoder, build_image_encoder, image_config
 from nrccr.report.screen import counts_line, length_table, metrics_table, text_to_text_table
 from nrccr.systems.nrccr.data import Queries, Reader
 from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
-from nrccr.systems.nrccr.objective import NRCCRObjective
+from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.retriever import Retriever
 from nrccr.terminal import say
-from nrccr.training.loop import Task, Validation
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Task, Validation
 
 
 def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
@@ -69,17 +70,18 @@ def prepare(config: Config, root: Path, device: torch.device, *, test: bool) -> 
             kind=config.switch("score"),
             device=device,
         )
-        recalls = sum(metrics["text_to_visual"][f"R@{k}"] for k in (1, 5, 10))
+        recalls = recall_sum(metrics["text_to_visual"])
         return Validation(recalls, metrics, f"R@1+5+10 {recalls:.2f}, SumR {metrics['SumR']:.2f}")
 
+    objective = NRCCRObjective(config)
     return Task(
         network=network,
-        objective=NRCCRObjective(config),
+        losses=lambda out, batch: objective(out, discriminator),
+        players=adversary(objective, discriminator, config.adversary.learning_rate),
         pairs=pairs,
         validate=score,
         counts={"train": asdict(pairs.counts), "val": asdict(queries.counts)},
         save_models=save_models,
-        discriminator=discriminator,
     )
 
 
