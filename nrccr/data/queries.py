@@ -20,6 +20,17 @@ from nrccr.errors import UserError
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What was counted while reading a split."""
+
+    captions: int
+    items: int
+    unmatched: int
+    empty_sources: int
+    cut: int
+
+
+@dataclass(frozen=True)
 class Queries:
     """The queries of one language.
 

@@ -126,6 +126,7 @@ class TokenTable:
         lengths: (captions,) tokens of each.
         cut: how many captions were shortened.
         special: how many special tokens every caption has.
+        pad: the id of padded tokens.
     """
 
     def __init__(self, rows: Sequence[Sequence[int]], pad: int, cut: int = 0, special: int = 0) -> None:
@@ -133,7 +134,7 @@ class TokenTable:
         self.cut = cut
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
         self._flat = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(self._starts[-1]))
-        self._pad = pad
+        self.pad = pad
         self.special = special
 
     @classmethod
@@ -167,5 +168,5 @@ class TokenTable:
         columns = np.arange(longest)  # (L,)
         mask = columns < self.lengths[chosen, None]  # (N, L)
         places = np.where(mask, self._starts[chosen, None] + columns, 0)
-        tokens = np.where(mask, self._flat[places], self._pad).astype(np.int64)  # (N, L)
+        tokens = np.where(mask, self._flat[places], self.pad).astype(np.int64)  # (N, L)
         return TextBatch(torch.from_numpy(tokens), torch.from_numpy(mask))

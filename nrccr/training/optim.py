@@ -20,17 +20,10 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def add_group(optimizer: torch.optim.Optimizer, module: nn.Module, learning_rate: float) -> None:
-    """Let an optimiser train another module too, at a learning rate that keeps its ratio to the optimiser's own."""
-    if parameters := trainable(module):
-        own = optimizer.param_groups[0]["lr"]
-        optimizer.add_param_group({"params": parameters, "lr": learning_rate, "ratio": learning_rate / own})
-
-
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate; groups that were added keep their ratio to it."""
+    """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group.get("ratio", 1.0)
+        group["lr"] = learning_rate
 
 
 @dataclass

@@ -194,13 +194,31 @@ class RunFolder:
         """The state to resume from; none if the run was stopped before its first one.
 
         Raises:
-            UserError: a damaged file, or none although the run finished an epoch.
+            UserError: a damaged file, one of an earlier version that cannot be read, or none although the run finished
+                an epoch.
         """
         if self.state.is_file():
-            return load_checkpoint(self.state)
+            return _with_players(load_checkpoint(self.state), self.state)
         if self.weights.is_file():
             raise UserError(f"{self.state}: missing, there is nothing to resume from; add --overwrite to train anew")
         return None
+
+
+def _with_players(state: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A state as it is written now, from one as earlier versions wrote it: a discriminator was the only player.
+
+    Raises:
+        UserError: C2KD's learned mixing, which was trained by the network's own optimiser.
+    """
+    if "players" in state:
+        return state
+    if state.get("learned"):
+        raise UserError(
+            f"{path}: an earlier version wrote it, and its learned c2kd.pooling cannot be resumed; "
+            "start another run with --out"
+        )
+    player = {"module": state.get("discriminator"), "optimizer": state.get("adversary_optimizer")}
+    return state | {"players": {} if player["module"] is None else {"discriminator": player}}
 
 
 def _circumstances(device: torch.device) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nrccr.data.batch import ENGLISH, MultilingualBatch, VideoBatch
+from nrccr.data.batch import ENGLISH, Parts, VideoBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, read_captions
 from nrccr.data.cleaning import words_of
@@ -28,6 +28,7 @@ from nrccr.data.queries import Queries, Split, numbered
 from nrccr.data.sampling import Indices, caption_draws
 from nrccr.data.tokens import Tokenizer, TokenTable
 from nrccr.errors import UserError
+from nrccr.systems.c2kd.batch import MultilingualBatch
 
 
 def read_words(path: Path) -> frozenset[str]:
@@ -97,9 +98,9 @@ class LanguagePairs:
         """The data of an epoch, from 0: which caption of each video depends on (seed, epoch, video) alone."""
         return replace(self, epoch=epoch)
 
-    def __getitem__(self, indices: Indices) -> list[MultilingualBatch]:
-        """As `batch`, for torch's loader."""
-        return [self.batch(indices)]
+    def __getitem__(self, indices: Indices) -> Parts[MultilingualBatch]:
+        """As `batch`, for the loop."""
+        return Parts([self.batch(indices)])
 
     def batch(self, indices: Sequence[int] | Indices) -> MultilingualBatch:
         """The videos at `indices`, with the caption that the epoch drew in every language that has it."""
@@ -114,10 +115,11 @@ class LanguagePairs:
         empty[rows[ENGLISH]] = self.empty[english]
         if isinstance(visual, VideoBatch):
             empty |= ~visual.mask.any(dim=1).numpy()
-        return MultilingualBatch(
-            texts={language: table.batch(captions[language][rows[language]]) for language, table in self.texts.items()},
-            rows={language: torch.from_numpy(own) for language, own in rows.items()},
-            visual=visual,
+        return MultilingualBatch.of(
+            {language: table.batch(captions[language][rows[language]]) for language, table in self.texts.items()},
+            {language: torch.from_numpy(own) for language, own in rows.items()},
+            visual,
+            padding=self.texts[ENGLISH].pad,
             empty=torch.from_numpy(empty),
             english=torch.from_numpy(english),
             items=torch.from_numpy(chosen),

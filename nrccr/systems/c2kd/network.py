@@ -6,7 +6,7 @@ width. The encoder of the text branch is an argument; everything else is the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,13 +16,13 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch, VisualBatch
+from nrccr.data.batch import PooledTextBatch, TensorRecord, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
 from nrccr.models.layers import evaluating, mean_over_positions, unit
+from nrccr.systems.c2kd.batch import MultilingualBatch
 
 PoolMask = Literal["labse", "own"]
 NORM_EPS = 1e-6
-PARTS = 4  # of a batch's captions, of like length
 
 
 class GatedUnit(nn.Module):
@@ -69,24 +69,25 @@ class TextBranch(nn.Module):
         """
         # Ids, not word vectors: from vectors XLM-R would count padding as positions, which LaBSE's mask may cover.
         states = self.backbone(input_ids=text.tokens, attention_mask=text.mask.long()).last_hidden_state  # (N, L, H)
-        pooled = mean_over_positions(states, self.positions(text), "masked")  # (N, H)
-        projected: Tensor = self.project(self.norm(pooled))  # (N, D)
-        return projected
+        return self._project(mean_over_positions(states, self.positions(text), "masked"))
 
-    def in_parts(self, text: TextBatch, parts: int) -> Tensor:
-        """Captions -> (N, D) as `forward`, computed in parts of like length, which saves most of the padding.
+    def in_parts(self, texts: Sequence[TextBatch], places: Tensor) -> Tensor:
+        """Captions in parts of like length -> (N, D) as `forward`, `places` (N,) being where in the parts each is.
 
-        With LaBSE's mask, under which states at padding count, in one part: the positions of XLM-R's padding come from
-        its ids.
+        Several parts have one dense gradient of the word vectors, see backbone_states. LaBSE's mask takes one part: the
+        positions of XLM-R's padding come from its ids.
         """
-        if self.pool_mask == "labse" or len(text.tokens) < 2:
-            return self.forward(text)
-        order = text.mask.sum(dim=1).argsort(stable=True)  # (N,)
-        cut = [_trimmed(text, rows) for rows in order.tensor_split(min(parts, len(order)))]
-        states = backbone_states(self.backbone, cut)  # each (n, l, H)
-        pooled = [mean_over_positions(own, part.mask, "masked") for own, part in zip(states, cut, strict=True)]
-        sorted_means = torch.cat(pooled)  # (N, H)
-        projected: Tensor = self.project(self.norm(sorted_means[order.argsort()]))  # (N, D)
+        if len(texts) == 1:
+            return self.forward(texts[0])
+        states = backbone_states(self.backbone, texts)  # each (n, L, H)
+        pooled = [
+            mean_over_positions(own, self.positions(text), "masked") for own, text in zip(states, texts, strict=True)
+        ]
+        return self._project(torch.cat(pooled)[places])
+
+    def _project(self, pooled: Tensor) -> Tensor:
+        """Means (N, H) -> (N, D)."""
+        projected: Tensor = self.project(self.norm(pooled))
         return projected
 
     def positions(self, text: TextBatch) -> Tensor:
@@ -171,7 +172,7 @@ class VideoBranch(nn.Module):
 
 
 @dataclass(frozen=True)
-class MultilingualOutput:
+class MultilingualOutput(TensorRecord):
     """What the objective sees of a batch; vectors of unit length.
 
     Attributes:
@@ -217,11 +218,9 @@ class C2KD(nn.Module):
         self.video = VideoBranch(features, joint, width, heads, layers)
 
     def forward(self, batch: MultilingualBatch) -> MultilingualOutput:
-        """One training batch. The captions of all languages pass the encoder at once."""
-        lengths = [len(text.tokens) for text in batch.texts.values()]
-        together = joined(batch.texts, self.text.backbone.config.pad_token_id or 0)
-        vectors = unit(self.text.in_parts(together, PARTS))  # (all n, D)
-        texts = dict(zip(batch.texts, torch.split(vectors, lengths), strict=True))
+        """One training batch. The captions of all languages pass the encoder together."""
+        vectors = unit(self.text.in_parts(batch.texts, batch.places))  # (all n, D)
+        texts = dict(zip(batch.rows, torch.split(vectors, [len(own) for own in batch.rows.values()]), strict=True))
         return MultilingualOutput(texts, batch.rows, unit(self.video(batch.visual)), batch.empty)
 
     def embed_text(self, text: TextBatch) -> Tensor:
@@ -271,26 +270,3 @@ def as_video(visual: VisualBatch) -> VideoBatch:
     return VideoBatch(frames, torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
 
 
-def joined(texts: Mapping[str, TextBatch], padding: int) -> TextBatch:
-    """Batches of captions as one, padded to the longest: word vectors then get one dense gradient, not one a language.
-
-    Args:
-        texts: by language, all with LaBSE's mask or all without.
-        padding: the id of padded tokens.
-    """
-    parts = list(texts.values())
-    longest = max(part.tokens.shape[1] for part in parts)
-
-    def stack(rows: list[Tensor], value: int) -> Tensor:
-        return torch.cat([functional.pad(row, (0, longest - row.shape[1]), value=value) for row in rows])  # (all n, L)
-
-    tokens, mask = stack([part.tokens for part in parts], padding), stack([part.mask for part in parts], 0)
-    pools = [part.pool for part in parts if isinstance(part, PooledTextBatch)]
-    return PooledTextBatch(tokens, mask, stack(pools, 0)) if pools else TextBatch(tokens, mask)
-
-
-def _trimmed(text: TextBatch, rows: Tensor) -> TextBatch:
-    """Some captions, padded to their own longest."""
-    mask = text.mask[rows]
-    longest = int(mask.sum(dim=1).max())
-    return TextBatch(text.tokens[rows, :longest], mask[:, :longest])

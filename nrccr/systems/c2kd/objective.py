@@ -19,6 +19,7 @@ from nrccr.losses.matrix_distill import MatrixDistillation
 from nrccr.losses.matrix_smooth_l1 import matrix_smooth_l1
 from nrccr.losses.similarity import similarity
 from nrccr.systems.c2kd.network import MultilingualOutput
+from nrccr.training.task import Player
 
 Stage = Literal["zero_shot", "translate_train", "distill"]
 Pooling = Literal["maximum", "minimum", "mean", "each", "learned_teachers", "learned_pools"]
@@ -60,8 +61,8 @@ class C2KDObjective(nn.Module):
     English is among the languages, so its contrast counts twice, once without empty samples (NCE'), and it is distilled
     too. The baselines have weights of one: zero-shot is NCE'(en), translate-train adds NCE(l) of the other languages.
 
-    With learned weights it has one parameter, `mixing`, which an optimiser must be given (published learning rate
-    0.01); otherwise none.
+    With learned weights it has one parameter, `mixing`, which learns beside the network, see `mixing` below; otherwise
+    none.
     """
 
     def __init__(self, losses: C2KDLosses, count: int = 0) -> None:
@@ -143,6 +144,11 @@ class C2KDObjective(nn.Module):
         if self.losses.pooling == "learned_pools":
             return [pool(teachers) for pool in POOLS.values()]
         return list(teachers)
+
+
+def mixing(objective: C2KDObjective, learning_rate: float) -> dict[str, Player]:
+    """The learned weights as a player that learns from the total loss (published rate 0.01); nobody without them."""
+    return {} if objective.mixing is None else {"mixing": Player(objective, learning_rate, follows_schedule=True)}
 
 
 def teacher_scores(embeddings: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nrccr.config.schema import Config
 from nrccr.data.check import Checked
@@ -26,7 +25,7 @@ from nrccr.systems.base import Trained, located, save_encoders
 from nrccr.systems.c2kd.check import check_languages
 from nrccr.systems.c2kd.data import LanguageReader
 from nrccr.systems.c2kd.network import build_c2kd
-from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective
+from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective, mixing
 from nrccr.systems.c2kd.published import published
 from nrccr.systems.c2kd.settings import C2KDSection
 from nrccr.systems.c2kd.teacher_runs import load_teachers, teaching
@@ -34,7 +33,7 @@ from nrccr.systems.c2kd.tokens import PooledTokenizer, language_tokenizer
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.terminal import say
 from nrccr.training.runfolder import RunFolder
-from nrccr.training.task import Player, Task, Validation
+from nrccr.training.task import Task, Validation
 
 __all__ = ["check", "network", "published", "splits", "task"]
 CLEANING = Cleaning(training=False, back=False, queries=False)  # every language is read as it is
@@ -68,7 +67,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         if split is not None:
             require_same_width(split.visuals, pairs.videos)
     record: dict[str, Any] = {}
-    teach: Callable[[Any], Tensor | None] = lambda batch: None  # noqa: E731
+    teach = None
     if teachers:
         record = {"teachers": [teacher.record(own) for teacher, own in zip(teachers, pairs.taught, strict=True)]}
         teach, pairs = teaching(found, teachers, pairs, device)
@@ -91,13 +90,10 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
             model.tokenizer.labse.save(run.labse)
 
     objective = C2KDObjective(losses_of(settings), count=len(teachers))
-    players = []
-    if objective.mixing is not None:
-        players.append(Player("mixing", objective, settings.mixing_learning_rate))
     return Task(
         network=model.network,
-        losses=lambda out, batch: objective(out, teach(batch)),
-        players=players,
+        losses=lambda out, batch: objective(out, None if teach is None else teach(*batch.parts)),
+        players=mixing(objective, settings.mixing_learning_rate),
         pairs=pairs,
         validate=validate if held_out is not None else None,
         counts={"train": asdict(pairs.counts)} | ({"val": dict(held_out.counts)} if held_out is not None else {}),

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nrccr.data.batch import ENGLISH, MultilingualBatch
+from nrccr.data.batch import ENGLISH
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_texts, encode_videos
 from nrccr.evaluation.evaluate import require_finite
+from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.data import LanguagePairs
 from nrccr.systems.c2kd.network import C2KD
 from nrccr.systems.c2kd.objective import teacher_scores

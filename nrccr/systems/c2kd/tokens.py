@@ -78,7 +78,7 @@ class PooledTokenTable(TokenTable):
 
     def __init__(self, own: TokenTable, pool: npt.NDArray[np.int64]) -> None:
         self.lengths, self.cut, self.pool = own.lengths, own.cut, pool
-        self._starts, self._flat, self._pad, self.special = own._starts, own._flat, own._pad, own.special
+        self._starts, self._flat, self.pad, self.special = own._starts, own._flat, own.pad, own.special
 
     def content(self) -> bytes:
         """All tokens and lengths as bytes."""
@@ -88,6 +88,6 @@ class PooledTokenTable(TokenTable):
         """The captions at `indices`, padded to the longest by either tokeniser: tokens, mask and pool (N, L)."""
         chosen = np.asarray(indices, dtype=np.int64)
         pool = self.pool[chosen]  # (N,)
-        text = self._padded(chosen, int(max(self.lengths[chosen].max(initial=1), pool.max(initial=1))))
+        text = self.padded(chosen, int(max(self.lengths[chosen].max(initial=1), pool.max(initial=1))))
         counted = torch.arange(text.mask.shape[1]) < torch.from_numpy(pool)[:, None]  # (N, L)
         return PooledTextBatch(text.tokens, text.mask, counted)

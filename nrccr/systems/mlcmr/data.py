@@ -15,18 +15,17 @@ import numpy as np
 import torch
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import ENGLISH, TextBatch, ViewBatch
+from nrccr.data.batch import ENGLISH, Parts, TextBatch, ViewBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, match, read_captions
 from nrccr.data.check import FileGroup
 from nrccr.data.cleaning import Cleaning
 from nrccr.data.collections import Collection, SplitName, locate
 from nrccr.data.items import Videos
-from nrccr.data.queries import Queries, Sample, Split, items_of, numbered
-from nrccr.data.sampling import Indices, mask_tokens, masked_view
+from nrccr.data.queries import Counts, Queries, Sample, Split, items_of, numbered
+from nrccr.data.sampling import PARTS, Indices, mask_tokens, masked_view, parts_of_like_length
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
-from nrccr.systems.nrccr.data import PARTS, Counts
 
 CLEANING = Cleaning(training=True, back=True, queries=True)  # all English is cleaned
 
@@ -69,13 +68,10 @@ class ViewPairs:
         """The pairs with the views of an epoch."""
         return replace(self, epoch=epoch)
 
-    def __getitem__(self, indices: Indices) -> list[ViewBatch]:
+    def __getitem__(self, indices: Indices) -> Parts[ViewBatch]:
         """The pairs at `indices` (a batch of the loader's sampler), in parts of like length, each padded for itself."""
-        if self.parts == 1:
-            return [self.batch(indices)]
-        lengths = sum(table.lengths[indices] for table in self.tables)
-        ordered = np.asarray(indices)[np.argsort(lengths, kind="stable")]
-        return [self.batch(part) for part in np.array_split(ordered, min(self.parts, len(ordered)))]
+        lengths = np.sum([table.lengths[indices] for table in self.tables], axis=0)  # (N,)
+        return Parts([self.batch(indices[part]) for part in parts_of_like_length(lengths, self.parts)])
 
     def batch(self, indices: Sequence[int] | Indices) -> ViewBatch:
         """The pairs at `indices`, every language padded to its own longest, masked captions as the captions."""

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedModel
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import TextBatch, VideoBatch, ViewBatch, VisualBatch
+from nrccr.data.batch import TensorRecord, TextBatch, VideoBatch, ViewBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
 from nrccr.models.layers import JointMapping, Pooling, evaluating, mean_over_positions
 
@@ -25,7 +25,7 @@ TEXTS = ("source", "target", "masked_source", "masked_target")  # in the order i
 
 
 @dataclass(frozen=True)
-class ViewOutput:
+class ViewOutput(TensorRecord):
     """What the objective sees of a batch; vectors (N, J) of unit length.
 
     Attributes:

@@ -68,7 +68,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     return Task(
         network=model.network,
         losses=lambda out, batch: objective(out),
-        players=[],
+        players={},
         pairs=pairs,
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(validation.counts)},

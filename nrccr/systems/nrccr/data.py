@@ -15,30 +15,17 @@ import numpy as np
 import torch
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import PairBatch
+from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Matched, match, read_captions
 from nrccr.data.cleaning import Cleaning
 from nrccr.data.collections import Collection, SplitName, locate
 from nrccr.data.images import Pictures, Preprocessor, Vectors, load_preprocessor
 from nrccr.data.items import Images, Videos, Visuals
-from nrccr.data.queries import Queries, Sample, Split, items_of
-from nrccr.data.sampling import Indices
+from nrccr.data.queries import Counts, Queries, Sample, Split, items_of
+from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
-
-PARTS = 4  # enough to save most of the padding of a batch of 128
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What was counted while reading a split."""
-
-    captions: int
-    items: int
-    unmatched: int
-    empty_sources: int
-    cut: int
 
 
 @dataclass(frozen=True)
@@ -64,13 +51,10 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.item_of)
 
-    def __getitem__(self, indices: Indices) -> list[PairBatch]:
+    def __getitem__(self, indices: Indices) -> Parts[PairBatch]:
         """The pairs at `indices` (a batch of the loader's sampler), in parts of like length, each padded for itself."""
-        if self.parts == 1:
-            return [self.batch(indices)]
-        lengths = sum(table.lengths[indices] for table in (self.source, self.target, self.back))
-        ordered = np.asarray(indices)[np.argsort(lengths, kind="stable")]
-        return [self.batch(part) for part in np.array_split(ordered, min(self.parts, len(ordered)))]
+        lengths = np.sum([table.lengths[indices] for table in (self.source, self.target, self.back)], axis=0)  # (N,)
+        return Parts([self.batch(indices[part]) for part in parts_of_like_length(lengths, self.parts)])
 
     def at_epoch(self, epoch: int) -> Pairs:
         """The pairs themselves, the same in every epoch."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import PairBatch, TextBatch, VisualBatch
+from nrccr.data.batch import PairBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
 from nrccr.models.image import ImageEncoder, encoder_width
 from nrccr.models.layers import JointMapping, evaluating
@@ -22,7 +22,8 @@ from nrccr.systems.nrccr.text import TextEncoder
 from nrccr.systems.nrccr.video import VideoEncoder
 
 
-class States(NamedTuple):
+@dataclass(frozen=True)
+class States(TensorRecord):
     """Backbone states m (N, L, H) of captions, and their mask (N, L)."""
 
     states: Tensor
@@ -30,7 +31,7 @@ class States(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PairOutput:
+class PairOutput(TensorRecord):
     """What the objective sees of a batch; vectors (N, D) of unit length.
 
     Attributes:

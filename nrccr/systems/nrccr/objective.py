@@ -5,6 +5,8 @@ N pairs in the batch, D joint-space width.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from nrccr.losses.distill import SimilarityDistillation
 from nrccr.losses.feature import FeatureDistillation
 from nrccr.losses.triplet import TripletLoss
 from nrccr.systems.nrccr.network import PairOutput
+from nrccr.training.task import Player
 
 
 class NRCCRObjective:
@@ -79,8 +82,19 @@ class NRCCRObjective:
         }
 
     def _confuse(self, out: PairOutput, discriminator: nn.Module) -> Tensor:
-        target = torch.cat([discriminator(*part) for part in out.target_states])  # (N, 2 or 1)
+        target = torch.cat([discriminator(part.states, part.mask) for part in out.target_states])  # (N, 2 or 1)
         if self.adversary == "non_saturating":
             return non_saturating_encoder_loss(target)
-        source = torch.cat([discriminator(*part) for part in out.source_states])
+        source = torch.cat([discriminator(part.states, part.mask) for part in out.source_states])
         return minimax_encoder_loss(source, target)
+
+
+def adversary(objective: NRCCRObjective, discriminator: nn.Module | None, learning_rate: float) -> dict[str, Player]:
+    """The discriminator as a player that learns before the network does; nobody where there is none."""
+    if discriminator is None:
+        return {}
+    return {
+        "discriminator": Player(
+            discriminator, learning_rate, partial(objective.discriminate, discriminator=discriminator)
+        )
+    }

@@ -25,12 +25,12 @@ from nrccr.models.openai import visual_config
 from nrccr.systems.base import Trained, located, save_encoders
 from nrccr.systems.nrccr.data import Reader, cleaning_of, locate_data
 from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
-from nrccr.systems.nrccr.objective import NRCCRObjective
+from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.nrccr.published import published
 from nrccr.systems.nrccr.settings import AdversarySection
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.training.runfolder import RunFolder
-from nrccr.training.task import Player, Task, Validation
+from nrccr.training.task import Task, Validation
 
 __all__ = ["check", "network", "published", "splits", "task"]
 
@@ -78,16 +78,11 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
             visual.encoder.config.save_pretrained(run.image_encoder)
             model.preprocess.save(run.image_encoder)
 
-    players = []
-    if discriminator is not None:
-        rate = config.section(AdversarySection).learning_rate
-        players.append(
-            Player("discriminator", discriminator, rate, lambda out: objective.discriminate(out, discriminator))
-        )
+    rate = config.section(AdversarySection).learning_rate
     return Task(
         network=model.network,
         losses=lambda out, batch: objective(out, discriminator),
-        players=players,
+        players=adversary(objective, discriminator, rate),
         pairs=pairs,
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(held_out.counts)},
