@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from nrccr.cli.config import config_app
 from nrccr.cli.options import ConfigFile, Device, Overrides, Root, SplitName, integers, split_of
 from nrccr.cli.studies import compare, noise, qbnorm, table
 from nrccr.errors import Interrupted, UserError
@@ -40,7 +41,7 @@ def train(
         raise UserError("--resume and --overwrite exclude each other; give one")
 
     from nrccr.cli.commands import test_run, train_run
-    from nrccr.config.schema import load_config
+    from nrccr.systems.settings import load_config
     from nrccr.training.runfolder import RunFolder
 
     loaded = load_config(config, overrides or [])
@@ -120,8 +121,8 @@ def bank(
 def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
     """Validate a collection on disk before hours of training; exits with code 2 if something is wrong."""
     from nrccr.cli.commands import look_over
-    from nrccr.config.schema import load_config
     from nrccr.report.screen import counts_table
+    from nrccr.systems.settings import load_config
     from nrccr.terminal import say
 
     loaded = load_config(config, overrides or [])
@@ -215,6 +216,7 @@ def convert(
 
 for study in (noise, table, compare, qbnorm):
     app.command()(study)
+app.add_typer(config_app, name="config")
 
 
 def main() -> None:

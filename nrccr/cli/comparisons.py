@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nrccr.cli.commands import test_run, train_run
-from nrccr.config.schema import Config, load_config
+from nrccr.config.schema import Config
 from nrccr.data.collections import GENERATED
 from nrccr.data.generated.collection import Recipe, generate, read_recipe
 from nrccr.errors import UserError
@@ -16,6 +16,7 @@ from nrccr.evaluation.compare import bootstrap, common_ranks, rank_variance, rea
 from nrccr.files import write_text
 from nrccr.report import noise
 from nrccr.report.screen import comparison_table, languages_table, noise_table
+from nrccr.systems.settings import load_config
 from nrccr.terminal import say
 from nrccr.training.runfolder import RunFolder
 

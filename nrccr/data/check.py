@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nrccr.config.schema import C2KDConfig, Config
+from nrccr.config.schema import Config
 from nrccr.data.batch import ENGLISH
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
@@ -141,7 +141,7 @@ def check_languages(collection: LanguageCollection, config: Config) -> Report:
         As check_collection. A split's unmatched captions are those that another of its languages has; they are notes.
     """
     wanted = config.data.languages
-    trained = [ENGLISH] if config.c2kd.stage == "zero_shot" else wanted
+    trained = [ENGLISH] if config.value("c2kd.stage") == "zero_shot" else wanted
     report = Report()
     features: Source | None = _open_folder(collection.features, report) if collection.images is None else None
     widths: dict[Split, int] = {}
@@ -163,18 +163,21 @@ def check_languages(collection: LanguageCollection, config: Config) -> Report:
     _check_numbers(features, report)
     if collection.find("train", TEACHERS) is not None:
         _read(partial(collection.file, "train", TEACHERS), report)
-    _check_settings(config.c2kd, report)
-    report.notes += collection.notes(wanted, taught=bool(config.c2kd.teachers), english_only=trained == [ENGLISH])
+    _check_settings(config, report)
+    report.notes += collection.notes(
+        wanted, taught=bool(config.value("c2kd.teachers")), english_only=trained == [ENGLISH]
+    )
     return report
 
 
-def _check_settings(settings: C2KDConfig, report: Report) -> None:
+def _check_settings(config: Config, report: Report) -> None:
     """Add what is wrong with the list of words and the teachers."""
-    if settings.words is not None:
-        _attempt(partial(read_words, Path(settings.words)), report)
+    words = config.value("c2kd.words")
+    if words is not None:
+        _attempt(partial(read_words, Path(words)), report)
     report.problems += [
         f"c2kd.teachers: {name}: no such run folder or checkpoint; train it first or name another"
-        for name in settings.teachers
+        for name in config.value("c2kd.teachers")
         if not Path(name).exists()
     ]
 

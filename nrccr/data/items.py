@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
+from nrccr.config.choices import Sampling
 from nrccr.data.batch import ImageBatch, VideoBatch
 from nrccr.data.bigfile import BigFile, select_frames
 from nrccr.data.captions import shortened
@@ -39,7 +39,7 @@ class Videos:
         features: BigFile,
         video_ids: Sequence[str],
         max_frames: int,
-        sampling: Literal["first", "uniform"],
+        sampling: Sampling,
         *,
         whole: bool = False,
     ) -> None:

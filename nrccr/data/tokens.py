@@ -216,15 +216,15 @@ def language_tokenizer(config: Config, max_tokens: int, root: Path | None = None
         UserError: no tokeniser there.
     """
     model, labse = (
-        name if root is None else find_backbone(root, name) for name in (config.text.model, config.c2kd.labse)
+        name if root is None else find_backbone(root, name) for name in (config.text.model, config.value("c2kd.labse"))
     )
-    own = CaptionTokenizer(model, max_tokens, lower_case=config.c2kd.lower_case)
+    own = CaptionTokenizer(model, max_tokens, lower_case=config.value("c2kd.lower_case"))
     if config.switch("pool_mask") == "own":
         return own
     if labse == model:
         return PooledTokenizer(own, own)
     try:
-        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=config.c2kd.lower_case))
+        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=config.value("c2kd.lower_case")))
     except UserError as error:
         reason = str(error).removeprefix(f"text.model={labse}: ")
         raise UserError(

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from nrccr.config.choices import ScoreKind
 from nrccr.evaluation.blocks import Blocks, Cosines, Matrix, Transposed, dense, fits
 from nrccr.evaluation.normalise import DUAL, TRANSDUCTIVE, Settings, normalised
-from nrccr.evaluation.score import MinMax, Mixed, ScoreKind
+from nrccr.evaluation.score import MinMax, Mixed
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nrccr.config.choices import ScoreKind
 from nrccr.errors import UserError
 from nrccr.evaluation.blocks import Blocks, Matrix, Transposed, dense, fits, highest_columns
 from nrccr.evaluation.directions import Bank, Directions, Embeddings, Normalisation
 from nrccr.evaluation.encode import Network, encode_texts, encode_videos
 from nrccr.evaluation.metrics import ranks_and_precision, recall_sum, recalls_by_length, summarise
 from nrccr.evaluation.normalise import Settings
-from nrccr.evaluation.score import ScoreKind, mix, prepare, similarity
+from nrccr.evaluation.score import mix, prepare, similarity
 from nrccr.files import atomic_path, write_json, write_text
 from nrccr.systems.mlcmr.data import Gallery
 from nrccr.systems.nrccr.data import Queries

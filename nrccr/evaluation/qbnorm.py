@@ -14,9 +14,10 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from nrccr.config.choices import Method
 from nrccr.errors import UserError
 from nrccr.evaluation.metrics import ranks, recalls
-from nrccr.evaluation.normalise import DUAL, TRANSDUCTIVE, Method, Settings, normalise
+from nrccr.evaluation.normalise import DUAL, TRANSDUCTIVE, Settings, normalise
 from nrccr.evaluation.tune import choose
 from nrccr.report.screen import qbnorm_table
 from nrccr.safeload.unpickle import load_array

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import product
 
-from nrccr.evaluation.normalise import USES_BETA, USES_K, Method, Settings
+from nrccr.config.choices import Method
+from nrccr.evaluation.normalise import USES_BETA, USES_K, Settings
 
 BETAS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 ACTIVATED = (1, 3, 10)

@@ -6,17 +6,16 @@ N captions in the batch, L tokens, H backbone width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
+from nrccr.config.choices import Freeze
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
-
-Freeze = Literal["frozen", "all_frozen", "none"]
 
 
 def backbone_config(model: str, overrides: Mapping[str, int | float | str]) -> PretrainedConfig:

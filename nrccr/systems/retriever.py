@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
-from nrccr.config.schema import Config, build_config
-from nrccr.config.yaml import read_layers
+from nrccr.config.schema import Config
+from nrccr.config.yaml import Layer, read_layers
 from nrccr.data.batch import ImageBatch, VideoBatch
 from nrccr.data.bigfile import select_frames
 from nrccr.data.images import Preprocessor, clip_preprocessor, load_picture, load_preprocessor
@@ -39,6 +39,8 @@ from nrccr.systems.c2kd.published import is_c2kd, published_config, published_ne
 from nrccr.systems.mlcmr.published import is_mlcmr, read_mlcmr
 from nrccr.systems.nrccr.data import Reader
 from nrccr.systems.nrccr.published import CHECKPOINT_NAME, read_published
+from nrccr.systems.nrccr.settings import cleans_queries
+from nrccr.systems.settings import build_config
 
 WEIGHTS_NAME = "model.safetensors"
 CHECKPOINT_NAMES = (CHECKPOINT_NAME, C2KD_NAME)
@@ -111,12 +113,17 @@ class Retriever:
         empty = [index for index, text in enumerate(texts) if not text.strip()]
         if not texts or empty:
             raise UserError(f"encode_text: {f'caption {empty[0]} is empty' if empty else 'no captions given'}")
-        cleans = self.config.data.target == "en" if role == "target" else self.config.cleans_queries
+        cleans = self.config.data.target == "en" if role == "target" else self._cleans_english
         cleaned = [clean_english(text) for text in texts] if cleans else list(texts)
         table = self.tokenizer.encode(cleaned)
         if table.cut:
             warnings.warn(f"{table.cut} captions were cut to {self.tokenizer.max_tokens} tokens", stacklevel=2)
         return encode_texts(self.network, table, self.config.evaluation.batch_size, self.device).cpu().numpy()
+
+    @property
+    def _cleans_english(self) -> bool:
+        """Whether English is cleaned as translated queries are; C2KD takes every language as it is."""
+        return self.config.model != "c2kd" and cleans_queries(self.config)
 
     def encode_video(self, videos: Sequence[npt.NDArray[Any]]) -> Embeddings:
         """Videos -> (N, D) float32, unit length.
@@ -239,11 +246,11 @@ def run_of(path: Path) -> Path | None:
 def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
     layers = read_layers(folder / "config.yaml")
     if (folder / "backbone").is_dir():  # the run's own copy; text.model may be a path of another machine
-        layers.append((str(folder), {"text": {"model": str(folder / "backbone")}}))
+        layers.append(Layer(str(folder), {"text": {"model": str(folder / "backbone")}}))
     if (folder / "image_encoder").is_dir():
-        layers.append((str(folder), {"image": {"model": str(folder / "image_encoder")}}))
+        layers.append(Layer(str(folder), {"image": {"model": str(folder / "image_encoder")}}))
     if (folder / "labse").is_dir():
-        layers.append((str(folder), {"c2kd": {"labse": str(folder / "labse")}}))
+        layers.append(Layer(str(folder), {"c2kd": {"labse": str(folder / "labse")}}))
     config = build_config(layers, overrides)
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():
@@ -291,7 +298,7 @@ def _ready(
     network: Network, config: Config, device: torch.device, checkpoint: Path, preprocess: Preprocessor | None
 ) -> Retriever:
     if config.model == "c2kd":
-        tokenizer = language_tokenizer(config, config.c2kd.query_tokens)
+        tokenizer = language_tokenizer(config, config.value("c2kd.query_tokens"))
     else:
         tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
     return Retriever(network.to(device).eval(), config, tokenizer, device, checkpoint, preprocess)

@@ -109,9 +109,9 @@ class Trainer:
         self.learned = task.objective.to(runtime.device) if isinstance(task.objective, nn.Module) else None
         self.optimizer = adam(self.network, config.train.learning_rate)
         if self.learned is not None:
-            add_group(self.optimizer, self.learned, config.c2kd.mixing_learning_rate)
+            add_group(self.optimizer, self.learned, config.value("c2kd.mixing_learning_rate"))
         self.adversary_optimizer = (
-            adam(self.discriminator, config.adversary.learning_rate) if self.discriminator else None
+            adam(self.discriminator, config.value("adversary.learning_rate")) if self.discriminator else None
         )
         self.trainable = trainable(self.network)
         self.pairs = task.pairs

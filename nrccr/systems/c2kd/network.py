@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from nrccr.config.choices import PoolMask
 from nrccr.config.schema import Config
 from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
 from nrccr.models.layers import evaluating, mean_over_positions
 
-PoolMask = Literal["labse", "own"]
 NORM_EPS = 1e-6
 PARTS = 4  # of a batch's captions, of like length
 LENGTH_EPS = 1e-8  # of vectors, in cosines

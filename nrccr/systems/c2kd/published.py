@@ -13,10 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from nrccr.config.schema import Config, build_config
+from nrccr.config.choices import PoolMask
+from nrccr.config.schema import Config
+from nrccr.config.yaml import Layer
 from nrccr.errors import UserError
 from nrccr.models.backbone import backbone_config, build_backbone
-from nrccr.systems.c2kd.network import C2KD, PoolMask
+from nrccr.systems.c2kd.network import C2KD
+from nrccr.systems.settings import build_config
 
 CHECKPOINT_NAME = "latest_model.pth"
 STUDENT = "sentence-transformers/LaBSE"
@@ -63,7 +66,7 @@ def published_config(path: Path, checkpoint: Mapping[str, Any], overrides: Seque
         "visual": {"width": width, "heads": HEADS, "layers": _count_blocks(state)},
         "joint": {"width": joint},
     }
-    return build_config([(str(path), trained)], overrides)
+    return build_config([Layer(str(path), trained)], overrides)
 
 
 def published_network(

@@ -25,6 +25,7 @@ from nrccr.report.screen import counts_line, multilingual_table
 from nrccr.systems.c2kd.data import LanguagePairs, LanguageReader
 from nrccr.systems.c2kd.network import C2KD, build_c2kd
 from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective
+from nrccr.systems.c2kd.settings import C2KDSection
 from nrccr.systems.c2kd.teachers import PrecomputedTeachers, TeachersInLoop, precompute
 from nrccr.systems.retriever import Retriever, load_retriever, run_of
 from nrccr.terminal import say
@@ -49,7 +50,7 @@ def prepare(
     Raises:
         UserError: no such collection, encoder or teacher, or damaged data.
     """
-    settings = config.c2kd
+    settings = config.section(C2KDSection)
     reader = open_reader(config, root, words=settings.words)
     tokenizer = language_tokenizer(config, config.text.max_tokens, root)
     queried = language_tokenizer(config, settings.query_tokens, root)
@@ -112,7 +113,7 @@ def prepare(
 
 def losses_of(config: Config) -> C2KDLosses:
     """The objective's constants."""
-    settings = config.c2kd
+    settings = config.section(C2KDSection)
     return C2KDLosses(
         stage=settings.stage,
         temperature=settings.temperature,
@@ -187,7 +188,7 @@ def load_teachers(config: Config, root: Path, device: torch.device, width: int) 
     Raises:
         UserError: distillation without teachers, one that is missing, of another system or of other features.
     """
-    settings = config.c2kd
+    settings = config.section(C2KDSection)
     if settings.stage == "distill" and not settings.teachers:
         raise UserError("c2kd.stage=distill: give run folders or published checkpoints as c2kd.teachers=[FOLDER,...]")
     models: Sequence[str] = settings.teacher_models or [""] * len(settings.teachers)
@@ -250,7 +251,7 @@ def teaching(
         UserError: a teacher's embedding that is not finite.
     """
     networks = [teacher.network for teacher in teachers]
-    if not config.c2kd.precompute:
+    if not config.section(C2KDSection).precompute:
         return TeachersInLoop(networks), pairs
     names = [teacher.name for teacher in teachers]
     ready = precompute(networks, names, pairs, max(PRECOMPUTED, config.evaluation.batch_size), device)

@@ -26,6 +26,7 @@ from nrccr.data.sampling import Indices, mask_tokens, masked_view
 from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
 from nrccr.systems.c2kd.data import LanguageQuery
+from nrccr.systems.mlcmr.settings import padding_free
 from nrccr.systems.nrccr.data import PARTS, Counts, Queries, items_of
 
 
@@ -169,7 +170,7 @@ class ViewReader:
             target=tables[1] if len(tables) == 2 else None,
             videos=self._videos(names),
             item_of=item_of,
-            parts=PARTS if self.config.padding_free else 1,
+            parts=PARTS if padding_free(self.config) else 1,
             counts=Counts(len(mine[0]), len(names), unmatched, 0, sum(table.cut for table in tables)),
             seed=self.config.seed,
             mask_id=self.tokenizer.mask_id,

@@ -13,11 +13,13 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nrccr.config.schema import Config, build_config
+from nrccr.config.choices import Pooling
+from nrccr.config.schema import Config
+from nrccr.config.yaml import Layer
 from nrccr.errors import UserError
-from nrccr.models.layers import Pooling
 from nrccr.models.statedicts import MAPPING, PARTS, State, is_state, load_parts, rename, without_unused
 from nrccr.systems.mlcmr.network import KERNELS, MLCMR
+from nrccr.systems.settings import build_config
 
 _VISUAL = [("rnn.", "gru."), ("convs1.", "convolutions.")]
 _TEXT = [("text_bert.text_bert.", "backbone.")]
@@ -66,7 +68,7 @@ class PublishedMLCMR:
             "joint": {"width": len(self.map_text["linear.weight"])},
             "evaluation": {"target_weight": 0.85 if human else 0.55},
         }
-        return build_config([(str(self.path), trained)], overrides)
+        return build_config([Layer(str(self.path), trained)], overrides)
 
     @property
     def feature_width(self) -> int:

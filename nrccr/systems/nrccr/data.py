@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from nrccr.config.choices import EnglishCleaning, Sampling
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch
 from nrccr.data.bigfile import BigFile
@@ -24,8 +25,8 @@ from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.sampling import Indices
 from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
 from nrccr.errors import UserError
+from nrccr.systems.nrccr.settings import cleans_queries, padding_free
 
-EnglishCleaning = Literal["source", "all"]
 PARTS = 4  # enough to save most of the padding of a batch of 128
 
 
@@ -132,7 +133,7 @@ class Reader:
     workers: int
     clean_queries: bool
     max_frames: int
-    sampling: Literal["first", "uniform"]
+    sampling: Sampling
     english_cleaning: EnglishCleaning
     mismatch_tolerance: float
     padding_free: bool
@@ -157,12 +158,12 @@ class Reader:
             features=BigFile(collection.features) if kind == "video" else None,
             preprocess=preprocess if kind == "clip" else None,
             workers=data.workers,
-            clean_queries=config.cleans_queries,
+            clean_queries=cleans_queries(config),
             max_frames=data.max_frames,
             sampling=config.switch("frames"),
             english_cleaning=config.switch("english_cleaning"),
             mismatch_tolerance=data.mismatch_tolerance,
-            padding_free=config.padding_free,
+            padding_free=padding_free(config),
         )
 
     def pairs(self) -> Pairs:

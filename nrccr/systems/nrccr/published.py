@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nrccr.config.schema import Config, build_config
+from nrccr.config.schema import Config
+from nrccr.config.yaml import Layer
 from nrccr.errors import UserError
 from nrccr.models.image import build_image_encoder
 from nrccr.models.openai import visual_config, visual_tensors
@@ -30,6 +31,7 @@ from nrccr.models.statedicts import (
 )
 from nrccr.systems.nrccr.discriminator import Discriminator
 from nrccr.systems.nrccr.network import NRCCR, build_nrccr
+from nrccr.systems.settings import build_config
 
 CHECKPOINT_NAME = "model_best.pth.tar"
 
@@ -128,7 +130,7 @@ def read_published(path: Path, checkpoint: Mapping[str, Any], overrides: list[st
     trained = _plain_config(path, options, text, visual, map_text, discriminator)
     return Published(
         path=path,
-        config=build_config([(str(path), trained)], overrides),
+        config=build_config([Layer(str(path), trained)], overrides),
         visual=rename(visual, _VISUAL, path) if kind == "video" else _rename_image(visual, path),
         text=without_unused(rename(text, _TEXT, path)),
         map_visual=rename(map_visual, MAPPING, path),
