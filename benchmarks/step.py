@@ -19,7 +19,7 @@ import torch
 from common import step_parser, wait
 from torch import Tensor
 
-from nrccr.config.schema import Config, load_config
+from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TextBatch, VideoBatch
 from nrccr.data.captions import match, read_captions
 from nrccr.data.sampling import epoch_batches
@@ -30,6 +30,7 @@ from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.nrccr.data import Pairs, Reader
 from nrccr.systems.nrccr.network import NRCCR, PairOutput, States, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective
+from nrccr.systems.settings import load_config
 from nrccr.training.loop import Task, Trainer
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import total
@@ -171,7 +172,7 @@ def main() -> None:
     assert trainer.discriminator is not None
     optimizers = [
         torch.optim.Adam(trainer.trainable, lr=config.train.learning_rate, foreach=False),
-        torch.optim.Adam(trainer.discriminator.parameters(), lr=config.adversary.learning_rate, foreach=False),
+        torch.optim.Adam(trainer.discriminator.parameters(), lr=config.value("adversary.learning_rate"), foreach=False),
     ]
     theirs, their_losses = measure(
         lambda indices: plain_step(trainer, optimizers, plain(indices).to(device)), batches, device

@@ -7,13 +7,13 @@ import os
 import platform
 import re
 from contextlib import AbstractContextManager
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from nrccr.config.choices import Precision
 from nrccr.errors import UserError
 
 
@@ -83,7 +83,7 @@ class Runtime:
         precision: "bf16" computes forward passes in bfloat16; weights, losses and optimisers stay float32.
     """
 
-    def __init__(self, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+    def __init__(self, device: torch.device, precision: Precision = "fp32") -> None:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         # A second run in one process may ask for another device.

@@ -10,6 +10,7 @@ import typer
 from nrccr.cli.bank import bank
 from nrccr.cli.check import check
 from nrccr.cli.compare import compare
+from nrccr.cli.config import config_app
 from nrccr.cli.convert import convert
 from nrccr.cli.generate import generate
 from nrccr.cli.noise import noise
@@ -30,6 +31,7 @@ app = typer.Typer(
 STOPPED = 130  # exit code after Ctrl-C, as of a shell
 for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert):
     app.command()(verb)
+app.add_typer(config_app, name="config")
 
 
 def main() -> None:

@@ -1,8 +1,11 @@
-"""Configuration files as plain data: YAML without surprises, and what a file extends."""
+"""Configuration files as plain data: YAML without surprises, what a file extends, and where each key was set."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +14,87 @@ import yaml
 from nrccr.errors import UserError
 
 
-def read_layers(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The YAML file and all that it extends, the deepest first, as plain values.
+@dataclass(frozen=True)
+class Layer:
+    """Values from one place, and the line of each.
+
+    Attributes:
+        name: the place, for messages: a file, or `override KEY=VALUE`.
+        values: what it sets, nested.
+        lines: the line of each key and section by its name with dots, from 1; empty where there are no lines.
+    """
+
+    name: str
+    values: dict[str, Any]
+    lines: dict[str, int] = field(default_factory=dict)
+
+    def sets(self, key: str) -> bool:
+        """Whether it holds a key or section."""
+        found: Any = self.values
+        for part in key.split("."):
+            if not isinstance(found, dict) or part not in found:
+                return False
+            found = found[part]
+        return True
+
+    def place(self, key: str) -> str:
+        """`FILE:LINE` of a key, or of the section around it; the name alone where there are no lines."""
+        while key and key not in self.lines:
+            key = key.rpartition(".")[0]
+        return f"{self.name}:{self.lines[key]}" if key else self.name
+
+
+def read_layers(path: Path) -> list[Layer]:
+    """The YAML file and all that it extends, the deepest first.
 
     Raises:
         UserError: a missing or malformed file, or files that extend each other in a circle.
     """
-    layers: list[tuple[str, dict[str, Any]]] = []
+    layers: list[Layer] = []
     seen: set[Path] = set()
     current: Path | None = path
     while current is not None:
         if current.resolve() in seen:
             raise UserError(f"{current}: extends itself through other files; break the circle")
         seen.add(current.resolve())
-        values = _read_yaml(current)
-        parent = values.pop("extends", None)
-        layers.append((str(current), values))
+        layer = _read_yaml(current)
+        parent = layer.values.pop("extends", None)
+        layers.append(layer)
         if parent is not None and not isinstance(parent, str):
-            raise UserError(f"{current}: extends must name one YAML file")
+            raise UserError(f"{layer.place('extends')}: extends must name one YAML file")
         current = None if parent is None else current.parent / parent
     return layers[::-1]
+
+
+def parse_override(override: str) -> Layer:
+    """`key=value`, the key with dots, as a layer.
+
+    Raises:
+        UserError: another form, or a value that is not YAML.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key or not all(key.split(".")):
+        raise UserError(f"override {override!r}: write key=value, for instance train.batch_size=64")
+    nested: Any = parse_yaml(text, f"override {override}") if text else ""
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return Layer(f"override {override}", nested)
+
+
+def merged(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The values of all layers; later ones replace earlier ones, key by key. Below a section `{}` clears."""
+    whole: dict[str, Any] = {}
+    for layer in layers:
+        _merge(whole, layer.values, top=True)
+    return whole
+
+
+def _merge(base: dict[str, Any], values: dict[str, Any], *, top: bool) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict) and (value or top):
+            _merge(base[key], value, top=False)
+        else:
+            base[key] = deepcopy(value)
 
 
 def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
@@ -42,11 +106,13 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: `no` is a word (a language, too), 1e-4 is a number, 2026-01-01 is a word. No key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, refused if a key stands there twice."""
+        """A mapping, refused if a key is duplicated."""
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
             if key.value in seen:
-                message = f"key {key.value} stands there twice"
+                message = f"key {key.value} is duplicated; keep one"
                 raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
             seen.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
@@ -73,16 +139,46 @@ def parse_yaml(text: str, name: str) -> Any:
     Raises:
         UserError: not YAML, or an interpolation `${...}`.
     """
-    if "${" in text:
-        raise UserError(f"{name}: ${{...}} is not supported; write the value itself")
+    return _parse(text, name, several=False)[0]
+
+
+def _parse(text: str, name: str, *, several: bool) -> tuple[Any, dict[str, int]]:
+    """The values and the line of each key; with `several`, messages name lines."""
+    before, found, _ = text.partition("${")
+    if found:
+        place = f"{name}:{1 + before.count(chr(10))}" if several else name
+        raise UserError(f"{place}: ${{...}} is not supported; write the value itself")
     try:
         loader = _Loader(text)
         try:
-            return loader.get_single_data()
+            node = loader.get_single_node()
+            if node is None:
+                return None, {}
+            lines = dict(_lines(node, "", ()))
+            return loader.construct_document(node), lines
         finally:
             loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{name}:{mark.line + 1}" if several and mark is not None else name
+        what = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        raise UserError(f"{place}: not valid YAML: {what}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _lines(node: yaml.Node, prefix: str, around: tuple[yaml.Node, ...]) -> list[tuple[str, int]]:
+    if node in around:
+        raise yaml.constructor.ConstructorError(None, None, "a value holds itself", node.start_mark)
+    found: list[tuple[str, int]] = []
+    if isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _lines(value, prefix, (*around, node))
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            found += [(name, key.start_mark.line + 1), *_lines(value, f"{name}.", (*around, node))]
+    return found
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -93,14 +189,14 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> Layer:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read this configuration: {error}") from error
-    values = parse_yaml(text, str(path))
+    values, lines = _parse(text, str(path), several=True)
     if values is None:
-        return {}
+        return Layer(str(path), {})
     if not isinstance(values, dict):
         raise UserError(f"{path}: a configuration is a mapping of keys to values")
-    return values
+    return Layer(str(path), values, lines)

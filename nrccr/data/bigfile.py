@@ -15,12 +15,13 @@ import warnings
 from collections.abc import Iterable, KeysView, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from nrccr.config.choices import Sampling
 from nrccr.errors import UserError
 from nrccr.files import atomic_folder
 
@@ -30,7 +31,6 @@ BLOCK_BYTES = 64 * 2**20
 
 Rows = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
-Sampling = Literal["first", "uniform"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 

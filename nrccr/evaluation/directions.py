@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nrccr.config.choices import ScoreKind
 from nrccr.evaluation.blocks import Blocks, Cosines, DenseScores, Transposed, dense, fits
 from nrccr.evaluation.encode import Embeddings
 from nrccr.evaluation.normalise import DUAL, TRANSDUCTIVE, Settings, normalised
-from nrccr.evaluation.score import MinMax, Mixed, ScoreKind
+from nrccr.evaluation.score import MinMax, Mixed
 
 
 @dataclass(frozen=True)

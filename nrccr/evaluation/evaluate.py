@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nrccr.config.choices import ScoreKind
 from nrccr.data.queries import Split, TextGallery
 from nrccr.errors import UserError
 from nrccr.evaluation.blocks import Blocks, fits
@@ -22,7 +23,6 @@ from nrccr.evaluation.metrics import recalls_by_length
 from nrccr.evaluation.outputs import forget, write_metrics, write_ranks, write_scores
 from nrccr.evaluation.ranked import Scored
 from nrccr.evaluation.rule import Rule
-from nrccr.evaluation.score import ScoreKind
 
 SWEEP = (1.0, 0.8, 0.5, 0.2, 0.0)  # weights of the source side, as the published test prints them
 TEXT_TO_TEXT = "text-to-text"

@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nrccr.config.choices import Method
 from nrccr.evaluation.blocks import (
     Blocks,
     DenseScores,
@@ -43,7 +44,6 @@ from nrccr.evaluation.blocks import (
     mean_of_highest,
 )
 
-Method: TypeAlias = Literal["is", "dis", "dual_is", "dual_dis", "csls", "nnn", "dsl", "sinkhorn"]
 Scores: TypeAlias = npt.NDArray[Any] | Tensor
 
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from nrccr.config.choices import ScoreKind
 from nrccr.config.schema import Config
 from nrccr.evaluation.directions import Normalisation
-from nrccr.evaluation.score import ScoreKind
 
 
 @dataclass(frozen=True)

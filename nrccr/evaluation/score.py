@@ -5,14 +5,11 @@ Q queries, N items, D joint-space width.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from nrccr.config.choices import ScoreKind
 from nrccr.evaluation.blocks import Blocks, Shaped, lowest_and_highest
-
-ScoreKind = Literal["minmax", "raw"]
 
 
 def mix(source: Tensor, target: Tensor, target_weight: float) -> Tensor:

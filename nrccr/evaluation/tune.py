@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from itertools import product
 from typing import get_args
 
+from nrccr.config.choices import Method
 from nrccr.data.queries import Split
 from nrccr.errors import UserError
 from nrccr.evaluation.directions import Bank, Directions
 from nrccr.evaluation.encode import Encoder, encode_split
-from nrccr.evaluation.normalise import USES_BETA, USES_K, Method, Settings
+from nrccr.evaluation.normalise import USES_BETA, USES_K, Settings
 from nrccr.evaluation.ranked import Scored
 from nrccr.evaluation.rule import Rule
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from nrccr.config.choices import FeatureKind
 from nrccr.losses.similarity import at_least_float32
 
 
@@ -18,7 +17,7 @@ class FeatureDistillation(nn.Module):
     `l1` (paper): |d|, the teacher detached.
     """
 
-    def __init__(self, kind: Literal["smooth_l1", "l1"] = "smooth_l1", beta: float = 4.0) -> None:
+    def __init__(self, kind: FeatureKind = "smooth_l1", beta: float = 4.0) -> None:
         """Choose the reading.
 
         Args:

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
+from nrccr.config.choices import Freeze
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
 from nrccr.models.statedicts import require_same_sizes
-
-Freeze = Literal["frozen", "all_frozen", "none"]
 
 
 def backbone_config(model: str, overrides: Mapping[str, int | float | str]) -> PretrainedConfig:

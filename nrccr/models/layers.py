@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Pooling = Literal["padded", "masked"]
+from nrccr.config.choices import Pooling
+
 LENGTH_EPS = 1e-8  # of vectors, in cosines
 
 

@@ -9,22 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nrccr.config.schema import Config, load_config, plain, resolved_switches
+from nrccr.config.keys import keys_that_change
+from nrccr.config.schema import Config, plain, resolved_switches
 from nrccr.config.yaml import flatten
 from nrccr.errors import UserError
 from nrccr.report.papers import MEAN, Column, PaperTable
+from nrccr.systems.settings import load_config
 
-# Keys that change no number, and so may differ between runs that are averaged.
-FREE = (
-    "seed",
-    "data.workers",
-    "image.path",
-    "image.cache",
-    "train.log_every",
-    "train.save_minutes",
-    "evaluation.save_scores",
-    "c2kd.precompute",
-)
 NAMED = ("text.model", "image.model", "c2kd.labse")  # hub names or folders: where a folder lies changes nothing
 # Keys, and beginnings of keys, that make another model of it: such a run is not put beside the paper's figures.
 OTHER_MODEL = ("reading", "switches.", "text.", "visual.", "image.", "joint.", "model")
@@ -165,7 +156,9 @@ def _number(metrics: Mapping[str, Any], column: Column) -> float:
 
 def _values(config: Config, metrics: Mapping[str, Any], data: str | None) -> dict[str, Any]:
     """What numbers follow from; a test may have had other settings than the run's own configuration."""
-    values = {key: value for key, value in flatten(plain(config)).items() if key not in FREE}
+    # Runs that are averaged may differ in what changes no number that matters.
+    free = {"seed"} | keys_that_change(type(config), "digits", "nothing")
+    values = {key: value for key, value in flatten(plain(config)).items() if key not in free}
     values["data.collection"] = metrics["collection"]
     values |= {key: Path(values[key]).name for key in NAMED if key in values}
     values["c2kd.teachers"] = [_without_seed(Path(teacher)) for teacher in values["c2kd.teachers"]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nrccr.config.yaml import read_layers
+from nrccr.config.yaml import Layer, read_layers
 from nrccr.distributed import choose_device
 from nrccr.errors import UserError
 from nrccr.safeload import load_checkpoint, load_weights
@@ -62,7 +62,7 @@ def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> R
         if (folder / name).is_dir():
             section, _, own = key.partition(".")
             kept[section] = kept.get(section, {}) | {own: str(folder / name)}
-    config = build_config([*read_layers(folder / "config.yaml"), (str(folder), kept)], overrides)
+    config = build_config([*read_layers(folder / "config.yaml"), Layer(str(folder), kept)], overrides)
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():
         raise UserError(f"{folder}: no {WEIGHTS_NAME} yet, the run has not finished an epoch; resume or restart it")
@@ -76,7 +76,7 @@ def _load_published(path: Path, overrides: Sequence[str], device: torch.device) 
     for name in SYSTEMS:
         found = system_of(name).published(path, checkpoint)
         if found is not None:
-            config = build_config([(str(path), found.config)], overrides)
+            config = build_config([Layer(str(path), found.config)], overrides)
             model = load_trained(config, Trained(found.weights, path, published=True))
             model.network.to(device).eval()
             return Retriever(model, config, device, path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nrccr.config.schema import TrainConfig
+from nrccr.config.sections import TrainSection
 
 
 def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
@@ -47,7 +47,7 @@ class Schedule:
     best_epoch: int = 0
     stale: int = 0
 
-    def after_epoch(self, epoch: int, score: float | None, config: TrainConfig) -> bool:
+    def after_epoch(self, epoch: int, score: float | None, config: TrainSection) -> bool:
         """Take the validation score of `epoch` (from 1); returns whether it is the best so far.
 
         Without a score, where there is no validation split, the last epoch is the best.
@@ -64,6 +64,6 @@ class Schedule:
             self.since_halving = 0
         return improved
 
-    def exhausted(self, config: TrainConfig) -> bool:
+    def exhausted(self, config: TrainSection) -> bool:
         """Whether validation has not improved for `patience` epochs."""
         return config.patience is not None and self.stale >= config.patience

@@ -14,20 +14,15 @@ from typing import Any
 
 import torch
 
-from nrccr.config.schema import Config, load_config, plain, resolved_switches, to_yaml
-from nrccr.config.yaml import flatten
+from nrccr.config.keys import keys_that_change
+from nrccr.config.schema import Config, plain, resolved_switches, to_yaml
+from nrccr.config.yaml import flatten, merged, read_layers
 from nrccr.distributed import describe_device
 from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_folder, atomic_path, write_json, write_text
 from nrccr.safeload.unpickle import load_checkpoint
 
-# Keys that may differ when a run is resumed: they change how long it trains, never what a step computes.
-FREE_ON_RESUME = (
-    *("train.epochs", "train.patience", "train.save_minutes", "data.workers", "evaluation.save_scores"),
-    "image.cache",
-    *(f"evaluation.{key}" for key in ("normalise", "beta", "k", "alpha", "memory_mb")),  # of tests alone
-)
-LIBRARIES = ("torch", "transformers", "accelerate", "omegaconf", "numpy", "safetensors")
+LIBRARIES = ("torch", "transformers", "accelerate", "pydantic", "numpy", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -92,8 +87,12 @@ class RunFolder:
         """
         if not self.config.is_file() or not self.run.is_file():
             raise UserError(f"{self.path}: no run to resume there; leave out --resume or give its folder as --out")
-        was, now = flatten(plain(load_config(self.config))), flatten(plain(config))
-        changed = [k for k in now.keys() | was.keys() if was.get(k) != now.get(k) and k not in FREE_ON_RESUME]
+        # A key that came after the run began has its default there.
+        was = flatten(plain(type(config)())) | flatten(merged(read_layers(self.config)))
+        now = flatten(plain(config))
+        # How long it trains may change, never what a step computes.
+        free = keys_that_change(type(config), "length", "test", "nothing")
+        changed = [k for k in now.keys() | was.keys() if was.get(k) != now.get(k) and k not in free]
         if changed:
             key = sorted(changed)[0]
             raise UserError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from nrccr.config.schema import Config, Switches, load_config, plain, resolved_switches, to_yaml
+from nrccr.config.schema import Config, plain, resolved_switches, to_yaml
+from nrccr.config.sections import Switches
 from nrccr.config.yaml import parse_yaml
 from nrccr.errors import UserError
+from nrccr.systems.nrccr.settings import AdversarySection
+from nrccr.systems.settings import config_type, load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -51,14 +53,13 @@ def empty(tmp_path: Path) -> Path:
 
 def test_base_holds_every_key_with_its_default() -> None:
     written_down = parse_yaml((CONFIGS / "base.yaml").read_text(encoding="utf-8"), "base.yaml")
-    assert written_down == plain(Config())
-    assert load_config(CONFIGS / "base.yaml") == Config()
+    assert written_down == plain(config_type()())
+    assert load_config(CONFIGS / "base.yaml") == config_type()()
 
 
 def test_base_comments_every_key() -> None:
     for line in (CONFIGS / "base.yaml").read_text(encoding="utf-8").splitlines():
-        # A section that the class of the schema describes needs no comment.
-        assert "#" in line or not line.strip() or line.rstrip().endswith(":"), line
+        assert "# " in line or not line, line
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
@@ -78,14 +79,13 @@ def test_small_config_is_what_the_issue_says() -> None:
     assert config.reading == "released"
     basic = load_config(CONFIGS / "nrccr" / "vatex-small-basic.yaml")
     assert [getattr(basic.loss, name) for name in ("similarity", "feature", "cycle", "adversary")] == [0, 0, 0, 0]
-    basic.loss = config.loss
-    assert basic == config
+    assert basic.model_copy(update={"loss": config.loss}) == config
 
 
 def test_table_configs_are_the_released_recipe() -> None:
     vatex, msrvtt = (load_config(CONFIGS / "nrccr" / f"{name}.yaml") for name in ("vatex", "msrvttcn"))
-    assert (vatex.data.collection, vatex.adversary.discriminator) == ("vatex", "strong")
-    assert (msrvtt.data.collection, msrvtt.adversary.discriminator) == ("msrvttcn", "not-so-weak")
+    assert (vatex.data.collection, vatex.section(AdversarySection).discriminator) == ("vatex", "strong")
+    assert (msrvtt.data.collection, msrvtt.value("adversary.discriminator")) == ("msrvttcn", "not-so-weak")
     assert vatex.reading == msrvtt.reading == "released"
 
 
@@ -147,7 +147,6 @@ def test_override_types(empty: Path) -> None:
 def test_wrong_types_are_refused(empty: Path, override: str) -> None:
     message = complaint(empty, override)
     assert override.partition("=")[0] in message and f"override {override}" in message
-    assert "ListConfig" not in message
 
 
 @pytest.mark.parametrize("override", ["seed", "=1", ".seed=1", "text..width=3", ""])
@@ -157,7 +156,7 @@ def test_malformed_overrides_are_refused(empty: Path, override: str) -> None:
 
 def test_unknown_keys_name_the_known_ones(empty: Path, tmp_path: Path) -> None:
     top = complaint(empty, "sed=1")
-    assert "unknown key sed" in top and all(field.name in top for field in fields(Config))
+    assert "unknown key sed" in top and all(name in top for name in config_type().model_fields)
     nested = complaint(empty, "text.widht=1")
     assert "unknown key text.widht" in nested and "trainable_layers" in nested and "patience" not in nested
     path = written(tmp_path / "typo.yaml", "train:\n  epoch: 3\n")
@@ -184,7 +183,7 @@ def test_interpolation_is_refused(empty: Path, tmp_path: Path, monkeypatch: pyte
 def test_values_out_of_range_are_refused(empty: Path, override: str) -> None:
     message = complaint(empty, override)
     key = override.partition("=")[0].removesuffix(".hidden_size")
-    assert key in message and "empty.yaml" in message
+    assert key in message and message.startswith(f"override {override}: ")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_values_at_the_edge_are_taken(empty: Path, override: str) -> None:
 
 
 def test_the_table_names_every_switch() -> None:
-    assert [*READINGS, "pool_mask"] == [field.name for field in fields(Switches)]
+    assert [*READINGS, "pool_mask"] == list(Switches.model_fields)
 
 
 @pytest.mark.parametrize("column", range(3))
@@ -215,14 +214,14 @@ def test_readings_of_mlcmr_and_c2kd(empty: Path, column: int) -> None:
         ("nrccr", "data.scenario=translate"), ("nrccr", "c2kd.balance=0.5"), ("nrccr", "switches.pool_mask=own"),
         ("nrccr", "data.languages=[en]"), ("nrccr", "visual.gru=64"), ("mlcmr", "loss.cycle=0.1"),
         ("mlcmr", "switches.teacher=cross"), ("mlcmr", "adversary.learning_rate=0.1"), ("mlcmr", "visual.heads=4"),
-        ("mlcmr", "evaluation.normalise=dis"), ("mlcmr", "text.width=32"), ("c2kd", "loss.margin=0.1"),
+        ("mlcmr", "text.width=32"), ("c2kd", "loss.margin=0.1"),
         ("c2kd", "data.target=de"), ("c2kd", "switches.pooling=masked"), ("c2kd", "visual.maps=3"),
     ],
 )  # fmt: skip
 def test_a_key_that_the_model_does_not_read_is_refused(empty: Path, model: str, override: str) -> None:
     key = override.partition("=")[0]
     message = complaint(empty, f"model={model}", "visual.kind=video", override)
-    assert key in message and f"means nothing to model={model}" in message
+    assert key in message and f"is not used by model={model}; remove it" in message
 
 
 @pytest.mark.parametrize(
@@ -280,9 +279,9 @@ def test_an_empty_backbone_clears_and_others_merge(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("seed: 1\nseed: 2\n", "seed stands there twice"),
-        ("text: 5\n", "text is a section"),
-        ("text: {model: ''}\n", "text.model is empty"),
+        ("seed: 1\nseed: 2\n", "a.yaml:2: not valid YAML: key seed is duplicated"),
+        ("text: 5\n", "a.yaml:1: text is a section"),
+        ("text: {model: ''}\n", "a.yaml:1: text.model is empty"),
     ],
 )
 def test_repeated_keys_and_sections_without_keys_are_refused(tmp_path: Path, text: str, says: str) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from transformers import CLIPVisionConfig, PreTrainedModel
 
-from nrccr.config.schema import load_config
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.image import build_image_encoder
 from nrccr.systems.build import build_network
 from nrccr.systems.nrccr.network import build_discriminator
+from nrccr.systems.settings import load_config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((CHECKOUT / "configs").rglob("*.yaml"))

@@ -194,7 +194,7 @@ def test_other_weights_refuse_the_bank(make_bank: Command, run_test: Command, tr
     [
         (["--tune"], "nothing to choose"),
         (["evaluation.normalise=softmax"], "evaluation.normalise"),
-        (["evaluation.beta=0"], "evaluation.beta=0.0 is out of range"),
+        (["evaluation.beta=0"], "evaluation.beta=0 is out of range"),
         (["evaluation.k=-1"], "evaluation.k=-1 is out of range"),
         (["evaluation.normalise=csls", "evaluation.k=0"], "1 or more for csls"),
         (["evaluation.memory_mb=1"], "16 or more"),

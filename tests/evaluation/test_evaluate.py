@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nrccr.config.schema import Config, load_config
+from nrccr.config.schema import Config
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.encode import encode_texts, encode_videos
 from nrccr.evaluation.evaluate import both_directions, encode, score, validate
@@ -16,6 +16,7 @@ from nrccr.evaluation.score import mix, normalise_minmax
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.nrccr.data import Queries, Reader
 from nrccr.systems.nrccr.network import NRCCR, build_nrccr
+from nrccr.systems.settings import load_config
 
 CPU = torch.device("cpu")
 

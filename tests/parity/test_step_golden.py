@@ -15,8 +15,8 @@ from nrccr.data.batch import PairBatch
 from nrccr.data.captions import match, read_captions
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime
-from nrccr.systems.nrccr import published as names
 from nrccr.models import statedicts
+from nrccr.systems.nrccr import published as names
 from nrccr.systems.nrccr.data import Reader
 from nrccr.systems.nrccr.network import build_discriminator
 from nrccr.systems.nrccr.objective import NRCCRObjective

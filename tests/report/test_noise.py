@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nrccr.config.schema import load_config
 from nrccr.data.generated.collection import Recipe, generate
 from nrccr.report.noise import Cell, Row, cells, collect, plot, rate_of, to_markdown
+from nrccr.systems.settings import load_config
 
 Command = Callable[..., Any]
 BASE = Path(__file__).resolve().parents[2] / "configs" / "base.yaml"

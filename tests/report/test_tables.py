@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from nrccr.config.schema import load_config, resolved_switches, to_yaml
+from nrccr.config.schema import resolved_switches, to_yaml
 from nrccr.errors import UserError
 from nrccr.report.papers import METRICS, PAPER_TABLES, SUMR, row_of
 from nrccr.report.runs import find_runs, together
 from nrccr.report.tables import BEGIN, END, Table, make_tables, to_latex, to_markdown, update_docs
+from nrccr.systems.settings import load_config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = CHECKOUT / "configs"

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from nrccr.safeload import standins
 from nrccr.errors import UserError
+from nrccr.safeload import standins
 from nrccr.safeload.unpickle import load_checkpoint, load_records
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)

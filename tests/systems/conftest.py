@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nrccr.config.schema import Config, load_config
+from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TextBatch, VideoBatch
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.nrccr.network import NRCCR, build_nrccr
+from nrccr.systems.settings import load_config
 
 FEATURE_WIDTH = 16
 

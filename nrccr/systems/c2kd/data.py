@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nrccr.config.choices import Sampling
 from nrccr.data.batch import ENGLISH, Parts, VideoBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, read_captions
@@ -153,7 +154,7 @@ class LanguageReader:
 
     collection: LanguageCollection
     max_frames: int
-    sampling: Literal["first", "uniform"]
+    sampling: Sampling
     languages: Sequence[str] = ()
     words: frozenset[str] | None = None
     features: BigFile | None = None
@@ -163,7 +164,7 @@ class LanguageReader:
         cls,
         collection: LanguageCollection,
         max_frames: int,
-        sampling: Literal["first", "uniform"],
+        sampling: Sampling,
         languages: Sequence[str] = (),
         words: Path | None = None,
     ) -> LanguageReader:

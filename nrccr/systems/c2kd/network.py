@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from nrccr.config.choices import PoolMask
 from nrccr.config.schema import Config
 from nrccr.data.batch import PooledTextBatch, TensorRecord, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
 from nrccr.models.layers import evaluating, mean_over_positions, unit
 from nrccr.systems.c2kd.batch import MultilingualBatch
 
-PoolMask = Literal["labse", "own"]
 NORM_EPS = 1e-6
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +18,9 @@ from nrccr.losses.matrix_distill import MatrixDistillation
 from nrccr.losses.matrix_smooth_l1 import matrix_smooth_l1
 from nrccr.losses.similarity import similarity
 from nrccr.systems.c2kd.network import MultilingualOutput
+from nrccr.systems.c2kd.settings import Distillation, Stage, TeacherPooling
 from nrccr.training.task import Player
 
-Stage = Literal["zero_shot", "translate_train", "distill"]
-Pooling = Literal["maximum", "minimum", "mean", "each", "learned_teachers", "learned_pools"]
 # True names: the published option "max" ran the minimum, "min" the maximum.
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "maximum": lambda scores: scores.amax(dim=0),
@@ -51,8 +49,8 @@ class C2KDLosses:
     temperature: float = 0.05
     distill_temperature: float = 0.1
     balance: float = 0.1
-    pooling: Pooling = "maximum"
-    distillation: Literal["kl", "smooth_l1"] = "kl"
+    pooling: TeacherPooling = "maximum"
+    distillation: Distillation = "kl"
 
 
 class C2KDObjective(nn.Module):

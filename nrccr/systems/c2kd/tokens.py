@@ -17,6 +17,7 @@ from nrccr.data.batch import PooledTextBatch
 from nrccr.data.collections import find_backbone
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
+from nrccr.systems.c2kd.settings import C2KDSection
 
 
 class PooledTokenizer(CaptionTokenizer):
@@ -51,16 +52,16 @@ def language_tokenizer(config: Config, max_tokens: int, root: Path | None = None
     Raises:
         UserError: no tokeniser there.
     """
-    model, labse = (
-        name if root is None else find_backbone(root, name) for name in (config.text.model, config.c2kd.labse)
-    )
-    own = CaptionTokenizer(model, max_tokens, lower_case=config.c2kd.lower_case)
+    own_keys = config.section(C2KDSection)
+    named = (config.text.model, own_keys.labse)
+    model, labse = (name if root is None else find_backbone(root, name) for name in named)
+    own = CaptionTokenizer(model, max_tokens, lower_case=own_keys.lower_case)
     if config.switch("pool_mask") == "own":
         return own
     if labse == model:
         return PooledTokenizer(own, own)
     try:
-        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=config.c2kd.lower_case))
+        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=own_keys.lower_case))
     except UserError as error:
         reason = str(error).removeprefix(f"text.model={labse}: ")
         raise UserError(

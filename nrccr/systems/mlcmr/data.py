@@ -26,6 +26,7 @@ from nrccr.data.queries import Counts, Queries, Sample, Split, items_of, numbere
 from nrccr.data.sampling import PARTS, Indices, mask_tokens, masked_view, parts_of_like_length
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
+from nrccr.systems.mlcmr.settings import padding_free
 
 CLEANING = Cleaning(training=True, back=True, queries=True)  # all English is cleaned
 
@@ -153,7 +154,7 @@ class ViewReader:
             target=tables[1] if len(tables) == 2 else None,
             videos=self._videos(names),
             item_of=item_of,
-            parts=PARTS if self.config.padding_free else 1,
+            parts=PARTS if padding_free(self.config) else 1,
             counts=Counts(len(mine[0]), len(names), unmatched, 0, sum(table.cut for table in tables)),
             seed=self.config.seed,
             mask_id=self.tokenizer.mask_id,

@@ -15,10 +15,11 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedModel
 
+from nrccr.config.choices import Pooling
 from nrccr.config.schema import Config
 from nrccr.data.batch import TensorRecord, TextBatch, VideoBatch, ViewBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
-from nrccr.models.layers import JointMapping, Pooling, evaluating, mean_over_positions
+from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
 
 KERNELS = (2, 3, 4, 5)  # frames that a convolution sees at once
 TEXTS = ("source", "target", "masked_source", "masked_target")  # in the order in which the mapping sees them

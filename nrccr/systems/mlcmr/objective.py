@@ -5,15 +5,12 @@ N pairs in the batch, J joint-space width.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
+from nrccr.config.choices import Scenario
 from nrccr.losses.infonce import InfoNCELoss
 from nrccr.losses.triplet import TripletLoss
 from nrccr.systems.mlcmr.network import ViewOutput
-
-Scenario = Literal["parallel", "translate", "unparallel"]
 
 
 class MLCMRObjective:

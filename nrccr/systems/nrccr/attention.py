@@ -7,13 +7,12 @@ Masks are true (or 1) at real positions.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-AttentionMask = Literal["outer", "key"]
-AttentionScale = Literal["value_width", "key_width"]
+from nrccr.config.choices import AttentionMask, AttentionScale
 
 QUERY_KEY_WIDTH = 512  # of all heads together, whatever the number of heads and the width
 

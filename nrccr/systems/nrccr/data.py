@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from nrccr.config.choices import EnglishCleaning, Sampling
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.bigfile import BigFile
@@ -26,6 +27,7 @@ from nrccr.data.queries import Counts, Queries, Sample, Split, items_of
 from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
+from nrccr.systems.nrccr.settings import cleans_queries, padding_free
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Reader:
     workers: int
     cleaning: Cleaning
     max_frames: int
-    sampling: Literal["first", "uniform"]
+    sampling: Sampling
     mismatch_tolerance: float
     padding_free: bool
 
@@ -125,7 +127,7 @@ class Reader:
             max_frames=data.max_frames,
             sampling=config.switch("frames"),
             mismatch_tolerance=data.mismatch_tolerance,
-            padding_free=config.padding_free,
+            padding_free=padding_free(config),
         )
 
     def pairs(self) -> Pairs:
@@ -198,7 +200,7 @@ class Reader:
 def cleaning_of(config: Config) -> Cleaning:
     """The published cleaning: translations of queries on videos alone, back-translations in no published model."""
     everything = bool(config.switch("english_cleaning") == "all")
-    return Cleaning(training=True, back=everything, queries=config.visual.kind == "video" or everything)
+    return Cleaning(training=True, back=everything, queries=cleans_queries(config))
 
 
 def locate_data(config: Config, root: Path) -> Collection:

@@ -5,14 +5,13 @@ N captions, L tokens, H backbone width, C logits (two in the released reading, o
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nrccr.models.layers import Pooling, mean_over_positions
+from nrccr.config.choices import Pooling
+from nrccr.models.layers import mean_over_positions
+from nrccr.systems.nrccr.settings import Strength
 
-Strength = Literal["weak", "not-so-weak", "strong"]
 CHANNELS = 128
 
 

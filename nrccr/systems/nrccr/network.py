@@ -18,6 +18,7 @@ from nrccr.models.backbone import freeze_backbone
 from nrccr.models.image import ImageEncoder, encoder_width
 from nrccr.models.layers import JointMapping, evaluating
 from nrccr.systems.nrccr.discriminator import Discriminator
+from nrccr.systems.nrccr.settings import AdversarySection, padding_free
 from nrccr.systems.nrccr.text import TextEncoder
 from nrccr.systems.nrccr.video import VideoEncoder
 
@@ -182,7 +183,7 @@ def build_nrccr(
         dropout=config.joint.dropout,
         with_teacher=bool(config.loss.similarity or config.loss.feature),
         with_back=bool(config.loss.cycle),
-        independent=config.padding_free,
+        independent=padding_free(config),
     )
 
 
@@ -204,4 +205,6 @@ def build_discriminator(config: Config, backbone_width: int) -> Discriminator | 
     if not config.loss.adversary:
         return None
     logits = 2 if config.switch("adversary") == "non_saturating" else 1
-    return Discriminator(backbone_width, config.adversary.discriminator, logits, config.switch("pooling"))
+    return Discriminator(
+        backbone_width, config.section(AdversarySection).discriminator, logits, config.switch("pooling")
+    )

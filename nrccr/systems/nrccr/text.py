@@ -6,16 +6,16 @@ N captions in the batch, L tokens, S and T tokens of source and target, H backbo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from nrccr.config.choices import AttentionMask, AttentionScale, Pooling, TeacherKind
 from nrccr.data.batch import TextBatch
 from nrccr.models.backbone import backbone_states
-from nrccr.models.layers import Pooling, mean_over_positions
-from nrccr.systems.nrccr.attention import AttentionBlock, AttentionMask, AttentionScale, Heads, Projection
+from nrccr.models.layers import mean_over_positions
+from nrccr.systems.nrccr.attention import AttentionBlock, Heads, Projection
 
 TEXT_POSITIONS = 250
 
@@ -33,7 +33,7 @@ class TextEncoder(nn.Module):
         scale: AttentionScale = "value_width",
         feed_forward: bool = False,
         pooling: Pooling = "padded",
-        teacher: Literal["cross_and_target", "cross"] = "cross_and_target",
+        teacher: TeacherKind = "cross_and_target",
     ) -> None:
         super().__init__()
         self.pooling = pooling

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nrccr.config.choices import AttentionMask, AttentionScale, Pooling
 from nrccr.data.batch import VideoBatch
-from nrccr.models.layers import Pooling, mean_over_positions
-from nrccr.systems.nrccr.attention import AttentionBlock, AttentionMask, AttentionScale, Projection
+from nrccr.models.layers import mean_over_positions
+from nrccr.systems.nrccr.attention import AttentionBlock, Projection
 
 FRAME_POSITIONS = 80
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nrccr.config.schema import Config, load_config
+from nrccr.config.schema import Config
 from nrccr.data.bigfile import BigFile
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
 from nrccr.systems.mlcmr.data import ViewPairs, ViewReader
+from nrccr.systems.settings import load_config
 
 Open = Callable[..., ViewReader]
 PAD, MASK = 0, 4  # of the tiny vocabulary

@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import nrccr
-from nrccr.config.schema import load_config
 from nrccr.data.batch import TextBatch, VideoBatch
 from nrccr.errors import UserError
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.systems.mlcmr.network import MLCMR
 from nrccr.systems.mlcmr.published import read_mlcmr
+from nrccr.systems.settings import load_config
 
 Make = Callable[..., Any]
 Parts = list[Any]

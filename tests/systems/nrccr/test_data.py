@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from nrccr.config.schema import load_config
 from nrccr.data.captions import read_captions
 from nrccr.data.cleaning import clean_english
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
 from nrccr.systems.nrccr.data import PARTS, Reader
+from nrccr.systems.settings import load_config
 
 
 def reader_of(config_path: Path, root: Path, *overrides: str) -> Reader:

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 import nrccr
-from nrccr.config.schema import load_config
 from nrccr.data.images import Pictures
 from nrccr.data.items import Images
 from nrccr.errors import UserError
@@ -23,6 +22,7 @@ from nrccr.models.image import ImageEncoder
 from nrccr.safeload.unpickle import load_weights
 from nrccr.systems.nrccr.data import Reader
 from nrccr.systems.retriever import Retriever
+from nrccr.systems.settings import load_config
 
 Command = Callable[..., Any]
 CLIP = ("visual.kind=clip",)

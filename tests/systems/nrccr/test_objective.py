@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from nrccr.config.schema import load_config
 from nrccr.losses.triplet import TripletLoss
 from nrccr.systems.nrccr.network import PairOutput, States
 from nrccr.systems.nrccr.objective import NRCCRObjective
+from nrccr.systems.settings import load_config
 from nrccr.training.task import total
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "base.yaml"
