@@ -45,7 +45,7 @@ def load(path: str | os.PathLike[str], text_model: str | None = None, device: st
     import json
     from pathlib import Path
 
-    from nrccr.systems.retriever import load_retriever
+    from nrccr.systems.loading import load_retriever
 
     overrides = [f"text.model={json.dumps(str(text_model))}"] if text_model is not None else []
     return load_retriever(Path(path), overrides, device)

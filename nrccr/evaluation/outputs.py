@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from nrccr.evaluation.blocks import Blocks, dense, highest_columns
 from nrccr.evaluation.encode import EncodedQueries
@@ -73,16 +74,16 @@ def write_scores(
     folder: Path, forward: Blocks, encoded: EncodedQueries, item_ids: Sequence[str], memory_mb: float
 ) -> None:
     """Write `scores.npz`: scores (Q, N) and embeddings, with their ids."""
-    embeddings = {
+    embeddings: dict[str, Tensor | None] = {
         "text_source": encoded.embeddings.source,
         "text_target": encoded.embeddings.target,
         "visual": encoded.embeddings.visual,
     }
+    content: dict[str, Any] = {
+        "scores": dense(forward, memory_mb).float().cpu().numpy(),
+        "query_ids": np.array(encoded.ids),
+        "item_ids": np.array(item_ids),
+        **{name: vectors.float().cpu().numpy() for name, vectors in embeddings.items() if vectors is not None},
+    }
     with atomic_path(folder / "scores.npz") as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            scores=dense(forward, memory_mb).float().cpu().numpy(),
-            query_ids=np.array(encoded.ids),
-            item_ids=np.array(item_ids),
-            **{name: vectors.float().cpu().numpy() for name, vectors in embeddings.items() if vectors is not None},
-        )
+        np.savez(file, **content)

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from nrccr.config.choices import Method
 from nrccr.errors import UserError
-from nrccr.config.choices import Method
 from nrccr.evaluation.metrics import geometric_mean, ranks, recalls
 from nrccr.evaluation.normalise import DUAL, TRANSDUCTIVE, Settings, normalise
 from nrccr.evaluation.tune import choose

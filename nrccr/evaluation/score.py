@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nrccr.config.choices import ScoreKind
 from nrccr.evaluation.blocks import Blocks, Shaped, lowest_and_highest
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch, VisualBatch
 from nrccr.data.check import Checked
-from nrccr.data.collections import find_backbone
+from nrccr.data.collections import SplitName, find_backbone
 from nrccr.data.queries import Sample, Split
 from nrccr.errors import UserError
 from nrccr.models.statedicts import State, load
@@ -110,7 +110,9 @@ class System(Protocol):
             UserError: no such collection or encoder, or damaged data.
         """
 
-    def splits(self, retriever: Retriever, root: Path, name: str, sample: Sample | None = None) -> Sequence[Split]:
+    def splits(
+        self, retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None
+    ) -> Sequence[Split]:
         """A split's queries and gallery, one entry for each folder of a test, the headline first.
 
         Args:
@@ -182,7 +184,7 @@ def load_trained(config: Config, trained: Trained) -> Model:
     return model
 
 
-def splits_of(retriever: Retriever, root: Path, name: str, sample: Sample | None = None) -> Sequence[Split]:
+def splits_of(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
     """A split's queries and gallery, one entry for each folder of a test, the headline first; see System.splits.
 
     Raises:

@@ -11,7 +11,7 @@ import torch
 from nrccr.config.yaml import Layer, read_layers
 from nrccr.distributed import choose_device
 from nrccr.errors import UserError
-from nrccr.safeload import load_checkpoint, load_weights
+from nrccr.safeload.unpickle import load_checkpoint, load_weights
 from nrccr.systems.base import Trained, load_trained, system_of
 from nrccr.systems.retriever import Retriever
 from nrccr.systems.settings import build_config

@@ -133,7 +133,8 @@ class Retriever:
             mean = torch.stack(
                 [means[index] for index in chosen]
             )  # (batch, width), for networks that look at all frames
-            return self.network.embed_visual(VideoBatch(frames, mask, mean).to(self.device))
+            embedded: torch.Tensor = self.network.embed_visual(VideoBatch(frames, mask, mean).to(self.device))
+            return embedded
 
         batches = ordered_batches(lengths, self.config.evaluation.batch_size, by_length=self.network.independent)
         return encode_batches(batches, len(clips), embed, "videos").cpu().numpy()
@@ -157,7 +158,8 @@ class Retriever:
             batch = [self._image(int(index), images[index]) for index in chosen]
             if len({values.shape for values in batch}) > 1:
                 raise UserError("encode_image: give vectors or raw images, not both")
-            return self.network.embed_visual(ImageBatch(torch.stack(batch)).to(self.device))
+            embedded: torch.Tensor = self.network.embed_visual(ImageBatch(torch.stack(batch)).to(self.device))
+            return embedded
 
         batches = ordered_batches(
             np.ones(len(images), dtype=np.int64), self.config.evaluation.batch_size, by_length=False

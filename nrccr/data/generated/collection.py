@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import BertConfig
 
 from nrccr.data.bigfile import write_bigfile
-from nrccr.data.collections import GENERATED, HUMAN, SPLITS, TRANSLATED, VIDEO_FILES, Split
+from nrccr.data.collections import GENERATED, HUMAN, SPLITS, TRANSLATED, VIDEO_FILES, SplitName
 from nrccr.data.generated.chinese import CHINESE
 from nrccr.data.generated.english import ENGLISH
 from nrccr.data.generated.german import GERMAN
@@ -150,7 +150,7 @@ def _return(translator: Translator, clean: Sequence[Word], there: Translation) -
     return Translation(list(clean), back.noisy, [*there.slips, *back.slips])
 
 
-def _write_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
+def _write_queries(texts: Path, split: SplitName, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
     """Write a split's human captions in the target languages and their translations into English; give all these."""
     for target, grammar in TARGETS.items():
         captions = list(_captions(scenes, target, recipe))
@@ -167,7 +167,7 @@ def _write_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: R
             yield from _write_translations(file, "enc", ENGLISH, captions, sources)
 
 
-def _write_english_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
+def _write_english_queries(texts: Path, split: SplitName, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
     """Write a split's human captions in English and their translations into the target languages; give all these."""
     captions = list(_captions(scenes, "en", recipe))
     english = [ENGLISH.render(c.plan, _random(recipe, "source", c)) for c in captions]
@@ -193,7 +193,7 @@ def _random(recipe: Recipe, purpose: str, caption: Caption) -> random.Random:
     return random.Random(f"{recipe.seed} {caption.scene.video} {caption.number} {purpose}")
 
 
-def _name(templates: Sequence[str], split: Split, translator: str = "", target: str = "") -> str:
+def _name(templates: Sequence[str], split: SplitName, translator: str = "", target: str = "") -> str:
     words = {"c": GENERATED.names[0], "split": split, "t": translator, "x": target}
     return templates[0].format(**words) + ".caption.txt"
 

@@ -267,5 +267,3 @@ def as_video(visual: VisualBatch) -> VideoBatch:
         return visual
     frames = visual.pixels_or_vectors.unsqueeze(1)  # (N, 1, features)
     return VideoBatch(frames, torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
-
-

@@ -12,7 +12,7 @@ import torch
 from nrccr.config.schema import Config
 from nrccr.data.check import Checked
 from nrccr.data.cleaning import Cleaning
-from nrccr.data.collections import find_backbone
+from nrccr.data.collections import SplitName, find_backbone
 from nrccr.data.items import require_same_width
 from nrccr.data.languages import LanguageCollection, locate_languages
 from nrccr.data.queries import Sample, Split
@@ -102,7 +102,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     )
 
 
-def splits(retriever: Retriever, root: Path, name: str, sample: Sample | None = None) -> Sequence[Split]:
+def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
     """See System: one split, with queries in every language."""
     if sample is not None:
         raise UserError("model=c2kd: its queries are in several languages, a query bank is of one; leave it out")

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from nrccr.data.batch import ENGLISH
 from nrccr.errors import UserError
-from nrccr.evaluation.encode import encode_texts, encode_videos
-from nrccr.evaluation.evaluate import require_finite
+from nrccr.evaluation.encode import encode_texts, encode_visuals, require_finite
 from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.data import LanguagePairs
 from nrccr.systems.c2kd.network import C2KD
@@ -77,7 +76,7 @@ def precompute(
     for network, name, texts in zip(TeachersInLoop(networks).networks, names, pairs.taught, strict=True):
         both = (
             encode_texts(network, texts, batch_size, device),
-            encode_videos(network, pairs.videos, batch_size, device),
+            encode_visuals(network, pairs.videos, batch_size, device),
         )
         try:
             require_finite(both[0], [f"English caption {row + 1}" for row in range(len(texts))])

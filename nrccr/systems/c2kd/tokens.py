@@ -89,6 +89,6 @@ class PooledTokenTable(TokenTable):
         """The captions at `indices`, padded to the longest by either tokeniser: tokens, mask and pool (N, L)."""
         chosen = np.asarray(indices, dtype=np.int64)
         pool = self.pool[chosen]  # (N,)
-        text = self.padded(chosen, int(max(self.lengths[chosen].max(initial=1), pool.max(initial=1))))
+        text = self._padded(chosen, int(max(self.lengths[chosen].max(initial=1), pool.max(initial=1))))
         counted = torch.arange(text.mask.shape[1]) < torch.from_numpy(pool)[:, None]  # (N, L)
         return PooledTextBatch(text.tokens, text.mask, counted)

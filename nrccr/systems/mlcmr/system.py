@@ -10,6 +10,7 @@ import torch
 
 from nrccr.config.schema import Config
 from nrccr.data.check import Checked, check_collection
+from nrccr.data.collections import SplitName
 from nrccr.data.items import require_same_width
 from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer
@@ -76,7 +77,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     )
 
 
-def splits(retriever: Retriever, root: Path, name: str, sample: Sample | None = None) -> Sequence[Split]:
+def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
     """See System: queries in the target language, then in the other one, each with translations into the other."""
     reader = ViewReader.open(retriever.config, root, retriever.model.tokenizer)
     return [reader.split(name, language, sample) for language in reader.languages]

@@ -9,12 +9,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from nrccr.config.choices import EnglishCleaning, Sampling
+from nrccr.config.choices import Sampling
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.bigfile import BigFile

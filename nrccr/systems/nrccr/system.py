@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from nrccr.config.schema import Config
 from nrccr.data.check import Checked, check_collection, matched_files
+from nrccr.data.collections import SplitName
 from nrccr.data.images import Preprocessor, clip_preprocessor, load_preprocessor
 from nrccr.data.items import require_same_width
 from nrccr.data.queries import Sample, Split
@@ -90,7 +91,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     )
 
 
-def splits(retriever: Retriever, root: Path, name: str, sample: Sample | None = None) -> Sequence[Split]:
+def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
     """See System: one split, queries in the target language with their English translations."""
     model = retriever.model
     found = Reader.open(retriever.config, root, model.tokenizer, model.preprocess).split(name, sample)
