@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nrccr.data.batch import MultilingualBatch, PooledTextBatch, VideoBatch
+from nrccr.data.batch import PooledTextBatch, VideoBatch
 from nrccr.evaluation.metrics import ranks, retrieval_metrics
 from nrccr.losses.similarity import similarity
 from nrccr.safeload.unpickle import load_checkpoint
+from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.network import C2KD
 from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective
 from nrccr.systems.c2kd.published import published_network
@@ -104,7 +105,7 @@ def test_the_whole_objective_from_the_checkpoint(
 ) -> None:
     wanted = expected["loss"]
     every = torch.arange(6)
-    batch = MultilingualBatch(
+    batch = MultilingualBatch.of(
         {language: texts(inputs, language) for language in LANGUAGES}, dict.fromkeys(LANGUAGES, every), videos(inputs)
     )
     objective = C2KDObjective(C2KDLosses("distill", wanted["temperature"], 0.1, 0.3, "maximum"), count=3)

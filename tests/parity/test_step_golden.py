@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nrccr.data.batch import PairBatch
+from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.captions import match, read_captions
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime
@@ -19,10 +19,11 @@ from nrccr.models import statedicts
 from nrccr.systems.nrccr import published as names
 from nrccr.systems.nrccr.data import Reader
 from nrccr.systems.nrccr.network import build_discriminator
-from nrccr.systems.nrccr.objective import NRCCRObjective
+from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.nrccr.published import Published
-from nrccr.training.loop import Task, Trainer
+from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Player, Task
 
 TERMS = {  # published name -> ours
     "Le_tri": "source_loss",
@@ -77,8 +78,15 @@ def trainer(published: Published) -> Trainer:
             module.attention_dropout = 0.0
     runtime = Runtime(torch.device("cpu"))
     nothing: Any = None
-    task = Task(network, NRCCRObjective(published.config), nothing, nothing, {}, nothing, discriminator)
+    objective = NRCCRObjective(published.config)
+    players = adversary(objective, discriminator, published.config.adversary.learning_rate)
+    task = Task(network, lambda out, _: objective(out, discriminator), players, nothing, nothing, {}, nothing)
     return Trainer(published.config, task, runtime, RunFolder(Path("unused")))
+
+
+@pytest.fixture
+def discriminator(trainer: Trainer) -> Player:
+    return trainer.players["discriminator"]
 
 
 @pytest.fixture
@@ -110,7 +118,7 @@ def test_embeddings_before_the_step(trainer: Trainer, batch: PairBatch, golden: 
 
 def test_losses_gradients_and_updates_of_one_step(trainer: Trainer, batch: PairBatch, expected: dict[str, Any]) -> None:
     before = {k: p.detach().clone() for k, p in trainer.network.named_parameters()}
-    report = trainer.step(batch)
+    report = trainer.step(Parts([batch]))
     for theirs, ours in REPORTED.items():
         assert report[ours].item() == pytest.approx(expected["loss"][theirs], rel=1e-4), theirs
     parameters = dict(trainer.network.named_parameters())
@@ -132,11 +140,11 @@ def test_losses_gradients_and_updates_of_one_step(trainer: Trainer, batch: PairB
     assert checked == len(parameters)
 
 
-def test_discriminator_gradient(trainer: Trainer, batch: PairBatch, terms: dict[str, Any]) -> None:
-    discriminator = trainer.discriminator
-    assert discriminator is not None
-    trainer.objective.discriminate(trainer.network(batch), discriminator)["discriminator_loss"].backward()
-    found = {k: p.grad for k, p in discriminator.named_parameters()}
+def test_discriminator_gradient(
+    trainer: Trainer, discriminator: Player, batch: PairBatch, terms: dict[str, Any]
+) -> None:
+    discriminator.losses(trainer.network(batch))["discriminator_loss"].backward()
+    found = {k: p.grad for k, p in discriminator.module.named_parameters()}
     assert len(found) == len(terms["discriminator_gradient_norm"])
     for theirs, wanted in terms["discriminator_gradient_norm"].items():
         (ours,) = statedicts.rename({theirs: torch.empty(0)}, names._DISCRIMINATOR, Path("golden"))
@@ -145,13 +153,13 @@ def test_discriminator_gradient(trainer: Trainer, batch: PairBatch, terms: dict[
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_every_term_alone(trainer: Trainer, batch: PairBatch, terms: dict[str, Any], term: str) -> None:
+def test_every_term_alone(
+    trainer: Trainer, discriminator: Player, batch: PairBatch, terms: dict[str, Any], term: str
+) -> None:
     out = trainer.network(batch)
-    discriminator = trainer.discriminator
-    assert discriminator is not None and trainer.adversary_optimizer is not None
-    trainer.objective.discriminate(out, discriminator)["discriminator_loss"].backward()
-    trainer.adversary_optimizer.step()
-    loss = trainer.objective(out, discriminator)[TERMS[term]]
+    discriminator.losses(out)["discriminator_loss"].backward()
+    trainer.optimizers["discriminator"].step()
+    loss = trainer.losses(out, Parts([batch]))[TERMS[term]]
     loss.backward()
     wanted = terms["terms"][term]
     assert loss.item() == pytest.approx(wanted["value"], rel=1e-4)
@@ -163,7 +171,7 @@ def test_every_term_alone(trainer: Trainer, batch: PairBatch, terms: dict[str, A
 
 def test_three_steps_and_batch_norm(trainer: Trainer, batch: PairBatch, terms: dict[str, Any]) -> None:
     for wanted in terms["losses_of_three_steps_on_this_batch"]:
-        report = trainer.step(batch)
+        report = trainer.step(Parts([batch]))
         for theirs, ours in REPORTED.items():
             assert report[ours].item() == pytest.approx(wanted[theirs], rel=1e-4), (wanted["Eit"], theirs)
     buffers = dict(trainer.network.named_buffers())

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from nrccr.data.batch import ImageBatch, MultilingualBatch, PooledTextBatch, VideoBatch
+from nrccr.data.batch import ImageBatch, PooledTextBatch, TextBatch, VideoBatch
 from nrccr.data.captions import read_captions
 from nrccr.data.languages import locate_languages
-from nrccr.data.sampling import caption_draws
+from nrccr.data.sampling import PARTS, caption_draws
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.systems.c2kd.tokens import PooledTokenizer
 from nrccr.errors import UserError
+from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.data import LanguagePairs, LanguageReader, read_words
 
 
@@ -38,9 +39,19 @@ def text_of(root: Path, stem: str) -> Path:
     return root / "multi_msrvtt" / "TextData" / f"multi_msrvtt{stem}.caption.txt"
 
 
+def unpadded(text: TextBatch) -> list[list[int]]:
+    return [tokens[mask].tolist() for tokens, mask in zip(text.tokens, text.mask, strict=True)]
+
+
 def rows_of(table: TokenTable) -> list[list[int]]:
-    batch = table.batch(range(len(table)))
-    return [tokens[mask].tolist() for tokens, mask in zip(batch.tokens, batch.mask, strict=True)]
+    return unpadded(table.batch(range(len(table))))
+
+
+def captions_of(batch: MultilingualBatch) -> dict[str, list[list[int]]]:
+    """The tokens of a batch's captions by language, without padding."""
+    of_parts = [tokens for part in batch.texts for tokens in unpadded(part)]
+    ordered = iter([of_parts[place] for place in batch.places.tolist()])
+    return {language: [next(ordered) for _ in rows] for language, rows in batch.rows.items()}
 
 
 def test_counts(pairs: LanguagePairs) -> None:
@@ -59,15 +70,15 @@ def test_every_caption_of_a_batch_is_the_drawn_number_of_its_video(
         chosen = np.random.default_rng(epoch).permutation(12)
         batch = pairs.at_epoch(epoch).batch(chosen)
         draws = caption_draws(3, epoch, chosen, np.full(12, 2))
-        for language, text in batch.texts.items():
+        for language, found in captions_of(batch).items():
             captions = read_captions(text_of(tiny_languages, f"train_{language}"))
             own = dict(zip(captions.keys, rows_of(tokenizer.encode(captions.texts)), strict=True))
             rows = batch.rows[language].tolist()
             wanted = [row for row in range(12) if (f"train{chosen[row]}", str(draws[row])) in own]
             assert rows == wanted
-            for row, tokens, mask in zip(rows, text.tokens, text.mask, strict=True):
+            for row, tokens in zip(rows, found, strict=True):
                 key = (f"train{chosen[row]}", str(draws[row]))
-                assert tokens[mask].tolist() == own[key]
+                assert tokens == own[key]
                 seen[language].add(key)
     assert {language: len(keys) for language, keys in seen.items()} == pairs.counts.captions
 
@@ -77,10 +88,8 @@ def test_draws_depend_on_seed_epoch_and_video_alone(pairs: LanguagePairs) -> Non
     parts = [pairs.at_epoch(4).batch([video]) for video in reversed(range(12))]
     for video, part in zip(reversed(range(12)), parts, strict=True):
         for language, rows in whole.rows.items():
-            own = whole.texts[language].tokens[rows == video]
-            alone = part.texts[language].tokens
-            assert len(own) == len(alone)
-            assert all(torch.equal(a[a > 0], b[b > 0]) for a, b in zip(own, alone, strict=True))
+            own = [tokens for tokens, row in zip(captions_of(whole)[language], rows, strict=True) if row == video]
+            assert captions_of(part)[language] == own
     counts = np.full(400, 5)
     draws = caption_draws(0, 0, np.arange(400), counts)
     assert np.bincount(draws, minlength=5).min() > 50 and draws.max() == 4
@@ -95,10 +104,23 @@ def test_videos_and_positions(pairs: LanguagePairs) -> None:
     assert isinstance(batch.visual, VideoBatch) and batch.items is not None and batch.empty is not None
     assert batch.items.tolist() == [7, 0, 6] and batch.empty.tolist() == [False] * 3
     assert batch.visual.mask.sum(1).tolist() == [1, 1, 5]  # seven frames, cut at five
-    (one,) = pairs[np.array([7, 0, 6])]
-    assert torch.equal(one.texts["zh"].tokens, batch.texts["zh"].tokens)
-    moved = batch.to("cpu")
-    assert isinstance(moved, MultilingualBatch) and list(moved.texts) == ["en", "de", "zh"] and moved.taught == []
+    (one,) = pairs[np.array([7, 0, 6])].parts
+    assert captions_of(one) == captions_of(batch) and list(batch.rows) == ["en", "de", "zh"] and batch.taught == []
+
+
+def test_captions_of_all_languages_come_in_parts_of_like_length(
+    pairs: LanguagePairs, reader: LanguageReader, tokenizer: CaptionTokenizer
+) -> None:
+    batch = pairs.batch(range(12))
+    lengths = [part.mask.sum(dim=1) for part in batch.texts]
+    assert len(batch.texts) == PARTS and [part.mask.shape[1] for part in batch.texts] == [
+        int(own.max()) for own in lengths
+    ]
+    assert torch.equal(torch.cat(lengths), torch.cat(lengths).sort().values) and len(set(map(len, lengths))) <= 2
+    pooled = reader.pairs(PooledTokenizer(tokenizer, tokenizer), 3).batch(range(12))
+    (one,) = pooled.texts  # padding counts with LaBSE's mask
+    assert isinstance(one, PooledTextBatch) and torch.equal(pooled.places, torch.arange(len(one.tokens)))
+    assert captions_of(pooled) == captions_of(batch)
 
 
 def test_teachers_read_the_english_in_their_own_tokens(reader: LanguageReader, tokenizer: CaptionTokenizer) -> None:
@@ -108,8 +130,8 @@ def test_teachers_read_the_english_in_their_own_tokens(reader: LanguageReader, t
     assert batch.english is not None and len(batch.taught) == 2
     assert batch.taught[0].tokens.shape == (len(batch.rows["en"]), 4)
     full_stop = tokenizer.tokenizer.convert_tokens_to_ids(".")
-    for own, taught in zip(batch.texts["en"].tokens, batch.taught[1].tokens, strict=True):
-        assert own[own != full_stop].tolist() == taught.tolist()[: len(own) - 1]
+    for own, taught in zip(captions_of(batch)["en"], unpadded(batch.taught[1]), strict=True):
+        assert [token for token in own if token != full_stop] == taught
     assert torch.equal(pairs.taught[1].batch(batch.english).tokens, batch.taught[1].tokens)
     assert pairs.fingerprint() != reader.pairs(tokenizer, 0).fingerprint()
 
@@ -157,7 +179,7 @@ def test_a_batch_without_english(reader: LanguageReader, tokenizer: CaptionToken
     pairs = reader.pairs(tokenizer, 0, teachers=[tokenizer])
     epoch = next(epoch for epoch in range(20) if caption_draws(0, epoch, np.array([5]), np.array([2]))[0] == 1)
     batch = pairs.at_epoch(epoch).batch([5])
-    assert batch.texts["en"].tokens.shape[0] == batch.taught[0].tokens.shape[0] == 0
+    assert batch.taught[0].tokens.shape[0] == len(captions_of(batch)["en"]) == 0
     assert batch.rows["de"].tolist() == [0]
 
 

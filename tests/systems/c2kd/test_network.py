@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from nrccr.data.batch import MultilingualBatch, PooledTextBatch, TextBatch, VideoBatch
+from nrccr.data.batch import PooledTextBatch, TextBatch, VideoBatch
 from nrccr.errors import UserError
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.safeload.unpickle import load_checkpoint
+from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.network import C2KD, Block, GatedUnit, PoolMask
 from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective, teacher_scores
 from nrccr.systems.c2kd.published import is_c2kd, published_network
@@ -116,11 +117,15 @@ def test_videos_padding_order_scale_and_the_empty_one(encoder: Path) -> None:
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_captions_in_parts_of_like_length_are_the_same(encoder: Path, count: int) -> None:
     network = build(encoder)
-    batch = text([3, 9, 5, 1, 9, 2, 4][:count], 9, network.text.backbone.config.pad_token_id)
-    torch.testing.assert_close(network.text.in_parts(batch, 4), network.text(batch), atol=1e-6, rtol=0)
-    pooled = PooledTextBatch(batch.tokens, batch.mask, batch.mask.flip(1))
-    released = build(encoder, "labse")
-    assert torch.equal(released.text.in_parts(pooled, 4), released.text(pooled))
+    padding = network.text.backbone.config.pad_token_id
+    captions, rows = text([3, 9, 5, 1, 9, 2, 4][:count], 9, padding), {"en": torch.arange(count)}
+    batch = MultilingualBatch.of({"en": captions}, rows, video([1], 1), padding=padding)
+    assert len(batch.texts) == min(count, 4)
+    found = network.text.in_parts(batch.texts, batch.places)
+    torch.testing.assert_close(found, network.text(captions), atol=1e-6, rtol=0)
+    pooled = PooledTextBatch(captions.tokens, captions.mask, captions.mask.flip(1))
+    released, whole = build(encoder, "labse"), MultilingualBatch.of({"en": pooled}, rows, video([1], 1))
+    assert torch.equal(released.text.in_parts(whole.texts, whole.places), released.text(pooled))
 
 
 def test_the_released_reading_averages_over_the_positions_of_labse(encoder: Path) -> None:
@@ -159,11 +164,13 @@ def test_languages_together_equal_each_alone(encoder: Path, pool_mask: PoolMask)
             for name, part in parts.items()
         }
     rows = {"en": torch.arange(3), "de": torch.tensor([2, 0])}
-    out = network(MultilingualBatch(parts, rows, video([4, 0, 6], 6)))
+    out = network(MultilingualBatch.of(parts, rows, video([4, 0, 6], 6), padding=padding))
     for name, part in parts.items():
         torch.testing.assert_close(out.texts[name], network.embed_text(part), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.visual, network.embed_visual(video([4, 0, 6], 6)), atol=1e-6, rtol=0)
-    assert out.rows is rows and out.empty is None
+    assert out.rows == rows and out.empty is None
+    doubled = out.map(lambda tensor: torch.cat([tensor, tensor]))  # as gathered from two processes
+    assert doubled.empty is None and doubled.texts["de"].shape == (4, JOINT) and doubled.rows["en"].shape == (6,)
 
 
 def test_embedding_leaves_the_mode_and_gives_no_gradient(encoder: Path) -> None:
@@ -187,7 +194,7 @@ def test_teachers_precomputed_equal_teachers_in_the_loop(encoder: Path) -> None:
         TextBatch(captions.tokens[chosen], captions.mask[chosen]),
         VideoBatch(videos.frames[chosen], videos.mask[chosen]),
     )
-    out = student(MultilingualBatch({"en": own}, {"en": torch.arange(3)}, clips))
+    out = student(MultilingualBatch.of({"en": own}, {"en": torch.arange(3)}, clips))
     objective = C2KDObjective(C2KDLosses(), count=2)
     in_loop = teacher_scores([(teacher.embed_text(own), teacher.embed_visual(clips)) for teacher in teachers])
     precomputed = teacher_scores([(texts[chosen], visual[chosen]) for texts, visual in stored])
@@ -198,7 +205,7 @@ def test_teachers_precomputed_equal_teachers_in_the_loop(encoder: Path) -> None:
 
 def test_every_parameter_gets_a_gradient(encoder: Path) -> None:
     network = build(encoder).train()
-    out = network(MultilingualBatch({"en": text([3, 4], 5)}, {"en": torch.arange(2)}, video([3, 0], 4)))
+    out = network(MultilingualBatch.of({"en": text([3, 4], 5)}, {"en": torch.arange(2)}, video([3, 0], 4)))
     (out.texts["en"] * torch.randn(2, JOINT)).sum().add((out.visual * torch.randn(2, JOINT)).sum()).backward()
     without = {name for name, parameter in network.named_parameters() if parameter.grad is None}
     assert not without
@@ -206,7 +213,7 @@ def test_every_parameter_gets_a_gradient(encoder: Path) -> None:
 
 def test_bfloat16_gives_unit_vectors_in_float32(encoder: Path) -> None:
     network = build(encoder)
-    batch = MultilingualBatch({"en": text([3, 4], 5)}, {"en": torch.arange(2)}, video([3, 0], 4))
+    batch = MultilingualBatch.of({"en": text([3, 4], 5)}, {"en": torch.arange(2)}, video([3, 0], 4))
     exact = network(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = network(batch)
@@ -217,18 +224,13 @@ def test_bfloat16_gives_unit_vectors_in_float32(encoder: Path) -> None:
 
 
 def test_a_batch_moves_itself_whole() -> None:
-    batch = MultilingualBatch(
-        {"en": PooledTextBatch(torch.ones(1, 2), torch.ones(1, 2), torch.ones(1, 2))},
-        {"en": torch.arange(1)},
-        video([1], 1),
-        torch.tensor([True]),
-    )
+    english = PooledTextBatch(torch.ones(1, 2), torch.ones(1, 2), torch.ones(1, 2))
+    batch = MultilingualBatch.of({"en": english}, {"en": torch.arange(1)}, video([1], 1), empty=torch.tensor([True]))
     moved = batch.to("meta")
-    tensors = [*vars(moved.texts["en"]).values(), *moved.rows.values(), *vars(moved.visual).values(), moved.empty]
-    given = [tensor for tensor in tensors if tensor is not None]
-    assert len(given) == 7 and {tensor.device.type for tensor in given} == {"meta"}
-    assert isinstance(moved.texts["en"], PooledTextBatch)
-    assert MultilingualBatch(batch.texts, batch.rows, batch.visual).to("meta").empty is None
+    tensors = [*vars(moved.texts[0]).values(), moved.places, *moved.rows.values(), *vars(moved.visual).values()]
+    given = [tensor for tensor in (*tensors, moved.empty) if tensor is not None]
+    assert len(given) == 8 and {tensor.device.type for tensor in given} == {"meta"}
+    assert isinstance(moved.texts[0], PooledTextBatch) and moved.english is None
 
 
 # Our names -> the published ones.

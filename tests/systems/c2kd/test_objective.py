@@ -13,7 +13,7 @@ from nrccr.losses.contrastive import ContrastiveLoss
 from nrccr.losses.matrix_distill import MatrixDistillation
 from nrccr.losses.matrix_smooth_l1 import matrix_smooth_l1
 from nrccr.systems.c2kd.network import MultilingualOutput
-from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective, teacher_scores
+from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective, mixing, teacher_scores
 from nrccr.training.task import total
 
 COUNT = 6
@@ -114,6 +114,14 @@ def test_learned_weights_learn(teachers: Tensor, kind: str, distillation: str) -
 def test_other_objectives_have_nothing_to_learn(kind: str) -> None:
     assert not list(make(pooling=kind).parameters())
     assert not list(make(pooling="learned_teachers", stage="translate_train").parameters())
+    assert mixing(make(pooling=kind), 0.01) == {}
+
+
+def test_learned_weights_play_with_the_network_and_follow_its_schedule() -> None:
+    objective = make(pooling="learned_teachers")
+    (player,) = mixing(objective, 0.01).values()
+    assert player.module is objective and player.losses is None
+    assert (player.learning_rate, player.follows_schedule) == (0.01, True)
 
 
 def test_a_missing_caption_is_left_out_of_its_language_only(teachers: Tensor) -> None:

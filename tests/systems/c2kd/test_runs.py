@@ -159,8 +159,8 @@ def test_resuming_is_bit_exact_and_keeps_learned_weights(
     for name, value in ours["network"].items():
         assert torch.equal(value, theirs["network"][name]), name
     if pooling == "learned_teachers":
-        mixing = ours["learned"]["mixing"]
-        assert torch.equal(mixing, theirs["learned"]["mixing"]) and not torch.equal(mixing, torch.full((2,), 0.33))
+        mixing, other = (state["players"]["mixing"]["module"]["mixing"] for state in (ours, theirs))
+        assert torch.equal(mixing, other) and not torch.equal(mixing, torch.full((2,), 0.33))
 
 
 def test_a_run_goes_on_with_the_teachers_it_began_with(learn: Command, teachers: list[Path], tmp_path: Path) -> None:

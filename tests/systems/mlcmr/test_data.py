@@ -133,7 +133,7 @@ def test_a_long_video_is_cut_but_its_mean_is_not(opened: Open, both_languages: P
 
 
 def equal(first: ViewPairs, second: ViewPairs, indices: list[int]) -> bool:
-    pairs = zip(first[np.array(indices)], second[np.array(indices)], strict=True)
+    pairs = zip(first[np.array(indices)].parts, second[np.array(indices)].parts, strict=True)
     return all(
         torch.equal(one.masked_source.tokens, other.masked_source.tokens)
         and torch.equal(one.masked_visual.frames, other.masked_visual.frames)
@@ -160,7 +160,7 @@ def test_views_do_not_depend_on_workers(opened: Open) -> None:
 
     def read(workers: int) -> list[Tensor]:
         loader = DataLoader(pairs.at_epoch(2), batch_size=None, sampler=batches, num_workers=workers)  # type: ignore[arg-type]
-        return [part.masked_source.tokens for parts in loader for part in parts]
+        return [part.masked_source.tokens for batch in loader for part in batch.parts]
 
     for own, other in zip(read(0), read(2), strict=True):
         assert torch.equal(own, other)

@@ -107,3 +107,9 @@ def test_a_batch_of_another_scenario_is_refused(out: ViewOutput, unparallel: Vie
         MLCMRObjective("unparallel")(out)
     with pytest.raises(ValueError, match="without target, scenario translate"):
         MLCMRObjective("translate")(unparallel)
+
+
+def test_an_output_maps_every_tensor(out: ViewOutput, unparallel: ViewOutput) -> None:
+    doubled = out.map(lambda tensor: torch.cat([tensor, tensor]))  # as gathered from two processes
+    assert all(len(getattr(doubled, name)) == 12 for name in VECTORS) and len(doubled.items) == 12
+    assert unparallel.map(torch.clone).masked_target is None

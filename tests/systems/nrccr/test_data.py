@@ -10,9 +10,10 @@ import torch
 
 from nrccr.data.captions import read_captions
 from nrccr.data.cleaning import clean_english
+from nrccr.data.sampling import PARTS
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
-from nrccr.systems.nrccr.data import PARTS, Reader
+from nrccr.systems.nrccr.data import Reader
 from nrccr.systems.settings import load_config
 
 
@@ -60,14 +61,14 @@ def test_a_batch_in_parts_holds_the_same_pairs_with_less_padding(tiny_config: Pa
     parts = reader_of(tiny_config, tiny_collection, "reading=corrected").pairs()
     assert (whole.parts, parts.parts) == (1, PARTS)
     indices = np.array([5, 0, 17, 9, 3, 11])
-    (batch,) = whole[indices]
+    (batch,) = whole[indices].parts
     assert torch.equal(batch.source.tokens, whole.batch(indices).source.tokens)
-    cut = parts[indices]
+    cut = parts[indices].parts
     assert len(cut) == PARTS
     assert sorted(torch.cat([part.items for part in cut]).tolist()) == sorted(batch.items.tolist())
     assert sum(part.source.mask.sum() for part in cut) == batch.source.mask.sum()
     assert sum(part.source.mask.numel() for part in cut) < batch.source.mask.numel()
-    assert len(parts[np.array([1, 2])]) == 2  # never an empty part
+    assert len(parts[np.array([1, 2])].parts) == 2  # never an empty part
 
 
 def test_queries_name_items_in_the_first_files_order(tiny_config: Path, tiny_collection: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from nrccr.losses.triplet import TripletLoss
 from nrccr.systems.nrccr.network import PairOutput, States
-from nrccr.systems.nrccr.objective import NRCCRObjective
+from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.settings import load_config
 from nrccr.training.task import total
 
@@ -69,7 +70,7 @@ def test_terms_are_those_of_the_specification(out: PairOutput) -> None:
     losses = objective()(out, discriminator)
     p, q = (vectors @ out.visual.T / 0.07 for vectors in (out.teacher, out.target))
     similarity = sum(-(a.softmax(1) * b.log_softmax(1)).sum(1).mean() for a, b in ((p, q), (p.T, q.T))) / 2
-    logits = torch.cat([discriminator(*states) for states in out.target_states])
+    logits = torch.cat([discriminator(part.states, part.mask) for part in out.target_states])
     expected = [
         rank(out.source, out.visual),
         0.6 * rank(out.target, out.visual),
@@ -123,7 +124,8 @@ def test_discriminator_learns_from_detached_states(out: PairOutput) -> None:
     assert discriminator.classify.weight.grad is not None and bool(discriminator.classify.weight.grad.any())
     assert not gradient(out.source_states) and not gradient(out.target_states)
     source, target = (
-        torch.cat([discriminator(*part) for part in states]) for states in (out.source_states, out.target_states)
+        torch.cat([discriminator(part.states, part.mask) for part in states])
+        for states in (out.source_states, out.target_states)
     )
     real = F.binary_cross_entropy_with_logits(source, torch.ones(6, 2))
     fake = F.binary_cross_entropy_with_logits(target, torch.zeros(6, 2))
@@ -155,3 +157,26 @@ def test_teacher_is_detached_as_the_reading_says(out: PairOutput, reading: str) 
     assert out.teacher.grad is None, "L_sim never reaches the teacher"
     losses["feature_loss"].backward(retain_graph=True)
     assert (out.teacher.grad is not None) is (reading == "released")
+
+
+def test_the_discriminator_plays_against_the_network_where_there_is_one(out: PairOutput) -> None:
+    basic, discriminator = objective("loss.adversary=0"), Linear(2)
+    assert adversary(basic, None, 0.1) == {}
+    (player,) = adversary(objective(), discriminator, 0.1).values()
+    assert player.module is discriminator and (player.learning_rate, player.follows_schedule) == (0.1, False)
+    assert player.losses is not None
+    wanted = objective().discriminate(out, discriminator)
+    found = player.losses(out)
+    assert list(found) == list(wanted) and all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_an_output_maps_every_tensor(out: PairOutput) -> None:
+    seen: list[Tensor] = []
+    detached = out.map(lambda tensor: seen.append(tensor) or tensor.detach())
+    assert len(seen) == 6 + 2 * 2 * 2  # five vectors, items, and states with mask of two parts in two languages
+    assert isinstance(detached.source_states[1], States) and not detached.source_states[1].states.requires_grad
+    gathered = replace(out, back=None).map(lambda tensor: torch.cat([tensor, tensor]))  # as from two processes
+    assert (
+        gathered.back is None and gathered.source.shape == (12, 8) and gathered.items.tolist() == 2 * out.items.tolist()
+    )
+    assert gathered.target_states[0].mask.shape == (6, 5)
