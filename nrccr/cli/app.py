@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from nrccr import __version__
 from nrccr.cli.options import ConfigFile, Device, Overrides, Root, SplitName, integers, split_of
 from nrccr.cli.studies import compare, noise, qbnorm, table
 from nrccr.errors import Interrupted, UserError
@@ -16,12 +17,26 @@ from nrccr.errors import Interrupted, UserError
 app = typer.Typer(
     help="Find a video with a query in a language that has no human-labelled training data. "
     "With --debug, anywhere, an error shows its traceback.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 STOPPED = 130  # exit code after Ctrl-C, as of a shell
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nrccr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `nrccr` itself, which stand before the command."""
 
 
 @app.command()
