@@ -60,6 +60,14 @@ def retrieval_metrics(
 
     Raises:
         ValueError: empty scores, NaN, a row without a relevant item, a column out of range or named twice.
+
+    Example:
+        >>> import numpy as np
+        >>> from nrccr.evaluation.metrics import retrieval_metrics
+        >>> scores = np.array([[0.9, 0.1, 0.2], [0.8, 0.3, 0.1]])  # two queries, three items
+        >>> found = retrieval_metrics(scores, np.array([0, 1]))  # the first belongs to item 0, the second to item 1
+        >>> found["R@1"], found["R@5"], found["MeanR"]
+        (50.0, 100.0, 1.5)
     """
     return summarise(*ranks_and_precision(scores, relevant, ties, memory_mb))
 
