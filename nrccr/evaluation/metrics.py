@@ -268,7 +268,7 @@ def _comparable(part: npt.NDArray[Any] | Tensor, first: int) -> Tensor:
     comparable = _count_higher(block, block.new_full((len(block), 1), -torch.inf), or_equal=True)  # (b,)
     if (comparable < block.shape[1]).any():
         row = first + int((comparable < block.shape[1]).nonzero()[0])
-        raise ValueError(f"scores hold NaN in row {row}: mend the embeddings they come from")
+        raise ValueError(f"scores hold NaN in row {row}: fix the embeddings they come from")
     return block
 
 

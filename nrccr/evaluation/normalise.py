@@ -301,5 +301,5 @@ def _banks(
 
 def _finite(bias: Tensor, what: str = "the bank's scores") -> Tensor:
     if not bias.isfinite().all():
-        raise ValueError(f"{what} hold NaN or an infinity: mend the embeddings they come from")
+        raise ValueError(f"{what} hold NaN or an infinity: fix the embeddings they come from")
     return bias
