@@ -22,8 +22,8 @@ from torch import Tensor
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TextBatch, VideoBatch
 from nrccr.data.captions import match, read_captions
-from nrccr.data.sampling import epoch_batches
 from nrccr.data.cleaning import clean_english
+from nrccr.data.sampling import epoch_batches
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.models.backbone import backbone_config, build_backbone

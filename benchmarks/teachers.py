@@ -18,11 +18,11 @@ from common import step_parser, wait
 from nrccr.config.schema import Config
 from nrccr.data.collections import find_backbone
 from nrccr.data.sampling import epoch_batches
-from nrccr.systems.c2kd.tokens import language_tokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.models.backbone import configured_backbone
 from nrccr.systems.c2kd.network import build_c2kd
 from nrccr.systems.c2kd.system import Teacher, open_reader, prepare
+from nrccr.systems.c2kd.tokens import language_tokenizer
 from nrccr.systems.settings import load_config
 from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder

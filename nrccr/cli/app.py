@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
+from nrccr import __version__
 from nrccr.cli.bank import bank
 from nrccr.cli.check import check
 from nrccr.cli.compare import compare
@@ -24,11 +26,27 @@ from nrccr.errors import Interrupted, UserError
 app = typer.Typer(
     help="Find a video with a query in a language that has no human-labelled training data. "
     "With --debug, anywhere, an error shows its traceback.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 STOPPED = 130  # exit code after Ctrl-C, as of a shell
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nrccr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `nrccr` itself, which stand before the command."""
+
+
 for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert):
     app.command()(verb)
 app.add_typer(config_app, name="config")

@@ -7,13 +7,22 @@ from typing import Annotated, Literal
 
 import typer
 
+from nrccr.config.names import complete_config, find_config
 from nrccr.errors import UserError
 
 Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides.")]
 SplitName = Annotated[str, typer.Option(help="test or val.")]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml")]
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="YAML file, or the name of a configuration of ours such as nrccr/vatex.",
+        callback=find_config,
+        autocompletion=complete_config,
+    ),
+]
 
 
 def split_of(name: str) -> Literal["val", "test"]:

@@ -60,6 +60,14 @@ def retrieval_metrics(
 
     Raises:
         ValueError: empty scores, NaN, a row without a relevant item, a column out of range or named twice.
+
+    Example:
+        >>> import numpy as np
+        >>> from nrccr.evaluation.metrics import retrieval_metrics
+        >>> scores = np.array([[0.9, 0.1, 0.2], [0.8, 0.3, 0.1]])  # two queries, three items
+        >>> found = retrieval_metrics(scores, np.array([0, 1]))  # the first belongs to item 0, the second to item 1
+        >>> found["R@1"], found["R@5"], found["MeanR"]
+        (50.0, 100.0, 1.5)
     """
     return summarise(*ranks_and_precision(scores, relevant, ties, memory_mb))
 
@@ -265,7 +273,7 @@ def _comparable(part: npt.NDArray[Any] | Tensor, first: int) -> Tensor:
     comparable = _count_higher(block, block.new_full((len(block), 1), -torch.inf), or_equal=True)  # (b,)
     if (comparable < block.shape[1]).any():
         row = first + int((comparable < block.shape[1]).nonzero()[0])
-        raise ValueError(f"scores hold NaN in row {row}: mend the embeddings they come from")
+        raise ValueError(f"scores hold NaN in row {row}: fix the embeddings they come from")
     return block
 
 

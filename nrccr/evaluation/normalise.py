@@ -90,13 +90,21 @@ def normalise(
 
     Raises:
         ValueError: an unknown method, a bank that is missing or has other items, values out of range, NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> from nrccr.evaluation.normalise import normalise
+        >>> scores = np.array([[0.6, 0.5], [0.9, 0.2]])  # two queries, two items; both rank item 0 first
+        >>> bank = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])  # item 0 is a hub: every query of the bank likes it
+        >>> normalise(scores, bank, method="dis", beta=20.0, k=1).argmax(axis=1).tolist()
+        [1, 0]
     """
     test = DenseScores(test_scores)
     banks = [None if scores is None else DenseScores(scores) for scores in (bank_scores, gallery_bank_scores)]
     settings = Settings(method, beta, k, alpha)
     made = dense(normalised(test, *banks, settings=settings, log=log, rankable=rankable))
     if made.isnan().any():
-        raise ValueError("test_scores hold NaN, or the result overflows: mend the scores, or give log=True")
+        raise ValueError("test_scores hold NaN, or the result overflows: fix the scores, or give log=True")
     if not (log or rankable):
         made = made.to(test.block(range(1), range(1)).dtype)
     return made if isinstance(test_scores, Tensor) else made.numpy()
@@ -293,5 +301,5 @@ def _banks(
 
 def _finite(bias: Tensor, what: str = "the bank's scores") -> Tensor:
     if not bias.isfinite().all():
-        raise ValueError(f"{what} hold NaN or an infinity: mend the embeddings they come from")
+        raise ValueError(f"{what} hold NaN or an infinity: fix the embeddings they come from")
     return bias

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from nrccr.config.names import CONFIGS
 from nrccr.errors import UserError
 from nrccr.files import write_text
 from nrccr.report.papers import MEAN, METRICS, PAPER_TABLES, SUMR, Column, PaperTable, TableRow, row_of
@@ -18,7 +19,6 @@ from nrccr.report.runs import SeedGroup, find_runs, is_other_model, together
 from nrccr.report.screen import in_words
 from nrccr.systems.settings import load_config
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BEGIN = "<!-- tables written by `nrccr table --docs`; begin -->"
 END = "<!-- tables written by `nrccr table --docs`; end -->"
 CONFIG = "config"  # head of the column that names a row's configuration

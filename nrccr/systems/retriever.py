@@ -95,6 +95,14 @@ class Retriever:
 
         Raises:
             UserError: no captions, one without text, or an unknown role.
+
+        Example:
+            >>> import nrccr
+            >>> model = nrccr.load("runs/vatex-s0")
+            >>> chinese = model.encode_text(["狗在水里跑", "人唱"])
+            >>> english = model.encode_text(["A dog runs in the water."], role="source")
+            >>> (english @ chinese.T).shape  # cosines
+            (1, 2)
         """
         if isinstance(texts, str):
             raise UserError("encode_text: give a list of captions, not one string")
@@ -117,6 +125,14 @@ class Retriever:
 
         Raises:
             UserError: no videos, one without frames, of another width, or with a NaN; a model of images.
+
+        Example:
+            >>> import nrccr, numpy as np
+            >>> model = nrccr.load("runs/vatex-s0")
+            >>> frames = np.random.default_rng(0).random((8, model.feature_width))  # of eight frames
+            >>> videos = model.encode_video([frames, frames[:3]])
+            >>> (model.encode_text(["狗在水里跑"]) @ videos.T).shape  # cosines
+            (1, 2)
         """
         if self.config.visual.kind != "video":
             raise UserError("encode_video: this model takes images; use encode_image")
@@ -148,6 +164,14 @@ class Retriever:
 
         Raises:
             UserError: no images, one that cannot be read, a vector of another width or with a NaN; a model of videos.
+
+        Example:
+            >>> import nrccr, numpy as np
+            >>> model = nrccr.load("runs/multi30k-s0")
+            >>> vectors = np.random.default_rng(0).random((2, model.feature_width))
+            >>> images = model.encode_image(list(vectors))  # with an image encoder: ["picture.jpg", ...]
+            >>> (model.encode_text(["ein Hund rennt"]) @ images.T).shape  # cosines
+            (1, 2)
         """
         if self.config.visual.kind == "video":
             raise UserError("encode_image: this model takes videos; use encode_video")

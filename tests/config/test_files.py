@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from nrccr.systems.build import build_network
 from transformers import CLIPVisionConfig, PreTrainedModel
 
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.image import build_image_encoder
-from nrccr.systems.build import build_network
 from nrccr.systems.nrccr.network import build_discriminator
 from nrccr.systems.settings import load_config
 

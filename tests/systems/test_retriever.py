@@ -47,6 +47,18 @@ def test_another_folder_of_the_same_backbone(trained: Path, tmp_path: Path) -> N
     assert np.array_equal(nrccr.load(trained, text_model=str(elsewhere)).encode_text(CAPTIONS), expected)
 
 
+def test_overrides_of_the_command_line(trained: Path, tmp_path: Path) -> None:
+    elsewhere = shutil.move(trained / "backbone", tmp_path / "bert")
+    backbone = f"text.model={elsewhere}"
+    model = nrccr.load(trained, overrides=[backbone, "evaluation.batch_size=3", "reading=corrected"])
+    assert model.config.evaluation.batch_size == 3 and model.config.reading == "corrected"
+    assert nrccr.load(trained).config.evaluation.batch_size == 5
+    both = nrccr.load(trained, text_model="/no/such/folder", overrides=[backbone])
+    assert both.config.text.model == str(elsewhere), "overrides come after text_model"
+    assert "evaluation.no_such" in one_line(lambda: nrccr.load(trained, overrides=["evaluation.no_such=1"]))
+    assert "not one string" in one_line(lambda: nrccr.load(trained, overrides=backbone))
+
+
 @torch.no_grad()
 def test_encode_text_is_the_network_on_tokens(trained: Path) -> None:
     model = nrccr.load(trained)

@@ -14,10 +14,10 @@ from nrccr.data.captions import read_captions
 from nrccr.data.languages import locate_languages
 from nrccr.data.sampling import PARTS, caption_draws
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
-from nrccr.systems.c2kd.tokens import PooledTokenizer
 from nrccr.errors import UserError
 from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.data import LanguagePairs, LanguageReader, read_words
+from nrccr.systems.c2kd.tokens import PooledTokenizer
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import torch
 
 from nrccr.data.languages import locate_languages
 from nrccr.data.tokens import CaptionTokenizer, Tokenizer
-from nrccr.systems.c2kd.tokens import PooledTokenizer
 from nrccr.errors import UserError
 from nrccr.losses.similarity import similarity
 from nrccr.models.backbone import backbone_config, build_backbone
@@ -18,6 +17,7 @@ from nrccr.systems.c2kd.data import LanguagePairs, LanguageReader
 from nrccr.systems.c2kd.network import C2KD, PoolMask
 from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective
 from nrccr.systems.c2kd.teachers import TeachersInLoop, precompute
+from nrccr.systems.c2kd.tokens import PooledTokenizer
 from nrccr.training.task import total
 
 CPU = torch.device("cpu")
