@@ -5,7 +5,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
 [ $# -ge 3 ] || fail "usage: [OUT=FOLDER] [TEACHERS=NAMES] $0 DATASET ROOTPATH GPU|cpu [--resume|--overwrite] [key=value ...]"
-[ -z "${CONFIG:-}" ] || fail "CONFIG means nothing here; name the teachers as TEACHERS, or call nrccr train"
+[ -z "${CONFIG:-}" ] || fail "CONFIG is not used here; name the teachers as TEACHERS, or call nrccr train"
 dataset=$1
 shift
 config_of "$dataset" translate-train >/dev/null
