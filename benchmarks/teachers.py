@@ -55,7 +55,7 @@ def measure(
     first, seconds = float("nan"), []
     for number, indices in enumerate(batches):
         started = time.perf_counter()
-        report = trainer.step(*(part.to(device) for part in task.pairs[indices]))
+        report = trainer.step(task.pairs[indices].to(device))
         if not number:
             first = float(report["total"].detach())
         wait(device)
