@@ -27,16 +27,16 @@ def convert(
     ] = False,
 ) -> None:
     """Convert published data to our layout: frame features and one caption file a language."""
-    if kind != "c2kd":
-        raise UserError(f"convert {kind}: give c2kd")
+    from nrccr.systems.table import SYSTEMS, has_part, part_of
+
+    known = [system for system in SYSTEMS if has_part(system, "convert")]
+    if kind not in known:
+        raise UserError(f"convert {kind}: give {' or '.join(known)}")
 
     from nrccr.report.screen import converted_table
-    from nrccr.systems.c2kd.convert import convert_c2kd, guess_collection, splits_of
     from nrccr.terminal import say
 
-    splits = splits_of(pickles)
-    collection = guess_collection(name, pickles)
-    converted = convert_c2kd(splits, out, collection, feature=feature, fill_missing=fill_missing)
+    converted = part_of(kind, "convert").convert(pickles, out, name, feature=feature, fill_missing=fill_missing)
     say(converted_table(converted))
     for remark in converted.remarks:
         say(f"note: {remark}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, Union, Unpack, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -13,6 +13,24 @@ from pydantic.fields import FieldInfo
 # all: what a step computes. length: how long it trains. test: tests alone. digits: last digits, or what is shown.
 # nothing: no number at all.
 Changes: TypeAlias = Literal["all", "length", "test", "digits", "nothing"]
+
+
+class Bounds(TypedDict, total=False):
+    """The range of a key.
+
+    Attributes:
+        gt: above this.
+        ge: this or more.
+        lt: below this.
+        le: this or less.
+        min_length: 1 for text that may not be empty.
+    """
+
+    gt: float
+    ge: float
+    lt: float
+    le: float
+    min_length: int
 
 
 class Section(BaseModel):
@@ -57,12 +75,8 @@ def key(
     *,
     changes: Changes = "all",
     own: bool = False,
-    gt: float | None = None,
-    ge: float | None = None,
-    lt: float | None = None,
-    le: float | None = None,
-    min_length: int | None = None,
     words: str = "",
+    **bounds: Unpack[Bounds],
 ) -> Any:
     """A field of a section.
 
@@ -71,17 +85,11 @@ def key(
         meaning: its comment in base.yaml; names of systems are added to it there.
         changes: which numbers it changes, see Changes.
         own: only systems that name it in their `READS` read it.
-        gt: above this.
-        ge: this or more.
-        lt: below this.
-        le: this or less.
-        min_length: 1 for text that may not be empty; `words` then says what to give.
-        words: the range in words; by default made of the bounds.
+        words: the range in words; by default made of the bounds. Of text that may not be empty: what to give.
+        bounds: its range.
     """
-    extra: dict[str, Any] = {"changes": changes, "own": own, "words": words or _in_words(gt, ge, lt, le)}
-    bounds: dict[str, Any] = {"gt": gt, "ge": ge, "lt": lt, "le": le, "min_length": min_length}
-    given = {name: bound for name, bound in bounds.items() if bound is not None}
-    return Field(default, description=meaning, json_schema_extra=extra, **given)
+    extra: dict[str, Any] = {"changes": changes, "own": own, "words": words or _in_words(bounds)}
+    return Field(default, description=meaning, json_schema_extra=extra, **bounds)
 
 
 def switch(meaning: str, *, released: Any, paper: Any, corrected: Any) -> Any:
@@ -147,7 +155,8 @@ def _choices(annotation: Any) -> Sequence[Any]:
     return (False, True) if annotation is bool else ()
 
 
-def _in_words(gt: float | None, ge: float | None, lt: float | None, le: float | None) -> str:
+def _in_words(bounds: Bounds) -> str:
+    gt, ge, lt, le = (bounds.get(name) for name in ("gt", "ge", "lt", "le"))
     if ge is not None and le is not None:
         return f"between {ge} and {le}"
     if ge is not None and lt is not None:

@@ -82,6 +82,7 @@ class ImageEncoder(nn.Module):
         self, features: int, width: int, encoder: PreTrainedModel | None = None, *, trainable: bool = False
     ) -> None:
         super().__init__()
+        self.width = width
         self.linear = nn.Linear(features, width)
         self.encoder = encoder
         self.trainable = trainable

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nrccr.evaluation.metrics import recall_sum
 from nrccr.files import atomic_path
-from nrccr.report.screen import in_words, mean_and_deviation
+from nrccr.report.seeds import in_words, mean_and_deviation
 
 _RATE = re.compile(r"noise(\d+)")
 

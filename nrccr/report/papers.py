@@ -9,6 +9,7 @@ from typing import Any
 
 from nrccr.config.schema import Config, plain
 from nrccr.config.yaml import flatten
+from nrccr.systems.settings import config_type
 
 # Direction and metric as in metrics.json, or language and metric of text to visual; ("SumR", "") for the sum.
 Column = tuple[str, str]
@@ -277,7 +278,7 @@ def row_of(table: PaperTable, config: Config, collection: str) -> TableRow | Non
         collection: our name of its collection.
     """
     values = flatten(plain(config)) | {"data.collection": collection}
-    return next((row for row in table.rows if _identity(row.settings) == _identity(values)), None)
+    return next((row for row in table.rows if _stands_in(values, row.settings)), None)
 
 
 def paper_figures(config: Config, collection: str, folder: str = "test") -> Figures:
@@ -289,9 +290,16 @@ def paper_figures(config: Config, collection: str, folder: str = "test") -> Figu
     return {}
 
 
-def _identity(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    usual = flatten(plain(Config()))
-    losses = (bool(values.get(f"loss.{term}", True)) for term in TERMS)
+def _stands_in(values: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether a run's values are those of a row."""
+    if _identity(values) != _identity(settings):
+        return False
     # C2KD's teachers differ in nothing but their encoder, a hub name or a folder.
-    encoder = Path(values["text.model"]).name if values.get("model") == "c2kd" else ""
-    return *(values.get(key, usual.get(key)) for key in _KEYS), *losses, encoder
+    named = settings.get("text.model")
+    return named is None or Path(named).name == Path(values["text.model"]).name
+
+
+def _identity(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    usual = flatten(plain(config_type()()))
+    losses = (bool(values.get(f"loss.{term}", True)) for term in TERMS)
+    return *(values.get(key, usual.get(key)) for key in _KEYS), *losses

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from nrccr.config.schema import Config
 from nrccr.data.check import Report
 from nrccr.evaluation.compare import NAMES, weighted_metrics
 from nrccr.report.papers import SUMR, Figures, paper_figures
+from nrccr.report.seeds import in_words
 
 if TYPE_CHECKING:
     from nrccr.evaluation.compare import Interval, Outcome
@@ -140,17 +140,6 @@ def converted_table(converted: Converted) -> Table:
             first = (split, f"{converted.items[split]:,}") if not row else ("", "")
             table.add_row(*first, language, f"{count:,}", f"{missing:,}" if missing else "")
     return table
-
-
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean, and the deviation of the sample where there is more than one value."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def in_words(values: Sequence[float], digits: int = 1) -> str:
-    """`mean ± deviation`, with so many decimals."""
-    mean, deviation = mean_and_deviation(values)
-    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def noise_table(rows: Sequence[NoiseRow]) -> Table:

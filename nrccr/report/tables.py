@@ -16,7 +16,7 @@ from nrccr.errors import UserError
 from nrccr.files import write_text
 from nrccr.report.papers import MEAN, METRICS, PAPER_TABLES, SUMR, Column, PaperTable, TableRow, row_of
 from nrccr.report.runs import SeedGroup, find_runs, is_other_model, together
-from nrccr.report.screen import in_words
+from nrccr.report.seeds import in_words
 from nrccr.systems.settings import load_config
 
 BEGIN = "<!-- tables written by `nrccr table --docs`; begin -->"

@@ -7,6 +7,7 @@ A folder holds `settings.py`, what a configuration may say to it, and `system.py
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from nrccr.errors import UserError
@@ -31,3 +32,8 @@ def part_of(name: str, part: str) -> ModuleType:
     if name not in SYSTEMS:
         raise UserError(f"model={name}: no such system; choose one of {', '.join(SYSTEMS)}")
     return import_module(f"{SYSTEMS[name]}.{part}")
+
+
+def has_part(name: str, part: str) -> bool:
+    """Whether a system's folder holds a module, such as `convert` for published data."""
+    return find_spec(f"{SYSTEMS[name]}.{part}") is not None

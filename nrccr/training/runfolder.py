@@ -22,7 +22,7 @@ from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_folder, atomic_path, write_json, write_text
 from nrccr.safeload.unpickle import load_checkpoint
 
-LIBRARIES = ("torch", "transformers", "accelerate", "pydantic", "numpy", "safetensors")
+PACKAGES = ("nrccr", "torch", "transformers", "accelerate", "pydantic", "numpy", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -222,11 +222,10 @@ def _with_players(state: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _circumstances(device: torch.device) -> dict[str, Any]:
     """What numbers depend on besides configuration and data."""
-    libraries = {name: _version(name) for name in LIBRARIES}
     return {
         "device": describe_device(device),
         "threads": torch.get_num_threads(),
-        "versions": {"nrccr": _version("nrccr"), "python": platform.python_version()} | libraries,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
 
 

@@ -125,6 +125,18 @@ def guess_collection(name: str | None, pickles: Sequence[Path]) -> Published:
     raise UserError(f"{pickles[0]}: which collection is it? The names do not tell; give one of {known} as --name")
 
 
+def convert(
+    pickles: Sequence[Path], out: Path, name: str | None, *, feature: str | None = None, fill_missing: bool = False
+) -> Converted:
+    """Convert published files, whose names tell their split and, unless `name` does, their collection.
+
+    Raises:
+        UserError: as convert_c2kd; names that do not tell.
+    """
+    splits, collection = splits_of(pickles), guess_collection(name, pickles)
+    return convert_c2kd(splits, out, collection, feature=feature, fill_missing=fill_missing)
+
+
 def convert_c2kd(
     pickles: Mapping[SplitName, Path],
     out: Path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from nrccr.systems.c2kd.network import build_c2kd
 from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective, mixing
 from nrccr.systems.c2kd.published import published
 from nrccr.systems.c2kd.settings import C2KDSection
-from nrccr.systems.c2kd.teacher_runs import load_teachers, teaching
+from nrccr.systems.c2kd.teacher_runs import Teacher, load_teachers, teaching
 from nrccr.systems.c2kd.tokens import PooledTokenizer, language_tokenizer
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.terminal import say
@@ -50,6 +50,18 @@ def network(config: Config, features: int | None = None, trained: Trained | None
 
 def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
     """See System."""
+    return task_with(load_teachers, config, root, device, test=test)
+
+
+def task_with(
+    faculty: Callable[[Config, Path, torch.device, int], list[Teacher]],
+    config: Config,
+    root: Path,
+    device: torch.device,
+    *,
+    test: bool,
+) -> Task:
+    """As `task`; `faculty` gives the teachers of a configuration, on the device, for features of some width."""
     found = _located(config, root)
     settings = found.section(C2KDSection)
     reader = open_reader(found, root, words=settings.words)
@@ -57,7 +69,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     width = reader.width("train")
     # Before the teachers: how many there are shall not change the student's first weights.
     model = network(found, width)
-    teachers = load_teachers(found, root, device, width)
+    teachers = faculty(found, root, device, width)
     english_only = settings.stage == "zero_shot"
     taught = [teacher.tokenizer for teacher in teachers]
     pairs = reader.pairs(tokenizer, config.seed, english_only=english_only, teachers=taught)

@@ -67,7 +67,6 @@ class NRCCR(nn.Module):
         text: the text branch.
         visual: the visual branch.
         joint: width D of the joint space.
-        text_width, visual_width: widths of the branches' vectors.
         with_teacher, with_back: leave out branches that no loss uses.
         independent: an embedding depends on its own caption or item alone, whatever else is in its batch.
     """
@@ -76,8 +75,6 @@ class NRCCR(nn.Module):
         self,
         text: TextEncoder,
         visual: VideoEncoder | ImageEncoder,
-        text_width: int,
-        visual_width: int,
         joint: int,
         *,
         dropout: float = 0.2,
@@ -88,8 +85,8 @@ class NRCCR(nn.Module):
         super().__init__()
         self.text = text
         self.visual = visual
-        self.map_text = JointMapping(text_width, joint, dropout)
-        self.map_visual = JointMapping(visual_width, joint, dropout)
+        self.map_text = JointMapping(text.width, joint, dropout)
+        self.map_visual = JointMapping(visual.width, joint, dropout)
         self.with_teacher = with_teacher
         self.with_back = with_back
         self.independent = independent
@@ -177,8 +174,6 @@ def build_nrccr(
     return NRCCR(
         text,
         visual,
-        config.text.width,
-        config.visual.width,
         config.joint.width,
         dropout=config.joint.dropout,
         with_teacher=bool(config.loss.similarity or config.loss.feature),

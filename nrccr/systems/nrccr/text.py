@@ -36,6 +36,7 @@ class TextEncoder(nn.Module):
         teacher: TeacherKind = "cross_and_target",
     ) -> None:
         super().__init__()
+        self.width = width
         self.pooling = pooling
         self.teacher = teacher
         self.backbone = backbone

@@ -40,6 +40,7 @@ class VideoEncoder(nn.Module):
         pooling: Pooling = "padded",
     ) -> None:
         super().__init__()
+        self.width = width
         self.pooling = pooling
         self.project = Projection(features, width, FRAME_POSITIONS)
         self.blocks = nn.ModuleList(
