@@ -164,9 +164,8 @@ def check_languages(collection: LanguageCollection, config: Config) -> Report:
     if collection.find("train", TEACHERS) is not None:
         _read(partial(collection.file, "train", TEACHERS), report)
     _check_settings(config, report)
-    report.notes += collection.notes(
-        wanted, taught=bool(config.value("c2kd.teachers")), english_only=trained == [ENGLISH]
-    )
+    taught = bool(config.value("c2kd.teachers"))
+    report.notes += collection.notes(wanted, taught=taught, english_only=trained == [ENGLISH])
     return report
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nrccr.config.schema import Config, plain, resolved_switches, to_yaml
+from nrccr.config.schema import plain, resolved_switches, to_yaml
 from nrccr.config.sections import Switches
 from nrccr.config.yaml import parse_yaml
 from nrccr.errors import UserError
