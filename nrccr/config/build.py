@@ -80,7 +80,8 @@ def _explain(kind: type[BaseModel], key: str, problem: str, value: Any, *, insid
     if problem == "string_too_short":
         return f"{key} {'holds an empty name' if inside else 'is empty'}; give {known.words}"
     if problem in RANGES:
-        return f"{key}={spelled(value)} is out of range; it must be {known.words or 'finite'}"
+        words = "finite" if problem == "finite_number" else known.words
+        return f"{key}={spelled(value)} is out of range; it must be {words}"
     if problem == "literal_error":
         return f"{key}={spelled(value)} is unknown; choose one of {', '.join(known.choices)}"
     if problem == "list_type":

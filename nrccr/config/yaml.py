@@ -106,7 +106,7 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: `no` is a word (a language, too), 1e-4 is a number, 2026-01-01 is a word. No key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, refused if a key is duplicated."""
+        """A mapping of words, refused if a key is duplicated."""
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -115,8 +115,7 @@ class _Loader(yaml.SafeLoader):
                 message = f"key {key.value} is duplicated; keep one"
                 raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
             seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
+        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -200,6 +200,5 @@ def build_discriminator(config: Config, backbone_width: int) -> Discriminator | 
     if not config.loss.adversary:
         return None
     logits = 2 if config.switch("adversary") == "non_saturating" else 1
-    return Discriminator(
-        backbone_width, config.section(AdversarySection).discriminator, logits, config.switch("pooling")
-    )
+    strength = config.section(AdversarySection).discriminator
+    return Discriminator(backbone_width, strength, logits, config.switch("pooling"))
