@@ -9,6 +9,7 @@ from typing import Any
 
 from nrccr.config.schema import Config, plain
 from nrccr.config.yaml import flatten
+from nrccr.systems.settings import config_type
 
 # Direction and metric as in metrics.json, or language and metric of text to visual; ("SumR", "") for the sum.
 Column = tuple[str, str]
@@ -284,7 +285,7 @@ def paper_figures(config: Config, collection: str, folder: str = "test") -> Figu
 
 
 def _identity(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    usual = flatten(plain(Config()))
+    usual = flatten(plain(config_type()()))
     losses = (bool(values.get(f"loss.{term}", True)) for term in TERMS)
     # C2KD's teachers differ in nothing but their encoder, a hub name or a folder.
     encoder = Path(values["text.model"]).name if values.get("model") == "c2kd" else ""
