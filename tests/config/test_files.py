@@ -6,11 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from nrccr.systems.build import build_network
-from transformers import CLIPVisionConfig, PreTrainedModel
 
-from nrccr.models.backbone import configured_backbone
-from nrccr.models.image import build_image_encoder
+from nrccr.systems.base import system_of
 from nrccr.systems.nrccr.network import build_discriminator
 from nrccr.systems.settings import load_config
 
@@ -35,12 +32,6 @@ SCENARIOS = {
 }
 
 
-def tiny_clip() -> PreTrainedModel:
-    """An image encoder that gives vectors of width 16."""
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-    return build_image_encoder(CLIPVisionConfig(**sizes, image_size=32, patch_size=16, projection_dim=16), None)
-
-
 def usual_config(model: str, driver: str, arguments: str) -> str:
     """The configuration that a driver takes by itself."""
     if model == "nrccr":
@@ -60,15 +51,18 @@ def is_table_row(path: Path) -> bool:
 
 
 @of_each_config
-def test_model_can_be_built(path: Path, tiny_bert: Path) -> None:
-    model = load_config(path).model
+def test_model_can_be_built(path: Path, tiny_bert: Path, tiny_clip: Path) -> None:
+    config = load_config(path)
     shared = ["text.pretrained=false", "text.backbone={}", "text.trainable_layers=[1]", f"text.model={tiny_bert}"]
-    config = load_config(path, [*shared, "joint.width=24", *TINY[model]])
-    backbone = configured_backbone(config, config.text.model)
-    network = build_network(config, backbone, 16, tiny_clip() if config.visual.kind == "clip" else None)
-    joint = network.text.project if model == "c2kd" else network.map_text
+    raw = config.visual.kind == "clip"
+    encoders = [f"image.model={tiny_clip}", "image.pretrained=false"] if raw else []
+    encoders += [f"c2kd.labse={tiny_bert}"] if config.model == "c2kd" and config.switch("pool_mask") == "labse" else []
+    config = load_config(path, [*shared, "joint.width=24", *encoders, *TINY[config.model]])
+    made = system_of(config.model).network(config, None if raw else 16)
+    joint = made.network.text.project if config.model == "c2kd" else made.network.map_text
     assert joint.linear.out_features == 24
-    if model == "nrccr":
+    assert made.network.feature_width == (24 if raw else 16) and (made.preprocess is not None) == raw
+    if config.model == "nrccr":
         assert (build_discriminator(config, 32) is None) == (config.loss.adversary == 0)
 
 

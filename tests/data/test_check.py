@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nrccr.data.check import Report, SplitCounts, check_collection, nrccr_groups
+from nrccr.data.check import Report, SplitCounts, check_collection, matched_files
 from nrccr.data.collections import locate
 
 
 def check(root: Path, tolerance: float = 0.01) -> Report:
     """Check vatex under the root."""
     collection = locate(root, "vatex")
-    return check_collection(collection, nrccr_groups(collection), mismatch_tolerance=tolerance)
+    return check_collection(collection, matched_files(collection), mismatch_tolerance=tolerance)
 
 
 def test_a_good_collection(make_collection: Callable[..., Path]) -> None:

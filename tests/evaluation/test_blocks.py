@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch import Tensor
 
+from nrccr.config.choices import ScoreKind
 from nrccr.evaluation import blocks
 from nrccr.evaluation.blocks import Blocks, Cosines, DenseScores, Transposed, dense, highest_columns
 from nrccr.evaluation.metrics import Ties, ranks_and_precision
 from nrccr.evaluation.normalise import METHODS, Method, Settings, normalise, normalised
-from nrccr.evaluation.score import MinMax, Mixed, ScoreKind, mix, prepare, similarity
+from nrccr.evaluation.score import MinMax, Mixed, mix
 
 TIES: tuple[Ties, ...] = ("index", "average", "optimistic")
 Array = npt.NDArray[np.float32]
@@ -31,6 +33,12 @@ def unit(rows: int, width: int, seed: int, repeats: int = 0) -> Array:
 
 def memory_of(tiles: int) -> float:
     return tiles * blocks.TILE**2 * blocks.BYTES_PER_ENTRY / 2**20
+
+
+def cosines(texts: Array, items: Array, kind: ScoreKind = "raw") -> Tensor:
+    """All of them at once."""
+    whole = dense(Cosines(texts, items))
+    return (whole - whole.min()) / (whole.max() - whole.min()) if kind == "minmax" else whole
 
 
 def captions_of(owner: npt.NDArray[Any], items: int) -> list[list[int]]:
@@ -50,8 +58,7 @@ def test_metrics_from_memory_mapped_embeddings(kind: ScoreKind, ties: Ties, tmp_
     for name, vectors in made.items():
         np.save(tmp_path / f"{name}.npy", vectors)
     mapped = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in made}
-    tensors = {name: torch.from_numpy(vectors) for name, vectors in made.items()}
-    halves = [prepare(similarity(tensors[name], tensors["visual"]), kind) for name in ("source", "target")]
+    halves = [cosines(made[name], made["visual"], kind) for name in ("source", "target")]
     whole = mix(halves[0], halves[1], 0.8)
     expected = [
         ranks_and_precision(whole, owner, ties),
@@ -75,15 +82,14 @@ def test_metrics_from_memory_mapped_embeddings(kind: ScoreKind, ties: Ties, tmp_
 def test_normalised_ranks_from_embeddings(method: Method, small_tiles: None) -> None:
     texts, items, bank, gallery = unit(83, 10, 1), unit(29, 10, 2, 5), unit(50, 10, 3), unit(17, 10, 4)
     owner = np.arange(83) % 29
-    visual = torch.from_numpy(items)
-    parts = [similarity(torch.from_numpy(vectors), visual) for vectors in (texts, bank, gallery)]
+    parts = [cosines(vectors, items) for vectors in (texts, bank, gallery)]
     settings = Settings(method, beta=25.0, k=3)
     given: dict[str, Any] = {"method": method, "beta": 25.0, "k": 3, "log": True}
     whole = normalise(parts[0], parts[1], gallery_bank_scores=parts[2], **given)
     expected = ranks_and_precision(whole, owner)
     for tiles in (1, 5, 100):
-        cosines = [Cosines(vectors, items) for vectors in (texts, bank, gallery)]
-        made = normalised(*cosines, settings=settings, memory_mb=memory_of(tiles))
+        lazy = [Cosines(vectors, items) for vectors in (texts, bank, gallery)]
+        made = normalised(*lazy, settings=settings, memory_mb=memory_of(tiles))
         found = ranks_and_precision(made, owner, memory_mb=memory_of(tiles))
         assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
 
@@ -91,7 +97,7 @@ def test_normalised_ranks_from_embeddings(method: Method, small_tiles: None) -> 
 def test_the_usual_tiles() -> None:
     texts, items = unit(1300, 96, 1, 200), unit(1100, 96, 2, 200)
     owner = np.arange(1300) % 1100
-    whole = similarity(torch.from_numpy(texts), torch.from_numpy(items))
+    whole = cosines(texts, items)
     np.testing.assert_allclose(whole.numpy(), texts @ items.T, atol=1e-6)
     made = normalised(Cosines(texts, items), Cosines(texts[:700], items), settings=Settings("is"))
     expected = ranks_and_precision(whole, owner), ranks_and_precision(dense(made), owner)

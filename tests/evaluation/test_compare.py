@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nrccr.evaluation.compare import NAMES, Outcome, bootstrap, common_ranks, rank_variance, weighted_metrics
-from nrccr.evaluation.evaluate import Ranked
+from nrccr.evaluation.ranked import Ranked
 
 Command = Callable[..., Any]
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from nrccr.data.generated.collection import Recipe, generate
-from nrccr.report.noise import Cell, Row, cells, collect, plot, rate_of, to_markdown
+from nrccr.report.noise import Cell, NoiseRow, cells, collect, plot, rate_of, to_markdown
+from nrccr.systems.nrccr.settings import VARIANTS
 from nrccr.systems.settings import load_config
 
 Command = Callable[..., Any]
@@ -24,7 +25,7 @@ def metrics(value: float) -> dict[str, Any]:
 
 
 def test_rows_are_means_over_seeds() -> None:
-    order = cells(["basic", "nrccr"], ["noise0", "noise40"], [0, 1])
+    order = cells({name: VARIANTS[name] for name in ("basic", "nrccr")}, ["noise0", "noise40"], [0, 1])
     assert [cell.name for cell in order][:4] == [
         "basic-noise0-s0",
         "nrccr-noise0-s0",
@@ -33,21 +34,21 @@ def test_rows_are_means_over_seeds() -> None:
     ]
     rows = collect({cell: metrics(number) for number, cell in enumerate(order)})
     assert [(row.model, row.translator) for row in rows] == [(cell.model, cell.translator) for cell in order[:4]]
-    assert rows[1] == Row("nrccr", "noise0", [1 * 3 + 3, 5 * 3 + 3], [6, 30])
+    assert rows[1] == NoiseRow("nrccr", "noise0", [1 * 3 + 3, 5 * 3 + 3], [6, 30])
     mean, deviation = 18, statistics.stdev([6, 30])
     assert f"| noise0 | nrccr | 12.0 ± 8.5 | {mean:.1f} ± {deviation:.1f} | 2 |" in to_markdown(rows)
-    assert "| 6.0 | 6.0 | 1 |" in to_markdown([Row("nrccr", "noise0", [6], [6])])
+    assert "| 6.0 | 6.0 | 1 |" in to_markdown([NoiseRow("nrccr", "noise0", [6], [6])])
 
 
 def test_cells_change_only_what_they_name() -> None:
-    full = load_config(BASE, Cell("nrccr", "google", 7).overrides)
+    full = load_config(BASE, Cell("nrccr", "google", 7, VARIANTS["nrccr"]).overrides)
     assert (full.seed, full.data.translator) == (7, "google")
     assert full.loss == load_config(BASE).loss
-    basic = load_config(BASE, Cell("basic", "google", 7).overrides).loss
+    basic = load_config(BASE, Cell("basic", "google", 7, VARIANTS["basic"]).overrides).loss
     assert (basic.similarity, basic.feature, basic.cycle, basic.adversary) == (0, 0, 0, 0)
     assert (basic.target, basic.margin) == (full.loss.target, full.loss.margin)
     for term in ("similarity", "feature", "cycle", "adversary"):
-        loss = load_config(BASE, Cell(f"no-{term}", "google", 7).overrides).loss
+        loss = load_config(BASE, Cell(f"no-{term}", "google", 7, VARIANTS[f"no-{term}"]).overrides).loss
         assert {key for key, value in vars(loss).items() if value != getattr(full.loss, key)} == {term}
 
 
@@ -55,7 +56,7 @@ def test_cells_change_only_what_they_name() -> None:
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_plot(names: tuple[str, ...], ending: str, tmp_path: Path) -> None:
     assert [rate_of(name) for name in names] in ([0, 40], [None, None])
-    rows = [Row(model, name, [1.0, 2.0], [10.0, 20.0]) for model in ("basic", "nrccr") for name in names]
+    rows = [NoiseRow(model, name, [1.0, 2.0], [10.0, 20.0]) for model in ("basic", "nrccr") for name in names]
     plot(rows, tmp_path / f"noise.{ending}")
     written = (tmp_path / f"noise.{ending}").read_bytes()
     assert written.startswith(b"\x89PNG" if ending == "png" else b"<?xml") and len(written) > 3000
@@ -133,5 +134,6 @@ def test_own_collection_and_quick(small: Path, tmp_path: Path, nrccr_command: Co
 def test_other_systems_are_refused(tmp_path: Path, nrccr_command: Command) -> None:
     config = Path(__file__).resolve().parents[2] / "configs" / "c2kd" / "multi30k-small-student.yaml"
     done = nrccr_command("noise", config, "--out", tmp_path / "noise")
-    assert done.code == 2 and done.err.strip().endswith("a configuration of c2kd; noise compares models of nrccr")
+    said = f"{config}, a configuration of c2kd; it has no variants; give another configuration"
+    assert done.code == 2 and done.err.strip().endswith(said) and len(done.err.splitlines()) == 1
     assert not (tmp_path / "noise").exists()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nrccr.config.schema import Config
+from nrccr.config.sections import TrainSection
 from nrccr.data.batch import Parts, TensorRecord
 from nrccr.distributed import Runtime
 from nrccr.training.loop import Trainer
@@ -40,9 +41,7 @@ class Scale(nn.Module):
 
 @pytest.fixture
 def config() -> Config:
-    config = Config()
-    config.train.learning_rate, config.train.grad_clip = 1e-2, 1e-3
-    return config
+    return Config(train=TrainSection(learning_rate=1e-2, grad_clip=1e-3))
 
 
 def trainer_of(config: Config, losses: Any, **players: Player) -> Trainer:
