@@ -15,6 +15,7 @@ import torch
 
 import nrccr
 from nrccr.safeload.unpickle import load_checkpoint, load_weights, save_weights
+from nrccr.systems.loading import load_retriever
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 Command = Callable[..., Any]
@@ -153,7 +154,7 @@ def test_resuming_is_bit_exact_and_keeps_learned_weights(
     assert learn(whole, *options, "train.epochs=3").code == 0
     assert learn(parts, *options, "train.epochs=1").code == 0
     done = learn(parts, *options, "train.epochs=3", "--resume")
-    assert done.code == 0 and "goes on after epoch 1" in done.out, done.err
+    assert done.code == 0 and "resumes after epoch 1" in done.out, done.err
     assert lines_of(whole, "train") == lines_of(parts, "train")
     ours, theirs = (load_checkpoint(run / "last" / "state.pt") for run in (whole, parts))
     for name, value in ours["network"].items():
@@ -360,8 +361,6 @@ def test_the_golden_checkpoint_loads_as_any_model(shared: Path, tmp_path: Path) 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"} | bert))
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(5, bert["vocab_size"]))]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
-    from nrccr.systems.retriever import load_retriever
-
     model = load_retriever(folder, [f"text.model={tmp_path}", f"c2kd.labse={tmp_path}"], "cpu")
     with np.load(folder / "inputs.npz") as arrays, np.load(folder / "expected.npz") as expected:
         videos = [frames[mask.astype(bool)] for frames, mask in zip(arrays["video"], arrays["video_mask"], strict=True)]
