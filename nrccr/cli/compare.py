@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from nrccr.cli.options import SplitName, split_of
+from nrccr.cli.options import SplitOption, split_of
 from nrccr.errors import UserError
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B...", help="Tested runs, or test folders.")],
-    split: SplitName = "test",
+    split: SplitOption = "test",
     languages: Annotated[
         bool, typer.Option("--languages", help="The runs differ in query language: rank variance and mean recall.")
     ] = False,

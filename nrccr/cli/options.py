@@ -13,7 +13,7 @@ from nrccr.errors import UserError
 Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides.")]
-SplitName = Annotated[str, typer.Option(help="test or val.")]
+SplitOption = Annotated[str, typer.Option(help="test or val.")]
 ConfigFile = Annotated[
     Path,
     typer.Argument(

@@ -43,15 +43,15 @@ def qbnorm(
     if tune != (sims_val_path is not None):
         raise UserError("--tune and --sims_val_path go together; give both or neither")
 
-    from nrccr.evaluation.qbnorm import Files, normalised_metrics
+    from nrccr.evaluation.qbnorm import ScoreFiles, normalised_metrics
     from nrccr.evaluation.tune import settings_of
     from nrccr.report.screen import qbnorm_table
     from nrccr.terminal import say
 
     validation = None
     if sims_val_path is not None:
-        validation = Files(sims_val_path, sims_train_val_path, gallery_bank_val_path, val_query_masks_path)
-    test_files = Files(sims_test_path, sims_train_test_path, gallery_bank_path, test_query_masks_path)
+        validation = ScoreFiles(sims_val_path, sims_train_val_path, gallery_bank_val_path, val_query_masks_path)
+    test_files = ScoreFiles(sims_test_path, sims_train_test_path, gallery_bank_path, test_query_masks_path)
     given = settings_of(method, beta, k, alpha)
     before, after, settings, means = normalised_metrics(test_files, validation, given)
     if means is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nrccr.cli.options import Device, Root, SplitName, split_of
+from nrccr.cli.options import Device, Root, SplitOption, split_of
 from nrccr.errors import UserError
 
 
@@ -15,7 +15,7 @@ def rank(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_CHECKPOINT")],
     queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="Captions in the target language.")],
     root: Root,
-    split: SplitName = "test",
+    split: SplitOption = "test",
     top: Annotated[int, typer.Option(min=1, help="How many items of each query.")] = 3,
     right: Annotated[str | None, typer.Option(help="The item that each query means, with commas between.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of film strips, for features that are pixels.")] = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nrccr.cli.options import Device, Overrides, Root, SplitName, split_of
+from nrccr.cli.options import Device, Overrides, Root, SplitOption, split_of
 from nrccr.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def test(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_CHECKPOINT")],
     root: Root,
     overrides: Overrides = None,
-    split: SplitName = "test",
+    split: SplitOption = "test",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder to write; default: <RUN_DIR>/<split>, or <RUN_DIR>/<split>-text-to-text."),
@@ -47,12 +47,12 @@ def test(
         raise UserError(f"--task {task}: give text-to-visual or text-to-text")
 
     among_texts = task == TEXT_TO_TEXT
-    wanted = Wanted(overrides or [], split_of(split), out, device, among_texts, by_length, bank, tune)
+    wanted = TestOptions(overrides or [], split_of(split), out, device, among_texts, by_length, bank, tune)
     test_run(path, root, wanted)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TestOptions:
     """What a test is asked for.
 
     Attributes:
@@ -76,7 +76,7 @@ class Wanted:
     tune: bool = False
 
 
-def test_run(path: Path, root: Path, wanted: Wanted) -> None:
+def test_run(path: Path, root: Path, wanted: TestOptions) -> None:
     """Test a run or a checkpoint: tables, and files in `wanted.out` or the folder of the split.
 
     Raises:
@@ -121,7 +121,7 @@ def test_run(path: Path, root: Path, wanted: Wanted) -> None:
 
 
 def _normalising(
-    retriever: Retriever, root: Path, path: Path, rule: Rule, split: Split, wanted: Wanted, at: int
+    retriever: Retriever, root: Path, path: Path, rule: Rule, split: Split, wanted: TestOptions, at: int
 ) -> Rule:
     """The rule with the normalisation that `evaluation.normalise` asks for; `at`: which of the test's splits."""
     from nrccr.cli.bank import bank_folder
@@ -142,7 +142,7 @@ def _normalising(
     return replace(rule, normalisation=normalisation)
 
 
-def _require_together(method: str, wanted: Wanted) -> None:
+def _require_together(method: str, wanted: TestOptions) -> None:
     """Options that need each other, or exclude each other."""
     if wanted.among_texts and (wanted.tune or method != "none"):
         raise UserError("--task text-to-text: scores among texts are not normalised; leave out evaluation.normalise")

@@ -31,7 +31,7 @@ def train(
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one")
 
-    from nrccr.cli.test import Wanted, test_run
+    from nrccr.cli.test import TestOptions, test_run
     from nrccr.systems.settings import load_config
     from nrccr.training.runfolder import RunFolder
 
@@ -41,7 +41,7 @@ def train(
         loaded, root, folder, device, start="resume" if resume else "overwrite" if overwrite else "new", test=test
     )
     if test:
-        test_run(folder.path, root, Wanted(device=device))
+        test_run(folder.path, root, TestOptions(device=device))
 
 
 def train_run(config: Config, root: Path, folder: RunFolder, device: str | None, *, start: Start, test: bool) -> None:
@@ -79,7 +79,7 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
     state = folder.load_state() if start == "resume" else None
     if state is not None:
         trainer.resume(state)
-        for change in folder.take_up(config, chosen, fingerprint, task.record, trainer.progress.step):
+        for change in folder.record_resume(config, chosen, fingerprint, task.record, trainer.progress.step):
             say(f"note: {change}")
         say(f"{folder.path}: resumes after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
     else:

@@ -16,7 +16,7 @@ FeatureKind: TypeAlias = Literal["smooth_l1", "l1"]
 AdversaryKind: TypeAlias = Literal["non_saturating", "minimax"]
 ScoreKind: TypeAlias = Literal["minmax", "raw"]
 EnglishCleaning: TypeAlias = Literal["source", "all"]
-Sampling: TypeAlias = Literal["first", "uniform"]
+FrameSampling: TypeAlias = Literal["first", "uniform"]
 PoolMask: TypeAlias = Literal["labse", "own"]
 
 Scenario: TypeAlias = Literal["parallel", "translate", "unparallel"]

@@ -37,7 +37,7 @@ class Refuse(Protocol):
         """Raise the message, one line that names the keys."""
 
 
-class Settings(Protocol):
+class SystemSettings(Protocol):
     """What a system's `settings.py` holds: all that a configuration may say to it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Config(Section):
         systems: what each system says about the configuration, by its name; empty without the table of systems.
     """
 
-    systems: ClassVar[Mapping[str, Settings]] = {}
+    systems: ClassVar[Mapping[str, SystemSettings]] = {}
 
     model: str = key("nrccr", "the system; a key that it does not read must keep its default")
     seed: int = key(

@@ -14,12 +14,12 @@ from nrccr.config.choices import (
     AttentionScale,
     EnglishCleaning,
     FeatureKind,
+    FrameSampling,
     Freeze,
     Method,
     Pooling,
     PoolMask,
     Precision,
-    Sampling,
     Scenario,
     ScoreKind,
     SimilarityKind,
@@ -91,7 +91,7 @@ class Switches(Section):
     english_cleaning: EnglishCleaning | None = switch(
         "source: back-translations raw | all: all English alike", released="source", paper="all", corrected="source"
     )
-    frames: Sampling | None = switch(
+    frames: FrameSampling | None = switch(
         "first: the first max_frames | uniform: spread over a longer video",
         released="first",
         paper="uniform",

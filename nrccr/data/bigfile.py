@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from nrccr.config.choices import Sampling
+from nrccr.config.choices import FrameSampling
 from nrccr.errors import UserError
 from nrccr.files import atomic_folder
 
@@ -30,7 +30,7 @@ FLOAT_BYTES = 4
 BLOCK_BYTES = 64 * 2**20
 
 Rows = npt.NDArray[np.int64]
-Matrix = npt.NDArray[np.float32]
+Frames = npt.NDArray[np.float32]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -59,7 +59,7 @@ class BigFile:
         row_of = {name: row for row, name in enumerate(names)}
         if len(row_of) != len(names):
             twice = next(name for row, name in enumerate(names) if row_of[name] != row)
-            raise UserError(f"{folder / 'id.txt'}: frame name {twice!r} stands there twice; each row needs its own")
+            raise UserError(f"{folder / 'id.txt'}: frame name {twice!r} is duplicated; each row needs its own")
         videos = read_video_frames(folder / "video2frames.txt")
         # One flat array with an offset per video: a million small lists would take ten times the memory.
         lengths = np.fromiter(map(len, videos.values()), dtype=np.int64, count=len(videos))
@@ -87,7 +87,7 @@ class BigFile:
             raise UserError(f"{self.folder}: video {video_id!r} has no features; extract them or remove its captions")
         return self._rows[self._offsets[position] : self._offsets[position + 1]]
 
-    def read(self, rows: Sequence[Rows]) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+    def read(self, rows: Sequence[Rows]) -> tuple[Frames, npt.NDArray[np.bool_]]:
         """Read the frames of several videos at once, padded with zeros to the longest.
 
         Args:
@@ -132,7 +132,7 @@ class BigFile:
         self.__dict__.update(state)
         self._features = self._map()
 
-    def _map(self) -> Matrix:
+    def _map(self) -> Frames:
         path = self.folder / "feature.bin"
         expected = self.count * self.width * FLOAT_BYTES
         try:
@@ -166,7 +166,7 @@ class BigFile:
             ) from None
 
 
-def select_frames(frames: npt.NDArray[Scalar], max_frames: int, sampling: Sampling) -> npt.NDArray[Scalar]:
+def select_frames(frames: npt.NDArray[Scalar], max_frames: int, sampling: FrameSampling) -> npt.NDArray[Scalar]:
     """Keep at most `max_frames` of a video: the first ones, or those at the centres of as many equal segments.
 
     Args:
@@ -204,7 +204,7 @@ def read_video_frames(path: Path) -> dict[str, list[str]]:
         if not frames:
             raise UserError(f"{path}: video {video!r} has no frames; take it out or extract its features")
         if video in videos:
-            raise UserError(f"{path}: video {video!r} stands there twice; keep one of the two")
+            raise UserError(f"{path}: video {video!r} is duplicated; keep one of the two")
         videos[video] = frames
     if not videos:
         raise UserError(f"{path}: holds no video; {wanted}")
@@ -261,7 +261,7 @@ def _write_files(temporary: Path, folder: Path, videos: Iterable[tuple[str, npt.
         for video, values in videos:
             matrix = _checked(folder, video, values, width)
             if video in counts:
-                raise UserError(f"{folder}: video {video!r} came twice; give each video once")
+                raise UserError(f"{folder}: video {video!r} is duplicated; give each video once")
             counts[video], width = matrix.shape
             features.write(matrix.tobytes())
         _sync(features)
@@ -279,7 +279,7 @@ def _write_files(temporary: Path, folder: Path, videos: Iterable[tuple[str, npt.
             _sync(file)
 
 
-def _checked(folder: Path, video: str, values: npt.NDArray[Any], width: int) -> Matrix:
+def _checked(folder: Path, video: str, values: npt.NDArray[Any], width: int) -> Frames:
     name = video.encode("latin-1", errors="replace")
     if name.decode("latin-1") != video or name.split() != [name]:
         raise UserError(f"{folder}: video name {video!r} is empty, has white space or is not Latin-1; rename it")
@@ -306,7 +306,7 @@ def _read_shape(path: Path) -> tuple[int, int]:
     except ValueError:
         count = width = 0
     if count < 1 or width < 1:
-        raise UserError(f"{path}: must hold two positive integers, rows and columns, not {_short(text)}; mend it")
+        raise UserError(f"{path}: must hold two positive integers, rows and columns, not {_short(text)}; fix it")
     return count, width
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from nrccr.errors import UserError
 from nrccr.files import write_text
 
-Key = tuple[str, str]
+CaptionKey = tuple[str, str]
 SHOWN = 3
 
 
@@ -41,7 +41,7 @@ class Captions:
         return [_language(caption) for caption in self.ids]
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[CaptionKey]:
         """(item, number) of each caption: what the files of a split are matched by."""
         return list(zip(self.items, self.numbers, strict=True))
 
@@ -207,7 +207,7 @@ def describe_mismatch(files: Sequence[Captions], matched: Matched, tolerance: fl
     others = ", ".join(file.path.name for file in files if file is not worst)
     return (
         f"{worst.path}: {len(lost)} of {len(worst)} lines have no line with the same item and number in {others} "
-        f"({shortened(lost)}); mend the files or raise data.mismatch_tolerance above {tolerance:g}"
+        f"({shortened(lost)}); fix the files or raise data.mismatch_tolerance above {tolerance:g}"
     )
 
 

@@ -40,7 +40,7 @@ class FileGroup:
 
 
 @dataclass(frozen=True)
-class SplitCounts:
+class ReportRow:
     """One line of the table.
 
     Attributes:
@@ -70,7 +70,7 @@ class Report:
         notes: one line each; worth knowing.
     """
 
-    rows: list[SplitCounts] = field(default_factory=list)
+    rows: list[ReportRow] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -261,7 +261,7 @@ def _check_group(
         report.problems += [problem] if problem else []
     dropped = sum(map(len, unmatched.values()))
     frames = frame_range(features, (item for item in items if features is not None and item in features))
-    report.rows.append(SplitCounts(group.split, len(items), len(matched.captions[0]), dropped, len(absent), frames))
+    report.rows.append(ReportRow(group.split, len(items), len(matched.captions[0]), dropped, len(absent), frames))
     return dict.fromkeys(item for file in files for item in file.items)
 
 

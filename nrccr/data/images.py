@@ -68,7 +68,7 @@ class Vectors:
         self._row = {name: row for row, name in enumerate(names)}
         if len(self._row) != len(names):
             twice = next(name for row, name in enumerate(names) if self._row[name] != row)
-            raise UserError(f"{ids}: id {twice!r} stands there twice; each row needs its own")
+            raise UserError(f"{ids}: id {twice!r} is duplicated; each row needs its own")
 
     @property
     def image_ids(self) -> KeysView[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from nrccr.config.choices import Sampling
+from nrccr.config.choices import FrameSampling
 from nrccr.data.batch import ImageBatch, VideoBatch, VisualBatch
 from nrccr.data.bigfile import BigFile, select_frames
 from nrccr.data.captions import shortened
@@ -40,7 +40,7 @@ class Videos:
         features: BigFile,
         video_ids: Sequence[str],
         max_frames: int,
-        sampling: Sampling,
+        sampling: FrameSampling,
         *,
         whole: bool = False,
     ) -> None:

@@ -64,7 +64,7 @@ def write_ranks(
     best, precision = ranked.visual_to_text
     top = highest_columns(scored.backward, TOP, memory_mb).tolist()  # (M, 10)
     lines = ["item\trank\tprecision\ttop"]
-    for item, rank, mean, columns in zip(scored.asking.tolist(), best, precision, top, strict=True):
+    for item, rank, mean, columns in zip(scored.queried.tolist(), best, precision, top, strict=True):
         found = " ".join(query_ids[column] for column in columns)
         lines.append(f"{item_ids[item]}\t{int(rank)}\t{float(mean)!r}\t{found}")
     write_text(folder / "ranks_visual.tsv", "\n".join(lines) + "\n")

@@ -74,7 +74,7 @@ def _summary(best: npt.NDArray[np.float64]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Files:
+class ScoreFiles:
     """What a normalisation reads: scores, banks against the same items, a mask."""
 
     scores: Path
@@ -82,7 +82,7 @@ class Files:
     gallery_bank: Path | None = None
     mask: Path | None = None
 
-    def read(self) -> Arrays:
+    def read(self) -> ScoreArrays:
         """All of them.
 
         Raises:
@@ -100,12 +100,12 @@ class Files:
             published_metrics(scores, mask)
         except ValueError as error:
             raise UserError(f"{self.mask if 'mask' in str(error) else self.scores}: {error}") from error
-        return Arrays(scores, bank, gallery_bank, mask)
+        return ScoreArrays(scores, bank, gallery_bank, mask)
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """What `Files` names."""
+class ScoreArrays:
+    """What `ScoreFiles` names."""
 
     scores: Array
     bank: Array | None
@@ -136,7 +136,7 @@ class Arrays:
 
 
 def normalised_metrics(
-    test: Files, validation: Files | None, settings: Settings
+    test: ScoreFiles, validation: ScoreFiles | None, settings: Settings
 ) -> tuple[Metrics, Metrics, Settings, tuple[float, float] | None]:
     """Metrics of the published script before and after normalisation.
 
@@ -167,7 +167,7 @@ def normalised_metrics(
         raise UserError(f"{test.scores} or its bank: {error}") from error
 
 
-def _require_banks(files: Files, method: Method) -> None:
+def _require_banks(files: ScoreFiles, method: Method) -> None:
     if method not in TRANSDUCTIVE and files.bank is None:
         raise UserError(f"{method} needs a bank for {files.scores}; give its scores as --sims_train_test_path "
                         "(for --sims_val_path as --sims_train_val_path)")  # fmt: skip

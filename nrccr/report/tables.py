@@ -35,7 +35,7 @@ _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A table of text: the head and the lines have the same number of cells, the first two are words."""
 
     title: str
@@ -43,7 +43,7 @@ class Table:
     lines: Sequence[Sequence[str]]
 
 
-def make_tables(folders: Sequence[Path]) -> tuple[list[Table], list[Table]]:
+def make_tables(folders: Sequence[Path]) -> tuple[list[TextTable], list[TextTable]]:
     """The papers' tables with the finished runs below some folders, and tables of the runs that belong to none.
 
     A run stands in the row that has its data and losses, if model, backbone and reading are those of the row's
@@ -69,7 +69,7 @@ def _kind(table: PaperTable) -> tuple[str, bool]:
     return table.folder, table.languages is not None
 
 
-def to_rich(table: Table) -> RichTable:
+def to_rich(table: TextTable) -> RichTable:
     """For the terminal, without the column of configurations."""
     rich = RichTable(title=table.title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
     shown = _without(table, [CONFIG])
@@ -81,7 +81,7 @@ def to_rich(table: Table) -> RichTable:
     return rich
 
 
-def to_markdown(tables: Iterable[Table]) -> str:
+def to_markdown(tables: Iterable[TextTable]) -> str:
     """All tables, each under its title."""
     return "\n".join(
         f"**{table.title}**\n\n"
@@ -90,18 +90,18 @@ def to_markdown(tables: Iterable[Table]) -> str:
     )
 
 
-def to_latex(tables: Iterable[Table]) -> str:
+def to_latex(tables: Iterable[TextTable]) -> str:
     """All tables as `table` environments, without the column of configurations; they need the package booktabs."""
     return "\n".join(_latex_table(table) for table in tables)
 
 
-def write_tables(folder: Path, tables: Sequence[Table]) -> None:
+def write_tables(folder: Path, tables: Sequence[TextTable]) -> None:
     """Write `tables.md` and `tables.tex`."""
     write_text(folder / "tables.md", to_markdown(tables))
     write_text(folder / "tables.tex", to_latex(tables))
 
 
-def update_docs(path: Path, tables: Sequence[Table]) -> None:
+def update_docs(path: Path, tables: Sequence[TextTable]) -> None:
     """Replace what stands between the two marks of a Markdown file.
 
     Raises:
@@ -118,7 +118,7 @@ def update_docs(path: Path, tables: Sequence[Table]) -> None:
     write_text(path, f"{before}{BEGIN}\n\n{to_markdown(tables)}\n{END}{after}")
 
 
-def _paper_table(table: PaperTable, groups: Sequence[SeedGroup], taken: set[int]) -> Table:
+def _paper_table(table: PaperTable, groups: Sequence[SeedGroup], taken: set[int]) -> TextTable:
     """One of the paper's tables; the groups that stand in it are added to `taken`."""
     lines: list[list[str]] = []
     for row in table.rows:
@@ -133,7 +133,7 @@ def _paper_table(table: PaperTable, groups: Sequence[SeedGroup], taken: set[int]
             )
     head = ["", "", *map(_head(table), table.columns), "seeds", CONFIG]
     empty = [name for at, name in enumerate(head) if at > 1 and not any(line[at] for line in lines)]
-    return _without(Table(table.title, head, lines), empty)
+    return _without(TextTable(table.title, head, lines), empty)
 
 
 def _own_lines(
@@ -157,7 +157,7 @@ def _own_lines(
     ]
 
 
-def _other_table(title: str, like: PaperTable, groups: Sequence[SeedGroup]) -> Table:
+def _other_table(title: str, like: PaperTable, groups: Sequence[SeedGroup]) -> TextTable:
     """Runs outside the paper's tables, under their folders' names."""
     lines = []
     for group in groups:
@@ -165,7 +165,7 @@ def _other_table(title: str, like: PaperTable, groups: Sequence[SeedGroup]) -> T
         told = _telling(group, namesakes)
         kind = ", ".join([group.collection, f"{group.first.config.reading} reading", *told])
         lines.append([group.first.name, kind, *_cells(group, like)])
-    return Table(title, ["run", "", *map(_head(like), like.columns), "seeds"], lines)
+    return TextTable(title, ["run", "", *map(_head(like), like.columns), "seeds"], lines)
 
 
 def _telling(group: SeedGroup, namesakes: Sequence[SeedGroup]) -> list[str]:
@@ -197,17 +197,17 @@ def _head(table: PaperTable) -> Callable[[Column], str]:
     )
 
 
-def _without(table: Table, names: Sequence[str]) -> Table:
+def _without(table: TextTable, names: Sequence[str]) -> TextTable:
     """The table without some columns."""
     kept = [at for at, name in enumerate(table.head) if name not in names]
-    return Table(table.title, [table.head[at] for at in kept], [[line[at] for at in kept] for line in table.lines])
+    return TextTable(table.title, [table.head[at] for at in kept], [[line[at] for at in kept] for line in table.lines])
 
 
-def _rule(table: Table) -> list[str]:
+def _rule(table: TextTable) -> list[str]:
     return ["---" if at < 2 else "---:" for at in range(len(table.head))]
 
 
-def _latex_table(whole: Table) -> str:
+def _latex_table(whole: TextTable) -> str:
     table = _without(whole, [CONFIG])
     lines = [
         r"\begin{table}",

@@ -27,7 +27,7 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 
 from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_path
-from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Matrix, Namespace, foreign_path, scalar
+from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Namespace, Ndarray, foreign_path, scalar
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
 _LOCK = threading.Lock()
@@ -120,7 +120,7 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
         return _plain(value.options, seen)
     if isinstance(value, Dtype):
         return str(value.real())
-    if isinstance(value, Matrix):
+    if isinstance(value, Ndarray):
         return value.array
     if isinstance(value, dict):
         pairs: dict[Any, Any] = seen.setdefault(id(value), {})
@@ -195,7 +195,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         else:
             with path.open("rb") as file:
                 made = _RecordUnpickler(file, encoding="latin1").load()
-            found = made.array.copy() if isinstance(made, Matrix) else made
+            found = made.array.copy() if isinstance(made, Ndarray) else made
     except UserError:
         raise
     except _RefusedError as error:

@@ -19,7 +19,7 @@ from nrccr.data.collections import SplitName, find_backbone
 from nrccr.data.queries import Sample, Split
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import Encoder
-from nrccr.models.statedicts import State, load
+from nrccr.models.statedicts import StateDict, load_state_dict
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.systems.table import part_of
 from nrccr.training.runfolder import RunFolder
@@ -44,7 +44,7 @@ class Trained:
         published: whether it is a published checkpoint, which brings no files of its encoders.
     """
 
-    weights: State
+    weights: StateDict
     place: Path
     published: bool = False
 
@@ -70,7 +70,7 @@ class Published:
     """
 
     config: dict[str, Any]
-    weights: State = field(repr=False)
+    weights: StateDict = field(repr=False)
 
 
 class System(Protocol):
@@ -165,7 +165,7 @@ def load_trained(config: Config, trained: Trained) -> Model:
     model = system_of(config.model).network(config, trained=trained)
     network: nn.Module = model.network
     try:
-        load(network, trained.weights, trained.place)
+        load_state_dict(network, trained.weights, trained.place)
     except UserError as error:
         reason = str(error).removeprefix(f"{trained.place}: ")
         raise UserError(

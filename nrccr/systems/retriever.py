@@ -28,7 +28,7 @@ from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_batches, encode_texts
 
-Embeddings = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Retriever:
         """Width of the features it was trained on; that of its image encoder's output where it has one."""
         return int(self.network.feature_width)
 
-    def encode_text(self, texts: Sequence[str], role: Literal["source", "target"] = "target") -> Embeddings:
+    def encode_text(self, texts: Sequence[str], role: Literal["source", "target"] = "target") -> Floats:
         """Captions -> (N, D) float32, unit length.
 
         Args:
@@ -117,7 +117,7 @@ class Retriever:
             warnings.warn(f"{table.cut} captions were cut to {self.tokenizer.max_tokens} tokens", stacklevel=2)
         return encode_texts(self.network, table, self.config.evaluation.batch_size, self.device).cpu().numpy()
 
-    def encode_video(self, videos: Sequence[npt.NDArray[Any]]) -> Embeddings:
+    def encode_video(self, videos: Sequence[npt.NDArray[Any]]) -> Floats:
         """Videos -> (N, D) float32, unit length.
 
         Args:
@@ -155,7 +155,7 @@ class Retriever:
         batches = ordered_batches(lengths, self.config.evaluation.batch_size, by_length=self.network.independent)
         return encode_batches(batches, len(clips), embed, "videos").cpu().numpy()
 
-    def encode_image(self, images: Sequence[str | os.PathLike[str] | Image.Image | npt.NDArray[Any]]) -> Embeddings:
+    def encode_image(self, images: Sequence[str | os.PathLike[str] | Image.Image | npt.NDArray[Any]]) -> Floats:
         """Images -> (N, D) float32, unit length.
 
         Args:

@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 
 from nrccr.config.build import build
 from nrccr.config.keys import Section, key
-from nrccr.config.schema import Config, Settings
+from nrccr.config.schema import Config, SystemSettings
 from nrccr.config.yaml import Layer, parse_override, read_layers
 from nrccr.systems.table import SYSTEMS, part_of
 
@@ -46,7 +46,7 @@ def build_config(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Conf
 @lru_cache(maxsize=8)
 def _composed(table: tuple[tuple[str, str], ...]) -> type[Config]:
     """The type for a table of systems; a test may add one."""
-    systems = {name: cast(Settings, part_of(name, "settings")) for name, _ in table}
+    systems = {name: cast(SystemSettings, part_of(name, "settings")) for name, _ in table}
     own: dict[str, type[Section]] = {}
     for system in systems.values():
         own |= system.SECTIONS

@@ -141,7 +141,7 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({first_line(error)}); give another --out") from error
 
-    def take_up(
+    def record_resume(
         self, config: Config, device: torch.device, fingerprint: str, record: dict[str, Any], step: int
     ) -> list[str]:
         """Write into config.yaml and run.json that the run goes on after `step`.

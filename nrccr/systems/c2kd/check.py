@@ -11,8 +11,8 @@ from nrccr.data.batch import ENGLISH
 from nrccr.data.captions import shortened
 from nrccr.data.check import (
     Report,
+    ReportRow,
     Source,
-    SplitCounts,
     attempt,
     check_numbers,
     check_overlap,
@@ -106,5 +106,5 @@ def _check_spoken(
         )
     frames = frame_range(features, (item for item in items if features is not None and item in features))
     if items:
-        report.rows.append(SplitCounts(split, len(items), sum(map(len, files)), sum(lacking), len(absent), frames))
+        report.rows.append(ReportRow(split, len(items), sum(map(len, files)), sum(lacking), len(absent), frames))
     return items

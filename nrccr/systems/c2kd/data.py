@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nrccr.config.choices import Sampling
+from nrccr.config.choices import FrameSampling
 from nrccr.data.batch import ENGLISH, Parts, VideoBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, read_captions
@@ -73,7 +73,7 @@ class LanguagePairs:
         texts: language -> tokens of its captions, English first.
         places: language -> (slots,) the caption's position in `texts`, or -1; a slot is a caption number of a video.
         starts: (videos + 1,) where the slots of each video begin.
-        videos: the items.
+        visuals: the items.
         empty: (English captions,) whether a caption has no known word.
         counts: what was read.
         taught: each teacher's own tokens of the English captions, for teachers in the loop.
@@ -84,7 +84,7 @@ class LanguagePairs:
     texts: Mapping[str, TokenTable]
     places: Mapping[str, Indices]
     starts: Indices
-    videos: Visuals
+    visuals: Visuals
     empty: npt.NDArray[np.bool_]
     counts: LanguageCounts
     taught: Sequence[TokenTable] = field(default=())
@@ -92,7 +92,7 @@ class LanguagePairs:
     epoch: int = 0
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.visuals)
 
     def at_epoch(self, epoch: int) -> LanguagePairs:
         """The data of an epoch, from 0: which caption of each video depends on (seed, epoch, video) alone."""
@@ -110,7 +110,7 @@ class LanguagePairs:
         captions = {language: place[slots] for language, place in self.places.items()}  # each (N,), -1: none
         rows = {language: np.flatnonzero(own >= 0) for language, own in captions.items()}  # each (n,)
         english = captions[ENGLISH][rows[ENGLISH]]
-        visual = self.videos.batch(chosen)
+        visual = self.visuals.batch(chosen)
         empty = np.zeros(len(chosen), dtype=bool)
         empty[rows[ENGLISH]] = self.empty[english]
         if isinstance(visual, VideoBatch):
@@ -128,12 +128,12 @@ class LanguagePairs:
 
     def fingerprint(self) -> str:
         """A hash of all captions' tokens and of which video and number each has."""
-        digest = hashlib.sha256("\n".join(self.videos.ids).encode())
+        digest = hashlib.sha256("\n".join(self.visuals.ids).encode())
         for language, table in self.texts.items():
             digest.update(language.encode() + table.content() + self.places[language].tobytes())
         for table in self.taught:
             digest.update(table.content())
-        for values in (self.starts, self.empty, self.videos.lengths):
+        for values in (self.starts, self.empty, self.visuals.lengths):
             digest.update(values.tobytes())
         return digest.hexdigest()
 
@@ -153,7 +153,7 @@ class LanguageReader:
 
     collection: LanguageCollection
     max_frames: int
-    sampling: Sampling
+    sampling: FrameSampling
     languages: Sequence[str] = ()
     words: frozenset[str] | None = None
     features: BigFile | None = None
@@ -163,7 +163,7 @@ class LanguageReader:
         cls,
         collection: LanguageCollection,
         max_frames: int,
-        sampling: Sampling,
+        sampling: FrameSampling,
         languages: Sequence[str] = (),
         words: Path | None = None,
     ) -> LanguageReader:
@@ -233,7 +233,7 @@ class LanguageReader:
             texts=texts,
             places=places,
             starts=starts,
-            videos=self._visuals(list(slots), "train"),
+            visuals=self._visuals(list(slots), "train"),
             empty=empty,
             counts=_count(files, len(slots), int(starts[-1]), texts, int(empty.sum())),
             taught=[teacher.encode(taught) for teacher in teachers],

@@ -98,7 +98,7 @@ class TextBranch(nn.Module):
         return text.pool
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """A pre-norm transformer block: attention, then an MLP as wide as its input, both with residual."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -144,7 +144,7 @@ class VideoBranch(nn.Module):
         self.embed_norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.cls = nn.Parameter(torch.empty(width))
         self.nothing = nn.Parameter(torch.empty(width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(layers))
         self.project = GatedUnit(width, joint)
         for token in (self.cls, self.nothing):
             nn.init.trunc_normal_(token, std=0.02)

@@ -54,14 +54,22 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
 
 
 def task_with(
-    faculty: Callable[[Config, Path, torch.device, int], list[Teacher]],
+    teachers_of: Callable[[Config, Path, torch.device, int], list[Teacher]],
     config: Config,
     root: Path,
     device: torch.device,
     *,
     test: bool,
 ) -> Task:
-    """As `task`; `faculty` gives the teachers of a configuration, on the device, for features of some width."""
+    """As `task`, with another way to load teachers.
+
+    Args:
+        teachers_of: the teachers of a configuration, from (configuration, root, device, feature width).
+        config: as for `task`.
+        root: as for `task`.
+        device: as for `task`.
+        test: as for `task`.
+    """
     found = _located(config, root)
     settings = found.section(C2KDSection)
     reader = open_reader(found, root, words=settings.words)
@@ -69,7 +77,7 @@ def task_with(
     width = reader.width("train")
     # Before the teachers: how many there are shall not change the student's first weights.
     model = network(found, width)
-    teachers = faculty(found, root, device, width)
+    teachers = teachers_of(found, root, device, width)
     english_only = settings.stage == "zero_shot"
     taught = [teacher.tokenizer for teacher in teachers]
     pairs = reader.pairs(tokenizer, config.seed, english_only=english_only, teachers=taught)
@@ -77,7 +85,7 @@ def task_with(
     tested = reader.split("test", model.tokenizer) if test else None
     for split in (held_out, tested):
         if split is not None:
-            require_same_width(split.visuals, pairs.videos)
+            require_same_width(split.visuals, pairs.visuals)
     record: dict[str, Any] = {}
     teach = None
     if teachers:

@@ -76,11 +76,11 @@ def precompute(
     for network, name, texts in zip(TeachersInLoop(networks).networks, names, pairs.taught, strict=True):
         both = (
             encode_texts(network, texts, batch_size, device),
-            encode_visuals(network, pairs.videos, batch_size, device),
+            encode_visuals(network, pairs.visuals, batch_size, device),
         )
         try:
             require_finite(both[0], [f"English caption {row + 1}" for row in range(len(texts))])
-            require_finite(both[1], pairs.videos.ids)
+            require_finite(both[1], pairs.visuals.ids)
         except UserError as error:
             raise UserError(f"teacher {name}: {error}") from error
         # Made in inference mode, which autograd would refuse: clones are ordinary tensors.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nrccr.config.choices import Sampling
+from nrccr.config.choices import FrameSampling
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.bigfile import BigFile
@@ -35,8 +35,8 @@ class Pairs:
 
     Attributes:
         source, target, back: tokens of the three captions of each pair.
-        videos: the items, videos or images.
-        item_of: (pairs,) each pair's item as a position in `videos`.
+        visuals: the items, videos or images.
+        item_of: (pairs,) each pair's item as a position in `visuals`.
         parts: parts of like length that a batch is cut into; 1 where padding counts.
         counts: what was read.
     """
@@ -44,7 +44,7 @@ class Pairs:
     source: TokenTable
     target: TokenTable
     back: TokenTable
-    videos: Visuals
+    visuals: Visuals
     item_of: Indices
     parts: int
     counts: Counts
@@ -63,11 +63,11 @@ class Pairs:
 
     def fingerprint(self) -> str:
         """A hash of all captions' tokens and of which video each pair has."""
-        digest = hashlib.sha256("\n".join(self.videos.ids).encode())
+        digest = hashlib.sha256("\n".join(self.visuals.ids).encode())
         for table in (self.source, self.target, self.back):
             digest.update(table.content())
         digest.update(self.item_of.tobytes())
-        digest.update(self.videos.lengths.tobytes())
+        digest.update(self.visuals.lengths.tobytes())
         return digest.hexdigest()
 
     def batch(self, indices: Sequence[int] | Indices) -> PairBatch:
@@ -77,7 +77,7 @@ class Pairs:
             source=self.source.batch(indices),
             target=self.target.batch(indices),
             back=self.back.batch(indices),
-            visual=self.videos.batch(items),
+            visual=self.visuals.batch(items),
             items=torch.from_numpy(items),
         )
 
@@ -98,7 +98,7 @@ class Reader:
     workers: int
     cleaning: Cleaning
     max_frames: int
-    sampling: Sampling
+    sampling: FrameSampling
     mismatch_tolerance: float
     padding_free: bool
 
@@ -150,7 +150,7 @@ class Reader:
             source=tables[0],
             target=tables[1],
             back=tables[2],
-            videos=self._visuals(items, "train"),
+            visuals=self._visuals(items, "train"),
             item_of=item_of,
             parts=PARTS if self.padding_free else 1,
             counts=_count(sources, items, matched, tables),

@@ -56,13 +56,13 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     pairs, held_out = reader.pairs(), reader.split("val")
     # A broken test split is reported now, not after hours.
     for other in (held_out, *([reader.split("test")] if test else [])):
-        require_same_width(other.visuals, pairs.videos)
-    model = network(found, pairs.videos.width)
+        require_same_width(other.visuals, pairs.visuals)
+    model = network(found, pairs.visuals.width)
     backbone_width = int(model.network.text.backbone.config.hidden_size)
     discriminator = build_discriminator(config, backbone_width)
     cache = _image_cache(config, model.network, device)
     if cache is not None:
-        pairs = replace(pairs, videos=cache.encoded(f"{reader.collection.name}-train", pairs.videos))
+        pairs = replace(pairs, visuals=cache.encoded(f"{reader.collection.name}-train", pairs.visuals))
         held_out = _with_vectors(cache, held_out)
     objective = NRCCRObjective(config)
     rule = Rule.of(config, device)
