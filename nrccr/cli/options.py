@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and how their text is read."""
+"""Arguments and options of several commands, and how their text is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ConfigFile = Annotated[
     Path,
     typer.Argument(
         metavar="CONFIG",
-        help="YAML file, or the name of a configuration of ours such as nrccr/vatex.",
+        help="YAML file, or the name of a packaged configuration such as nrccr/vatex.",
         callback=find_config,
         autocompletion=complete_config,
     ),

@@ -52,8 +52,8 @@ def qbnorm(
     if sims_val_path is not None:
         validation = ScoreFiles(sims_val_path, sims_train_val_path, gallery_bank_val_path, val_query_masks_path)
     test_files = ScoreFiles(sims_test_path, sims_train_test_path, gallery_bank_path, test_query_masks_path)
-    given = settings_of(method, beta, k, alpha)
-    before, after, settings, means = normalised_metrics(test_files, validation, given)
+    settings = settings_of(method, beta, k, alpha)
+    before, after, settings, means = normalised_metrics(test_files, validation, settings)
     if means is not None:
         chosen = ", ".join(f"{name}={value:g}" for name, value in settings.used().items())
         say(f"chosen on validation: {chosen}, geometric mean {means[1]:.1f} (before {means[0]:.1f})")

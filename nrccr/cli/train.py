@@ -52,11 +52,11 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
         root: folder of the collections.
         folder: what to write.
         device: see nrccr.distributed.choose_device.
-        start: refuse a folder that is there, delete the run in it, or resume it.
-        test: make sure first that the test split can be read.
+        start: refuse an existing run, delete it, or resume it.
+        test: check first that the test split can be read.
 
     Raises:
-        UserError: what is wrong with data, encoders or the folder.
+        UserError: damaged data, no such encoder, or a folder that cannot be used.
     """
     from nrccr.distributed import Runtime, choose_device, make_deterministic
     from nrccr.report.screen import counts_line
@@ -73,8 +73,8 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
     runtime = Runtime(chosen, config.train.precision)
     task = system_of(config.model).task(config, root, chosen, test=test)
     trainer = Trainer(config, task, runtime, folder)
-    for split, found in task.counts.items():
-        say(counts_line(split, found))
+    for split, counts in task.counts.items():
+        say(counts_line(split, counts))
     fingerprint = task.pairs.fingerprint()
     state = folder.load_state() if start == "resume" else None
     if state is not None:

@@ -1,4 +1,4 @@
-"""Names that a configuration chooses among and that code asks for; each is stated here once."""
+"""Names that a configuration or an option chooses among; each is defined here once."""
 
 from __future__ import annotations
 
@@ -24,4 +24,5 @@ ValidationEnglish: TypeAlias = Literal["human", "translated"]
 Freeze: TypeAlias = Literal["frozen", "all_frozen", "none"]
 VisualKind: TypeAlias = Literal["video", "vectors", "clip"]
 Precision: TypeAlias = Literal["fp32", "bf16"]
+TEXT_TO_TEXT = "text-to-text"  # the other task of `nrccr test`, and `task` in its metrics.json
 Method: TypeAlias = Literal["is", "dis", "dual_is", "dual_dis", "csls", "nnn", "dsl", "sinkhorn"]

@@ -45,8 +45,8 @@ class BigFile:
         width: columns of the matrix, D.
 
     Raises:
-        UserError: a file is missing or malformed, `feature.bin` has not the size that `shape.txt` says, `id.txt` not as
-            many names or one twice, `video2frames.txt` has a video without frames or a frame that `id.txt` lacks.
+        UserError: a file is missing or malformed, `feature.bin` or `id.txt` has another length than `shape.txt` says, a
+            frame name is duplicated, `video2frames.txt` has a video without frames or a frame that `id.txt` lacks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,8 +58,8 @@ class BigFile:
         names = self._read_names()
         row_of = {name: row for row, name in enumerate(names)}
         if len(row_of) != len(names):
-            twice = next(name for row, name in enumerate(names) if row_of[name] != row)
-            raise UserError(f"{folder / 'id.txt'}: frame name {twice!r} is duplicated; each row needs its own")
+            duplicate = next(name for row, name in enumerate(names) if row_of[name] != row)
+            raise UserError(f"{folder / 'id.txt'}: frame name {duplicate!r} is duplicated; each row needs its own")
         videos = read_video_frames(folder / "video2frames.txt")
         # One flat array with an offset per video: a million small lists would take ten times the memory.
         lengths = np.fromiter(map(len, videos.values()), dtype=np.int64, count=len(videos))
@@ -104,10 +104,10 @@ class BigFile:
         return frames, mask
 
     def find_nan(self, rows: Rows | None = None, *, progress: bool = False) -> list[str]:
-        """Names of the frames that hold a NaN or an infinity, in row order.
+        """Names of frames with a NaN or an infinity, in row order.
 
         Args:
-            rows: the rows to look at; by default every row that a video uses.
+            rows: the rows to check; by default every row that a video uses.
             progress: show a progress bar if standard error is a terminal.
         """
         wanted = np.unique(self._rows if rows is None else rows)
@@ -189,7 +189,7 @@ def read_video_frames(path: Path) -> dict[str, list[str]]:
         video -> its frame names, in file order.
 
     Raises:
-        UserError: the file is missing or no such literal, names a video twice or one without frames.
+        UserError: the file is missing or no such literal, or a video is duplicated or has no frames.
     """
     wanted = "it must be one dict literal, {'video': ['frame', ...], ...}"
     try:
@@ -202,7 +202,7 @@ def read_video_frames(path: Path) -> dict[str, list[str]]:
         if not (isinstance(video, str) and isinstance(frames, list) and set(map(type, frames)) <= {str}):
             raise UserError(f"{path}: entry {_short(video)} is not a video name with a list of frame names; {wanted}")
         if not frames:
-            raise UserError(f"{path}: video {video!r} has no frames; take it out or extract its features")
+            raise UserError(f"{path}: video {video!r} has no frames; remove it or extract its features")
         if video in videos:
             raise UserError(f"{path}: video {video!r} is duplicated; keep one of the two")
         videos[video] = frames
@@ -212,7 +212,7 @@ def read_video_frames(path: Path) -> dict[str, list[str]]:
 
 
 class _Entries(list[tuple[Any, Any]]):
-    """A dict's entries in written order, repeated keys kept; a type of its own, not to be taken for a list."""
+    """A dict's entries in written order, repeated keys kept; a type of its own, to tell it from a list."""
 
 
 def _dict_entries(text: str) -> list[tuple[Any, Any]]:
@@ -245,7 +245,7 @@ def write_bigfile(folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) 
         videos: video name and its frames (n, D), n >= 1, D the same for all.
 
     Raises:
-        UserError: the folder exists, there is no video, or a video has a name that is taken or that the format cannot
+        UserError: the folder exists, there is no video, or a video has a duplicated name or one that the format cannot
             hold, no frames, another width, or a NaN or infinity in float32.
     """
     if folder.exists():

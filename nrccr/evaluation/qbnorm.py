@@ -75,7 +75,7 @@ def _summary(best: npt.NDArray[np.float64]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class ScoreFiles:
-    """What a normalisation reads: scores, banks against the same items, a mask."""
+    """Files of a normalisation: scores, banks against the same items, a mask."""
 
     scores: Path
     bank: Path | None = None
@@ -83,7 +83,7 @@ class ScoreFiles:
     mask: Path | None = None
 
     def read(self) -> ScoreArrays:
-        """All of them.
+        """Read all of them.
 
         Raises:
             UserError: a file that is missing, damaged or not an array of the right kind.
@@ -105,7 +105,7 @@ class ScoreFiles:
 
 @dataclass(frozen=True)
 class ScoreArrays:
-    """What `ScoreFiles` names."""
+    """The content of `ScoreFiles`."""
 
     scores: Array
     bank: Array | None
@@ -119,7 +119,7 @@ class ScoreArrays:
     def after(self, settings: Settings) -> Metrics:
         """Metrics of the normalised scores, in their exact order.
 
-        Rows of dis and dual_dis are on one scale here: text to visual is the same, visual to text makes sense.
+        Rows of dis and dual_dis are on one scale here: text to visual is the same, visual to text is comparable.
         """
         made = normalise(
             self.scores,

@@ -19,7 +19,7 @@ Ranks = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of both directions; items without a query are ranked, but rank none themselves.
+    """Scores of both directions; items without a query are in the gallery, but search nothing.
 
     Attributes:
         forward: (Q, N), text to visual.
@@ -37,7 +37,7 @@ class Scored:
     def of(
         cls, directions: tuple[Blocks, Blocks], item_of: npt.NDArray[np.int64], memory_mb: float | None = None
     ) -> Scored:
-        """Scores (Q, N) and (N, Q), the latter cut down to the items that have a query."""
+        """Scores (Q, N) and (N, Q), the latter reduced to the items that have a query."""
         forward, backward = directions
         queried = np.unique(item_of)
         if len(queried) < forward.shape[1]:

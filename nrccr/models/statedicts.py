@@ -1,4 +1,4 @@
-"""What the readers of published checkpoints share: names of tensors, and loading whole parts."""
+"""State dicts: renamed from published checkpoints, validated, loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from transformers import PretrainedConfig
 from nrccr.errors import UserError
 
 StateDict = dict[str, Tensor]
-PARTS = ("visual", "text", "map_visual", "map_text")
 MAPPING = [("mapping.fc1.", "linear."), ("mapping.bn_1.", "norm.")]
 _UNUSED = re.compile(r"backbone\.(embeddings\.position_ids|pooler\..*)")
 
@@ -24,7 +23,7 @@ def is_state(part: Any) -> bool:
 
 
 def without_unused(text: StateDict) -> StateDict:
-    """A text branch without what older backbones carry and no output uses: position ids, pooler."""
+    """A text branch without unused tensors of older backbones: position ids, pooler."""
     return {key: value for key, value in text.items() if not _UNUSED.fullmatch(key)}
 
 

@@ -1,4 +1,4 @@
-"""The papers' tables with ours beside them, as text for the terminal, Markdown, LaTeX and docs/reproduction.md."""
+"""The papers' tables with our results, as text for the terminal, Markdown, LaTeX and docs/reproduction.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nrccr.config.names import CONFIGS
 from nrccr.errors import UserError
 from nrccr.files import write_text
 from nrccr.report.papers import MEAN, METRICS, PAPER_TABLES, SUMR, Column, PaperTable, TableRow, row_of
-from nrccr.report.runs import SeedGroup, find_runs, is_other_model, together
+from nrccr.report.runs import SeedGroup, by_seed, find_runs, is_other_model
 from nrccr.report.seeds import in_words
 from nrccr.systems.settings import load_config
 
@@ -46,14 +46,14 @@ class TextTable:
 def make_tables(folders: Sequence[Path]) -> tuple[list[TextTable], list[TextTable]]:
     """The papers' tables with the finished runs below some folders, and tables of the runs that belong to none.
 
-    A run stands in the row that has its data and losses, if model, backbone and reading are those of the row's
+    A run belongs to the row with its data and losses, if model, backbone and reading are those of the row's
     configuration; what else differs is named in its line.
 
     Raises:
         UserError: a folder or a file that cannot be read, two runs of the same configuration and seed, or a row's
             configuration is missing.
     """
-    groups = {_kind(like): together(find_runs(folders, like)) for like in (RETRIEVAL, TEXTS, BY_LANGUAGE)}
+    groups = {_kind(like): by_seed(find_runs(folders, like)) for like in (RETRIEVAL, TEXTS, BY_LANGUAGE)}
     taken: set[int] = set()
     papers = [_paper_table(table, groups[_kind(table)], taken) for table in PAPER_TABLES]
     titles = {"Other runs": RETRIEVAL, "Other runs of C2KD, text to visual": BY_LANGUAGE}
@@ -102,7 +102,7 @@ def write_tables(folder: Path, tables: Sequence[TextTable]) -> None:
 
 
 def update_docs(path: Path, tables: Sequence[TextTable]) -> None:
-    """Replace what stands between the two marks of a Markdown file.
+    """Replace the text between the two marks of a Markdown file.
 
     Raises:
         UserError: the file is missing, or does not hold both marks once and in order.
@@ -119,7 +119,7 @@ def update_docs(path: Path, tables: Sequence[TextTable]) -> None:
 
 
 def _paper_table(table: PaperTable, groups: Sequence[SeedGroup], taken: set[int]) -> TextTable:
-    """One of the paper's tables; the groups that stand in it are added to `taken`."""
+    """One of the paper's tables; its groups are added to `taken`."""
     lines: list[list[str]] = []
     for row in table.rows:
         label = row.label
@@ -151,7 +151,7 @@ def _own_lines(
         return [("ours", [*empty, ""])]
     labels = [", ".join(["ours", *(f"{key}={value}" for key, value in changed.items())]) for _, changed in found]
     return [
-        # Two lines may differ in nothing but their training data: then its fingerprint tells them apart.
+        # Two lines may differ only in their training data: its fingerprint then distinguishes them.
         (label if labels.count(label) == 1 else f"{label}, data {str(group.first.values['data'])[:8]}", cells)
         for label, (group, _), cells in zip(labels, found, (_cells(group, table) for group, _ in found), strict=True)
     ]
@@ -162,14 +162,14 @@ def _other_table(title: str, like: PaperTable, groups: Sequence[SeedGroup]) -> T
     lines = []
     for group in groups:
         namesakes = [other for other in groups if other.first.name == group.first.name and other is not group]
-        told = _telling(group, namesakes)
-        kind = ", ".join([group.collection, f"{group.first.config.reading} reading", *told])
+        differing = _differing(group, namesakes)
+        kind = ", ".join([group.collection, f"{group.first.config.reading} reading", *differing])
         lines.append([group.first.name, kind, *_cells(group, like)])
     return TextTable(title, ["run", "", *map(_head(like), like.columns), "seeds"], lines)
 
 
-def _telling(group: SeedGroup, namesakes: Sequence[SeedGroup]) -> list[str]:
-    """The values that tell a group from others of its name."""
+def _differing(group: SeedGroup, namesakes: Sequence[SeedGroup]) -> list[str]:
+    """The values that distinguish a group from others of its name."""
     own = group.first.values
     keys = sorted(key for key in own if any(other.first.values.get(key) != own[key] for other in namesakes))
     return [f"{key} {str(own[key])[:8]}" if key == "data" else f"{key}={own[key]}" for key in keys if key != "reading"]
@@ -184,7 +184,7 @@ def _cells(group: SeedGroup, table: PaperTable) -> list[str]:
 
 
 def _last(table: PaperTable) -> Column:
-    """The column where a row without a run says so: the one that is published of most rows."""
+    """The column that shows `not run`: the one that is published for most rows."""
     if table.languages is not None:
         return MEAN, "R@1"
     return SUMR if SUMR in table.columns else (next(iter(table.directions)), METRICS[-1])

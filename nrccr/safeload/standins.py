@@ -1,6 +1,6 @@
-"""Harmless stand-ins for what foreign files ask for by name: they hold plain data and numbers and run nothing.
+"""Harmless stand-ins for the classes and functions that foreign files name: they hold plain data and run nothing.
 
-`safeload` gives them to its unpicklers; see there.
+Used by `nrccr.safeload.unpickle`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def shaped(raw: bytes | str, dtype: Dtype, shape: tuple[int, ...], order: Litera
 
 
 def unshaped(kind: object, shape: object, typecode: object) -> Ndarray:
-    """Stands in for numpy's _reconstruct(): whatever it is given, an array to be filled."""
+    """Stands in for numpy's _reconstruct(): whatever its arguments, an empty array to fill."""
     return Ndarray()
 
 

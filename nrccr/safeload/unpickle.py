@@ -2,7 +2,7 @@
 
 Checkpoints pass torch's weights-only unpickler, which calls nothing but a short list of functions. What published files
 hold beyond tensors (argparse.Namespace, numpy numbers, paths) is built by the harmless stand-ins of `standins`, under
-the names the file asks for; any other class or function is refused. There is no way to switch this off. Pickled records
+the names in the file; any other class or function is refused. There is no way to switch this off. Pickled records
 and arrays, which are no checkpoints, pass Python's unpickler with a table of a few stand-ins for all that it may call.
 """
 
@@ -51,7 +51,7 @@ _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 def _only_allowed() -> Iterator[None]:
     """Let the unpickler see exactly `_ALLOWED`: what other libraries marked as safe is set aside, then put back."""
     with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch remarks on pickle protocols; the outcome says all there is to say
+        warnings.simplefilter("ignore")  # torch warns of pickle protocols, which does not matter here
         marked = get_safe_globals()
         clear_safe_globals()
         add_safe_globals(_ALLOWED)

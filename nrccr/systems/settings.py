@@ -47,13 +47,13 @@ def build_config(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Conf
 def _composed(table: tuple[tuple[str, str], ...]) -> type[Config]:
     """The type for a table of systems; a test may add one."""
     systems = {name: cast(SystemSettings, part_of(name, "settings")) for name, _ in table}
-    own: dict[str, type[Section]] = {}
+    extra: dict[str, type[Section]] = {}
     for system in systems.values():
-        own |= system.SECTIONS
+        extra |= system.SECTIONS
     choices: Any = Literal
     declared = Config.model_fields["model"]
-    fields: dict[str, Any] = {name: (kind, Field(default_factory=kind)) for name, kind in own.items()}
+    fields: dict[str, Any] = {name: (kind, Field(default_factory=kind)) for name, kind in extra.items()}
     fields["model"] = (choices[tuple(systems)], key(declared.default, declared.description or ""))
-    made = create_model("Config", __base__=Config, __module__=__name__, __doc__=Config.__doc__, **fields)
-    made.systems = systems
-    return made
+    composed = create_model("Config", __base__=Config, __module__=__name__, __doc__=Config.__doc__, **fields)
+    composed.systems = systems
+    return composed

@@ -14,7 +14,7 @@ import pytest
 from nrccr.config.schema import resolved_switches, to_yaml
 from nrccr.errors import UserError
 from nrccr.report.papers import METRICS, PAPER_TABLES, SUMR, row_of
-from nrccr.report.runs import find_runs, together
+from nrccr.report.runs import by_seed, find_runs
 from nrccr.report.tables import BEGIN, END, TextTable, make_tables, to_latex, to_markdown, update_docs
 from nrccr.systems.settings import load_config
 
@@ -242,7 +242,7 @@ def test_groups_do_not_depend_on_the_order_on_disk(finish: Finish, runs: Path) -
     finish("a", "vatex", 2.0, "seed=2")
     found = find_runs([runs], PAPER_TABLES[0])
     for order in (found, found[::-1]):
-        (group,) = together(order)
+        (group,) = by_seed(order)
         assert [run.config.seed for run in group.runs] == [1, 2] and group.numbers(SUMR) == [1.0, 2.0]
 
 

@@ -3,8 +3,8 @@
     OUT/multi_<collection>/FeatureData/<feature>/{shape.txt,id.txt,feature.bin,video2frames.txt}
     OUT/multi_<collection>/TextData/multi_<collection><split>_<language>.caption.txt, see nrccr.data.languages
 
-Line `ITEM#LANGUAGE#K TEXT`: captions of one item with the same K say the same in each language. The language `en_words`
-holds the English that the published teachers read: its words alone, but for RUDDER, where it is the caption itself.
+Line `ITEM#LANGUAGE#K TEXT`: captions of one item with the same K are translations of each other. The language
+`en_words` holds the English that the published teachers read: its words alone, but the whole caption for RUDDER.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Converted:
         folder: the collection.
         items: split -> videos.
         captions: split -> language -> captions.
-        missing: split -> language -> captions that others have and this language lacks; filled ones are not among them.
+        missing: split -> language -> captions that others have and this language lacks, except filled ones.
         without_frames: ids that were left out because they have no features.
         renamed: duplicated ids with other features, by their new names.
     """
@@ -63,7 +63,7 @@ class Converted:
 
     @property
     def remarks(self) -> list[str]:
-        """What is worth knowing besides the counts, one line each."""
+        """Remarks besides the counts, one line each."""
         lines = []
         if self.without_frames:
             left = shortened(self.without_frames)
@@ -79,7 +79,7 @@ def guess_split(path: Path) -> SplitName:
     """The split that a published file name means. What they call validation is what they test on.
 
     Raises:
-        UserError: the name does not tell.
+        UserError: the name does not show it.
     """
     if "train" in path.name:
         return "train"
@@ -89,10 +89,10 @@ def guess_split(path: Path) -> SplitName:
 
 
 def pickles_by_split(pickles: Sequence[Path]) -> dict[SplitName, Path]:
-    """Each file by its split, which its name tells.
+    """Each file by its split, from its name.
 
     Raises:
-        UserError: a name does not tell, or two files are of one split.
+        UserError: a name does not show it, or two files are of one split.
     """
     found: dict[SplitName, Path] = {}
     for path in pickles:
@@ -107,7 +107,7 @@ def guess_collection(name: str | None, pickles: Sequence[Path]) -> PublishedColl
     """The collection of that name, or else the one that the files' names mean, then their folders' names.
 
     Raises:
-        UserError: unknown, or the names do not tell.
+        UserError: unknown, or the names do not show it.
     """
     known = ", ".join(LANGUAGES)
     if name is not None:
@@ -126,10 +126,10 @@ def guess_collection(name: str | None, pickles: Sequence[Path]) -> PublishedColl
 def convert(
     pickles: Sequence[Path], out: Path, name: str | None, *, feature: str | None = None, fill_missing: bool = False
 ) -> Converted:
-    """Convert published files, whose names tell their split and, unless `name` does, their collection.
+    """Convert published files, whose names show their split and, unless `name` is given, their collection.
 
     Raises:
-        UserError: as convert_c2kd; names that do not tell.
+        UserError: as convert_c2kd; names that show neither split nor collection.
     """
     splits, collection = pickles_by_split(pickles), guess_collection(name, pickles)
     return convert_c2kd(splits, out, collection, feature=feature, fill_missing=fill_missing)
@@ -177,14 +177,14 @@ def convert_c2kd(
             (temporary / "features").rename(temporary / "FeatureData" / FEATURES.get(reader.feature, reader.feature))
             for (split, language), lines in reader.lines.items():
                 write_captions(temporary / "TextData" / layout.file_name(split, language, ""), lines)
-    except OSError as error:  # its own words name the temporary folder
+    except OSError as error:  # its message names the temporary folder
         reason = error.strerror or first_line(error)
         raise UserError(f"{folder}: cannot be written ({reason}); check the folder and the room on its disk") from error
     return reader.converted
 
 
 class _Reader:
-    """Goes through the pickles once, one in memory at a time: gives the features, gathers the captions."""
+    """Reads the pickles once, one in memory at a time: yields the features, collects the captions."""
 
     def __init__(self, collection: PublishedCollection, feature: str | None, fill: bool, converted: Converted) -> None:
         self.collection = collection

@@ -1,6 +1,6 @@
 """What C2KD reads: videos with captions in many languages for training, and queries by language.
 
-A caption is known by its item and number: captions of one item with the same number say the same in each language.
+A caption is known by its item and number: captions of one item with the same number are translations of each other.
 N videos in a batch, n of them with a caption in some language, L languages.
 """
 
@@ -32,7 +32,7 @@ from nrccr.systems.c2kd.batch import MultilingualBatch
 
 
 def read_words(path: Path) -> frozenset[str]:
-    """The words of a list, one a line: those that a word2vec file knows.
+    """The words of a list, one a line: those of a word2vec file.
 
     Raises:
         UserError: no such file, not UTF-8, or no words in it.
@@ -48,13 +48,13 @@ def read_words(path: Path) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class LanguageCounts:
-    """What was counted while reading a split.
+    """Counts of a split, by language.
 
     Attributes:
         items: videos or images.
         captions: by language.
         missing: by language, captions that another language has and this one lacks.
-        cut: captions shortened to the longest kept.
+        cut: captions shortened to the longest allowed.
         empty: English captions without a known word.
     """
 
@@ -146,8 +146,8 @@ class LanguageReader:
         collection: found on disk.
         max_frames: frames kept of a longer video.
         sampling: the first of them, or spread evenly.
-        languages: which; empty: all whose files are there.
-        words: English words that count, see `read_words`; none: any word does.
+        languages: which; empty: all whose files exist.
+        words: English words that count, see `read_words`; none: all words count.
         features: of videos; opened once.
     """
 
@@ -228,7 +228,7 @@ class LanguageReader:
             places[language][[position[key] for key in captions.keys]] = np.arange(len(captions))
         texts = {language: tokenizer.encode(captions.texts) for language, captions in files.items()}
         taught = self.teacher_texts(english)
-        empty = np.array([not self._says_something(text) for text in taught])
+        empty = np.array([not self._has_known_word(text) for text in taught])
         return LanguagePairs(
             texts=texts,
             places=places,
@@ -241,9 +241,9 @@ class LanguageReader:
         )
 
     def teacher_texts(self, english: Captions) -> list[str]:
-        """The English that teachers read of the training set's English captions.
+        """The teachers' input for the training set's English captions.
 
-        The published pickles have their own; elsewhere it is the caption reduced to its words, with spaces between.
+        Published pickles hold it; elsewhere it is the caption reduced to its words, with spaces between.
         A caption without words is the empty one.
 
         Raises:
@@ -252,12 +252,12 @@ class LanguageReader:
         path = self.collection.find("train", TEACHERS)
         if path is None:
             return [" ".join(words_of(text)) for text in english.texts]
-        given = read_captions(path)
-        texts = dict(zip(given.keys, given.texts, strict=True))
+        captions = read_captions(path)
+        texts = dict(zip(captions.keys, captions.texts, strict=True))
         return [texts.get(key, "") for key in english.keys]
 
     def split(self, name: SplitName, tokenizer: Tokenizer) -> Split:
-        """A split's queries by language; the gallery is the same whichever languages are asked for.
+        """A split's queries by language; the gallery does not depend on the languages.
 
         Raises:
             UserError: missing or malformed files, items without features.
@@ -265,7 +265,7 @@ class LanguageReader:
         every = self._captions(name, ())
         chosen = self.collection.languages(name, self.languages)
         for language in chosen:
-            self.collection.file(name, language)  # says which file is missing
+            self.collection.file(name, language)  # raises if it is missing
         files = {language: every[language] for language in chosen}
         slots = _slots(every.values())
         places = {item: index for index, item in enumerate(slots)}
@@ -294,7 +294,7 @@ class LanguageReader:
         path, ids = self.collection.vectors(split)
         return Images(Vectors(path, ids), items, path)
 
-    def _says_something(self, text: str) -> bool:
+    def _has_known_word(self, text: str) -> bool:
         return any(self.words is None or word in self.words for word in words_of(text))
 
 

@@ -1,4 +1,4 @@
-"""C2KD's frozen teachers: what they score of a batch, in the loop or from embeddings computed once.
+"""C2KD's frozen teachers: their scores of a batch, in the loop or from embeddings computed once.
 
 N videos in a batch, n of them with an English caption, K teachers, D a teacher's own joint-space width.
 """
@@ -41,7 +41,7 @@ class TeachersInLoop:
 
 
 class PrecomputedTeachers:
-    """Teachers whose embeddings of the whole training set are at hand: frozen ones never change.
+    """Teachers with precomputed embeddings of the whole training set: frozen ones never change.
 
     Args:
         embeddings: for each teacher all English captions (captions, D) and all videos (videos, D), on the device.
@@ -64,7 +64,7 @@ def precompute(
 
     Args:
         networks: K teachers on the device.
-        names: what they are called, for messages.
+        names: of the teachers, for messages.
         pairs: the training set, with each teacher's `taught`.
         batch_size: captions or videos encoded together.
         device: where the embeddings are kept: 4 (captions + videos) D bytes a teacher.

@@ -1,6 +1,6 @@
 """StateDict dicts of MLCMR's published checkpoints -> ours.
 
-Every width comes from the tensors. The options say how it was trained; the scenario is among them.
+Every width comes from the tensors. The options record the training, among them the scenario.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def is_mlcmr(checkpoint: Mapping[str, Any]) -> bool:
 
 
 def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
-    """A published checkpoint as ours; none if it is another system's.
+    """Convert a published checkpoint; none if it is another system's.
 
     Raises:
         UserError: parts or tensors that are missing or unknown.
@@ -54,7 +54,7 @@ def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
 
 
 def _plain_config(options: Mapping[str, Any], visual: StateDict, map_text: StateDict) -> dict[str, Any]:
-    """What it was trained with, as far as a test needs it.
+    """The configuration that it was trained with, as far as a test needs it.
 
     The scenario, which `train_mode` and `label_situation` name, decides how a test mixes scores: 0.85 of the query
     itself where both languages are human, 0.55 elsewhere.
@@ -78,7 +78,7 @@ def _plain_config(options: Mapping[str, Any], visual: StateDict, map_text: State
 
 
 def _require_shapes(path: Path, visual: StateDict, map_text: StateDict) -> None:
-    """What widths are read from must be there, with as many dimensions as a width is looked for in."""
+    """Make sure that the tensors that give the widths exist, with the right number of dimensions."""
     convolutions = [(visual, f"convs1.{place}.weight", 4) for place in range(len(KERNELS))]
     matrices = [(visual, "rnn.weight_ih_l0", 2), (visual, "rnn.weight_hh_l0", 2), (map_text, "mapping.fc1.weight", 2)]
     for state, key, dimensions in [*matrices, *convolutions]:

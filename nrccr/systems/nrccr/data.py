@@ -38,7 +38,7 @@ class Pairs:
         visuals: the items, videos or images.
         item_of: (pairs,) each pair's item as a position in `visuals`.
         parts: parts of like length that a batch is cut into; 1 where padding counts.
-        counts: what was read.
+        counts: of captions, items and more.
     """
 
     source: TokenTable
@@ -62,7 +62,7 @@ class Pairs:
         return self
 
     def fingerprint(self) -> str:
-        """A hash of all captions' tokens and of which video each pair has."""
+        """A hash of all captions' tokens and of which item each pair has."""
         digest = hashlib.sha256("\n".join(self.visuals.ids).encode())
         for table in (self.source, self.target, self.back):
             digest.update(table.content())
@@ -84,11 +84,11 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads splits of a collection the way a configuration says.
+    """Reads splits of a collection as configured.
 
     Attributes:
         features: frame features; none on a collection of images, which has vectors by split or raw images.
-        preprocess: of raw images, where the configuration asks for those.
+        preprocess: of raw images, if configured.
     """
 
     collection: Collection
@@ -157,14 +157,14 @@ class Reader:
         )
 
     def split(self, name: SplitName, sample: Sample | None = None) -> Split:
-        """A split as evaluation sees it: target-language queries with their English translations.
+        """A split for evaluation: target-language queries with their English translations.
 
         In validation and test the target is human and the source its translation, in training the reverse. Items are in
         the order in which the first caption file, the source's, names them.
 
         Args:
             name: train, val or test.
-            sample: only so many captions, drawn; their items alone are the gallery.
+            sample: only these captions, and their items as gallery.
 
         Raises:
             UserError: missing or malformed files, items without features, too many unmatched lines.
@@ -197,13 +197,13 @@ class Reader:
 
 
 def cleaning_of(config: Config) -> Cleaning:
-    """The published cleaning: translations of queries on videos alone, back-translations in no published model."""
+    """The published cleaning: translations of queries only on videos, back-translations in no published model."""
     everything = bool(config.switch("english_cleaning") == "all")
     return Cleaning(training=True, back=everything, queries=cleans_queries(config))
 
 
 def locate_data(config: Config, root: Path) -> Collection:
-    """The collection that a configuration names.
+    """The collection of a configuration.
 
     Raises:
         UserError: as `locate`; a collection of images for a video encoder or the reverse.

@@ -37,9 +37,9 @@ class PairOutput(TensorRecord):
 
     Attributes:
         source, target, visual: c^S, c^T and v.
-        teacher, back: h and c^B, or none where no loss asks for them.
+        teacher, back: h and c^B, or none where no loss uses them.
         items: (N,) which item each pair belongs to.
-        source_states, target_states: backbone states m for the discriminator, one entry a part of the batch.
+        source_states, target_states: backbone states m for the discriminator, one entry for each part of the batch.
     """
 
     source: Tensor

@@ -1,6 +1,6 @@
 """StateDict dicts of the published checkpoints -> ours.
 
-Every width comes from the tensors; what no tensor tells (heads, the reading, the collection) from the run's options.
+Every width comes from the tensors; what no tensor shows (heads, collection, loss weights) from the run's options.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ENCODER = "encoder."  # the whole CLIP of an image run
 
 
 def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
-    """A published checkpoint as ours; none if it is another system's.
+    """Convert a published checkpoint; none if it is another system's.
 
     Raises:
         UserError: tensors that are missing or unknown, or a kind that is not supported.
@@ -71,7 +71,7 @@ def _plain_config(
     discriminator: StateDict,
 ) -> dict[str, Any]:
     """The configuration that the options and tensors of a checkpoint describe."""
-    # Video runs carry img_encoder too, so that only model_type tells.
+    # Video runs carry img_encoder too, so that only model_type decides.
     images = options.get("model_type") == "img"
     needed = [
         (text, "input_proj_layer.net.1.weight"),
