@@ -264,7 +264,9 @@ def test_comparing_two_runs_in_one_language(learn: Command, nrccr_command: Comma
     assert done.code == 0 and "Other runs of C2KD" in done.out, done.err
 
 
-def test_images(nrccr_command: Command, c2kd_config: Path, tiny_images: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def of_images(nrccr_command: Command, c2kd_config: Path, tiny_images: Path, tmp_path: Path) -> Path:
+    """A run on images, whose captions are queries of their own, and its test."""
     text = tiny_images / "multi30k" / "TextData"
     for split in ("val", "test"):
         given = (text / f"multi30k{split}_{'de' if split == 'val' else 'de_2016'}_task1.caption.txt").read_text()
@@ -274,6 +276,11 @@ def test_images(nrccr_command: Command, c2kd_config: Path, tiny_images: Path, tm
     options = ("data.collection=multi30k", "visual.kind=vectors", "--root", tiny_images, "--out", run)
     done = nrccr_command("train", c2kd_config, *options, "--device", "cpu", "--test")
     assert done.code == 0, done.err
+    return run
+
+
+def test_images(of_images: Path) -> None:
+    run = of_images
     metrics = json.loads((run / "test" / "metrics.json").read_text())
     assert {language: own["queries"] for language, own in metrics["languages"].items()} == {"en": 16, "de": 16}
     assert not metrics["captions_averaged"] and metrics["rank_variance"] is None
@@ -427,9 +434,51 @@ def test_teachers_that_do_not_fit(
     assert done.code == 2 and "was trained on features 16 wide, these are 32" in done.err
 
 
-@pytest.mark.parametrize("option", ["--by-length", "--tune", "--task=text-to-text"])
-def test_options_that_only_nrccr_has(
-    learn: Command, nrccr_command: Command, teachers: list[Path], tiny_languages: Path, option: str
+def test_recalls_by_length_where_every_caption_is_a_query(
+    of_images: Path, nrccr_command: Command, tiny_images: Path
 ) -> None:
-    done = nrccr_command("test", teachers[0], "--root", tiny_languages, "--device", "cpu", option)
-    assert done.code == 2 and "not offered for model=c2kd" in done.err
+    before = json.loads((of_images / "test" / "metrics.json").read_text())
+    assert not any("by_length" in own for own in before["languages"].values())
+    path = tiny_images / "multi30k" / "TextData" / "multi30ktest_de_2016_task1.caption.txt"
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first + " ball" * 10, *rest]) + "\n")
+    done = nrccr_command("test", of_images, "--root", tiny_images, "--device", "cpu", "--by-length")
+    assert done.code == 0 and done.err == "", done.err
+    assert "by length of the query, de" in done.out and "by length of the query, en" in done.out
+    metrics = json.loads((of_images / "test" / "metrics.json").read_text())
+    for language, counts in {"en": [16], "de": [15, 1]}.items():
+        bins = metrics["languages"][language]["by_length"]
+        assert [entry["queries"] for entry in bins] == counts
+        lines = (of_images / "test" / language / "ranks.tsv").read_text().splitlines()[1:]
+        ranks = [int(line.split("\t")[1]) for line in lines]
+        for entry, own in zip(bins, ([ranks] if len(counts) == 1 else [ranks[1:], ranks[:1]]), strict=True):
+            for name, longest in {"R@1": 1, "R@5": 5, "R@10": 10}.items():
+                assert entry[name] == pytest.approx(100 * np.mean([rank <= longest for rank in own]))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--by-length"], "--by-length: the captions of an item of multi_msrvtt are averaged into one query; leave it"),
+        (["--tune"], "--tune: there is nothing to choose"),
+        (["--task=text-to-text"], "--task text-to-text: these queries have no translations to be ranked; leave it out"),
+        (["evaluation.normalise=dis"], "evaluation.normalise=dis is not used by model=c2kd"),
+    ],
+)
+def test_what_this_system_does_not_offer(
+    nrccr_command: Command, teachers: list[Path], tiny_languages: Path, options: list[str], says: str
+) -> None:
+    done = nrccr_command("test", teachers[0], "--root", tiny_languages, "--device", "cpu", *options)
+    assert done.code == 2 and len(done.err.splitlines()) == 1 and says in done.err, done.err
+    assert not [path for path in teachers[0].glob("test*/**/*") if path.is_file()]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_there_is_no_bank_of_several_languages(
+    nrccr_command: Command, teachers: list[Path], tiny_languages: Path, split: str
+) -> None:
+    where = ("--root", tiny_languages, "--device", "cpu")
+    done = nrccr_command("bank", teachers[0], *where, "--size", 5, "--split", split)
+    assert done.code == 2 and len(done.err.splitlines()) == 1, done.err
+    assert "model=c2kd: its queries are in several languages" in done.err
+    assert not (teachers[0] / "bank").exists()
