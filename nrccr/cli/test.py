@@ -97,15 +97,18 @@ def test_run(path: Path, root: Path, options: TestOptions) -> None:
     folder = options.out if options.out is not None else (path if path.is_dir() else path.parent) / name
     _require_writable(folder)
     splits = splits_of(retriever, root, options.split)
-    for at, split in enumerate(splits):
+    plain = replace(Rule.of(config, retriever.device), by_length=options.by_length)
+    if options.among_texts:
+        plain = replace(plain, save_scores=False)
+    normalises = config.evaluation.normalise != "none" and not options.among_texts
+    # All banks are read before anything is written.
+    rules = [
+        _normalising(retriever, root, path, plain, split, options, at) if normalises else plain
+        for at, split in enumerate(splits)
+    ]
+    for split, rule in zip(splits, rules, strict=True):
         label = f"{split.name}, queries in {split.language}" if len(splits) > 1 else split.name
         say(counts_line(label, dict(split.counts)))
-        searched = among_texts(split) if options.among_texts else split
-        rule = replace(Rule.of(config, retriever.device), by_length=options.by_length)
-        if options.among_texts:
-            rule = replace(rule, save_scores=False)
-        elif config.evaluation.normalise != "none":
-            rule = _normalising(retriever, root, path, rule, split, options, at)
         header = {
             "collection": split.collection,
             **({"queries_in": split.language} if len(splits) > 1 else {}),
@@ -113,6 +116,7 @@ def test_run(path: Path, root: Path, options: TestOptions) -> None:
             "checkpoint": str(retriever.checkpoint),
             "switches": resolved_switches(config),
         }
+        searched = among_texts(split) if options.among_texts else split
         metrics = evaluate(retriever.network, searched, rule, folder / split.folder, header)
         for table in test_tables(metrics, config):
             say(table)

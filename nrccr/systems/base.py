@@ -161,10 +161,9 @@ def load_trained(config: Config, trained: Trained) -> Model:
         load_state_dict(network, trained.weights, trained.place)
     except UserError as error:
         reason = str(error).removeprefix(f"{trained.place}: ")
-        raise UserError(
-            f"{trained.place}: does not fit its configuration and text.model={config.text.model} ({reason}); give the "
-            "encoder it was trained with as text.model=NAME_OR_FOLDER"
-        ) from error
+        encoder = f" and text.model={config.text.model}" if "text." in reason else ""
+        give = "the encoder it was trained with as text.model=NAME_OR_FOLDER" if encoder else "what it was trained with"
+        raise UserError(f"{trained.place}: does not fit its configuration{encoder} ({reason}); give {give}") from error
     return model
 
 
