@@ -15,11 +15,7 @@ class InfoNCELoss(nn.Module):
     """
 
     def __init__(self, temperature: float = 0.07) -> None:
-        """Keep the temperature.
-
-        Args:
-            temperature: divides the cosines.
-        """
+        """Set the temperature that divides the cosines."""
         super().__init__()
         self.temperature = temperature
 
