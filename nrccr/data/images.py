@@ -35,7 +35,7 @@ class ImageSource(Protocol):
         """Width of the vectors; none where they are pixels."""
 
     def __contains__(self, image_id: object) -> bool:
-        """Whether the image is there."""
+        """Whether the image exists."""
 
     def read(self, image_ids: Sequence[str]) -> Array:
         """The images: (N, D) or (N, 3, H, W)."""
@@ -238,7 +238,7 @@ class PictureFiles:
         return self.folder / f"{image_id}.jpg"
 
     def __contains__(self, image_id: object) -> bool:
-        """Whether the image's file is there."""
+        """Whether the image's file exists."""
         return self.path(str(image_id)).is_file()
 
     def unreadable(self, image_ids: Sequence[str]) -> str | None:

@@ -189,7 +189,7 @@ def places_ahead(block: Tensor, own: Tensor, columns: Tensor, ties: Ties) -> Ten
         if ties == "average":
             ahead[:, slot] += others / 2
             continue
-        # Ties are rare in real scores: only the rows that have one are looked at again.
+        # Ties are rare in real scores: only the rows that have one are compared again.
         tied = (others > 0).nonzero().squeeze(1)
         if len(tied):
             before = torch.arange(width, device=block.device) < column[tied, None]

@@ -146,9 +146,8 @@ class Retriever:
         def embed(chosen: Indices) -> torch.Tensor:
             frames = pad_sequence([clips[index] for index in chosen], batch_first=True)  # (batch, F, width)
             mask = torch.arange(frames.shape[1]) < torch.from_numpy(lengths[chosen])[:, None]
-            mean = torch.stack(
-                [means[index] for index in chosen]
-            )  # (batch, width), for networks that look at all frames
+            # (batch, width), for networks that use all frames
+            mean = torch.stack([means[index] for index in chosen])
             embedded: torch.Tensor = self.network.embed_visual(VideoBatch(frames, mask, mean).to(self.device))
             return embedded
 

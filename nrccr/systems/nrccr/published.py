@@ -84,7 +84,7 @@ def _plain_config(
         if key not in state or state[key].ndim != 2:
             raise UserError(f"{path}: lacks the matrix {key}; not a checkpoint of NRCCR")
     text_width, visual_width, joint, _, _ = (len(state[key]) for state, key in needed)
-    # Only what a test needs must be right; how it was trained is taken over as far as it makes sense.
+    # Only what a test needs must be right; training options are kept if they are valid.
     found = (re.fullmatch(r".*layer\.(\d+)", str(name)) for name in options.get("layer_list") or [])
     named = {int(match[1]) for match in found if match}
     freeze = options.get("frozen")

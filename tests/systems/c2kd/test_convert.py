@@ -217,7 +217,7 @@ def spoiled(**changed: Any) -> list[dict[str, Any]]:
         ([MSRVTT_TRAIN[0] | {"2d": frames(0)}], "none of its 1 videos has frames"),
         (MSRVTT_TEST, "is this the train pickle"),
         ([{"id": "a", "caption_en": ["x"]}], "no feature 2d or 2d_raw or s3d"),
-        ([MSRVTT_TRAIN[0] | {"s3d": frames(2)}], "has the features 2d, s3d; name the one"),
+        ([MSRVTT_TRAIN[0] | {"s3d": frames(2)}], "has the features 2d, s3d; give the one"),
         ([{"id": "a", "2d": Path("x")}], "refused"),
         ({"id": "a"}, "list of dicts"),
     ],
