@@ -98,15 +98,18 @@ def test_run(path: Path, root: Path, wanted: Wanted) -> None:
     folder = wanted.out if wanted.out is not None else (path if path.is_dir() else path.parent) / name
     _require_writable(folder)
     found = splits_of(retriever, root, wanted.split)
-    for at, split in enumerate(found):
+    plain = replace(Rule.of(config, retriever.device), by_length=wanted.by_length)
+    if wanted.among_texts:
+        plain = replace(plain, save_scores=False)
+    normalises = config.evaluation.normalise != "none" and not wanted.among_texts
+    # All banks are read before anything is written.
+    rules = [
+        _normalising(retriever, root, path, plain, split, wanted, at) if normalises else plain
+        for at, split in enumerate(found)
+    ]
+    for split, rule in zip(found, rules, strict=True):
         label = f"{split.name}, queries in {split.language}" if len(found) > 1 else split.name
         say(counts_line(label, dict(split.counts)))
-        asked = among_texts(split) if wanted.among_texts else split
-        rule = replace(Rule.of(config, retriever.device), by_length=wanted.by_length)
-        if wanted.among_texts:
-            rule = replace(rule, save_scores=False)
-        elif config.evaluation.normalise != "none":
-            rule = _normalising(retriever, root, path, rule, split, wanted, at)
         header = {
             "collection": split.collection,
             **({"queries_in": split.language} if len(found) > 1 else {}),
@@ -114,6 +117,7 @@ def test_run(path: Path, root: Path, wanted: Wanted) -> None:
             "checkpoint": str(retriever.checkpoint),
             "switches": resolved_switches(config),
         }
+        asked = among_texts(split) if wanted.among_texts else split
         metrics = evaluate(retriever.network, asked, rule, folder / split.folder, header)
         for table in test_tables(metrics, config):
             say(table)

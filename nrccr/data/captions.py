@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nrccr.errors import UserError
+from nrccr.files import write_text
 
 Key = tuple[str, str]
 SHOWN = 3
@@ -82,6 +83,16 @@ def read_captions(path: Path, *, mixed: bool = False) -> Captions:
     if problems:
         raise UserError(problems[0])
     return captions
+
+
+def caption_line(item: str, tag: str, number: int | str, text: str) -> str:
+    """One caption as a line of a caption file."""
+    return f"{item}#{tag}#{number} {text}\n"
+
+
+def write_captions(path: Path, lines: Iterable[str]) -> None:
+    """Write a caption file of lines from `caption_line`, whole or not at all."""
+    write_text(path, "".join(lines))
 
 
 def parse_captions(path: Path, *, mixed: bool = False) -> tuple[Captions, list[str]]:

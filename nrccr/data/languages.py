@@ -42,7 +42,6 @@ class LanguageLayout:
         languages: all that it may have, English first.
         files: caption files of each split.
         feature: the usual visual feature; none where nrccr.data.collections knows it.
-        width: how wide the published one is.
         averaged: whether the published evaluation makes one query of all captions of an item.
     """
 
@@ -50,7 +49,6 @@ class LanguageLayout:
     languages: tuple[str, ...]
     files: LanguageFiles
     feature: str | None = None
-    width: int = 0
     averaged: bool = False
 
     @property
@@ -65,15 +63,15 @@ class LanguageLayout:
         return template.format(c=self.name, t=translator, l=language) + ".caption.txt"
 
 
-def _converted(name: str, languages: str, feature: str, width: int) -> LanguageLayout:
-    return LanguageLayout(f"multi_{name}", tuple(languages.split()), CONVERTED_FILES, feature, width, averaged=True)
+def _converted(name: str, languages: str, feature: str) -> LanguageLayout:
+    return LanguageLayout(f"multi_{name}", tuple(languages.split()), CONVERTED_FILES, feature, averaged=True)
 
 
 LANGUAGE_LAYOUTS = (
-    _converted("msrvtt", "en de fr cs zh ru vi sw es", "clip", 512),
-    _converted("vatex", "en zh", "clip", 512),
-    _converted("youcook2", "en de fr cs zh ru vi es ja", "s3d", 1024),
-    _converted("rudder", "en hi mr kn", "clip", 512),
+    _converted("msrvtt", "en de fr cs zh ru vi sw es", "clip"),
+    _converted("vatex", "en zh", "clip"),
+    _converted("youcook2", "en de fr cs zh ru vi es ja", "s3d"),
+    _converted("rudder", "en hi mr kn", "clip"),
     LanguageLayout("multi30k", ("en", "de", "fr", "cs"), _MULTI30K_FILES),
     LanguageLayout("vatex", ("en", "zh"), _VATEX_FILES),
 )

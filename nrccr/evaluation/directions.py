@@ -71,7 +71,7 @@ class Directions:
     """
 
     def __init__(self, embeddings: Embeddings, kind: ScoreKind, memory_mb: float, bank: Bank | None = None) -> None:
-        self._memory_mb, self._kind, self._bank = memory_mb, kind, bank
+        self._memory_mb, self._kind = memory_mb, kind
         self._made: dict[str, Blocks] = {}
         self._embeddings = {"own": embeddings} | ({"bank": bank.embeddings} if bank is not None else {})
         self._sides = ("target",) if embeddings.source is None else ("source", "target")

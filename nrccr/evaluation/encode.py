@@ -24,23 +24,19 @@ from nrccr.models.layers import unit
 
 
 class Encoder(Protocol):
-    """What encoding needs of a network."""
+    """What encoding needs of a network; where captions of an item are averaged, `project_text(TextBatch)` too.
+
+    `project_text` gives (N, D) before vectors are brought to unit length.
+    """
 
     independent: bool
-    """Whether an embedding is the same in every batch."""
+    """Whether an embedding depends on its own caption or item alone, whatever else is in its batch."""
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length."""
 
     def embed_visual(self, visual: VisualBatch) -> Tensor:
         """Items -> (N, D), unit length."""
-
-
-class Projector(Encoder, Protocol):
-    """What encoding needs where captions of an item are averaged."""
-
-    def project_text(self, text: TextBatch) -> Tensor:
-        """Captions -> (N, D), before they are brought to unit length."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ def encode_texts(
         texts: captions.
         batch_size: captions encoded together.
         device: where the network is.
-        whole: not brought to unit length; the network is a Projector then.
+        whole: not brought to unit length; the network has `project_text` then.
     """
     batches = ordered_batches(texts.lengths, batch_size, by_length=network.independent)
     encode: Callable[[TextBatch], Tensor] = getattr(network, "project_text" if whole else "embed_text")

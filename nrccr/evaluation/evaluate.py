@@ -90,6 +90,8 @@ class _Evaluation:
         at = self._scores(encoded)
         scored = at(rule.target_weight)
         ranked = scored.ranked(memory_mb=rule.memory_mb)
+        if self.folder is None:
+            return ranked.metrics()
         metrics: dict[str, Any] = {"queries": len(encoded.ids), "items": len(split.gallery)}
         if isinstance(split.gallery, TextGallery):
             named = {AMONG_TEXTS.get(name, name): value for name, value in ranked.metrics().items()}
@@ -97,18 +99,17 @@ class _Evaluation:
         else:
             metrics |= {"target_weight": rule.target_weight, "batch_size": rule.batch_size}
             metrics |= {"normalisation": self._normalisation_record(), **ranked.metrics()}
-        if self.folder is not None and encoded.embeddings.source is not None:
+        if encoded.embeddings.source is not None:
             metrics["sweep"] = [
                 {"source_weight": w, **at(1.0 - w).ranked(memory_mb=rule.memory_mb).metrics()} for w in SWEEP
             ]
         if rule.by_length:
             metrics["by_length"] = recalls_by_length(ranked.text_to_visual[0], split.headline.tokens.words)
-        if self.folder is not None:
-            forget(self.folder)
-            if not isinstance(split.gallery, TextGallery):
-                if rule.save_scores:
-                    write_scores(self.folder, scored.forward, encoded, split.visuals.ids, rule.memory_mb)
-                write_ranks(self.folder, ranked, scored, encoded.ids, split.visuals.ids, rule.memory_mb)
+        forget(self.folder)
+        if not isinstance(split.gallery, TextGallery):
+            if rule.save_scores:
+                write_scores(self.folder, scored.forward, encoded, split.visuals.ids, rule.memory_mb)
+            write_ranks(self.folder, ranked, scored, encoded.ids, split.visuals.ids, rule.memory_mb)
         return metrics
 
     def by_language(self, encoded: Any) -> dict[str, Any]:
@@ -117,15 +118,17 @@ class _Evaluation:
         if self.folder is not None:
             forget(self.folder)
         metrics, optimistic, ranks, item_of = {}, {}, {}, {}
+        counts: dict[str, dict[str, Any]] = {}
         for language, own in encoded:
             scored = self._scores(own)(rule.target_weight)
             ranked = scored.ranked(memory_mb=rule.memory_mb)
-            metrics[language] = {"queries": len(own.ids), **ranked.language_metrics()}
-            if rule.by_length:
-                lengths = split.queries[language].tokens.words
-                metrics[language]["by_length"] = recalls_by_length(ranked.text_to_visual[0], lengths)
+            metrics[language] = ranked.language_metrics()
             if self.folder is None:
                 continue
+            counts[language] = {"queries": len(own.ids)}
+            if rule.by_length:
+                lengths = split.queries[language].tokens.words
+                counts[language]["by_length"] = recalls_by_length(ranked.text_to_visual[0], lengths)
             ranks[language], item_of[language] = ranked.text_to_visual[0], own.item_of
             optimistic[language] = scored.ranked("optimistic", rule.memory_mb).language_metrics()
             place = self.folder / language
@@ -139,7 +142,10 @@ class _Evaluation:
             "items": len(split.gallery),
             "batch_size": rule.batch_size,
             "captions_averaged": split.averaged,
-            "languages": {language: {**own, "optimistic": optimistic[language]} for language, own in metrics.items()},
+            "languages": {
+                language: {**counts[language], **own, "optimistic": optimistic[language]}
+                for language, own in metrics.items()
+            },
             "mean": {**mean, "optimistic": mean_metrics(optimistic)},
             "rank_variance": variance,
             "rank_variance_items": compared,

@@ -9,6 +9,7 @@ from typing import Any
 
 from nrccr.config.schema import Config, plain
 from nrccr.config.yaml import flatten
+from nrccr.systems.nrccr.settings import TERMS
 from nrccr.systems.settings import config_type
 
 # Direction and metric as in metrics.json, or language and metric of text to visual; ("SumR", "") for the sum.
@@ -16,7 +17,6 @@ Column = tuple[str, str]
 Figures = Mapping[Column, str]  # as printed
 
 METRICS = ("R@1", "R@5", "R@10", "MedR", "mAP")
-TERMS = ("similarity", "feature", "cycle", "adversary")
 MEAN = "mean"  # in place of a language
 
 

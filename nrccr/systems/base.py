@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import TextBatch, VisualBatch
 from nrccr.data.check import Checked
 from nrccr.data.collections import SplitName, find_backbone
 from nrccr.data.queries import Sample, Split
 from nrccr.errors import UserError
+from nrccr.evaluation.encode import Encoder
 from nrccr.models.statedicts import State, load
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.systems.table import part_of
@@ -26,21 +26,12 @@ from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task
 
 
-class Network(Protocol):
+class Network(Encoder, Protocol):
     """What a system's network gives, besides being a torch module."""
-
-    independent: bool
-    """Whether an embedding depends on its own caption or item alone, whatever else is in its batch."""
 
     @property
     def feature_width(self) -> int:
         """Width of the features it takes; that of its image encoder's output where it has one."""
-
-    def embed_text(self, text: TextBatch) -> Tensor:
-        """Captions -> (N, D), unit length; evaluation mode, no gradients."""
-
-    def embed_visual(self, visual: VisualBatch) -> Tensor:
-        """Items -> (N, D), unit length; evaluation mode, no gradients."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,7 @@ class System(Protocol):
     """A paper: the module `system` of its folder."""
 
     def network(self, config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
-        """The network that a configuration describes.
+        """The network that a configuration describes, a `Network`, and what its inputs pass before it.
 
         Args:
             config: the run's configuration; `text.model` and the like are hub names or folders.
@@ -177,10 +168,9 @@ def load_trained(config: Config, trained: Trained) -> Model:
         load(network, trained.weights, trained.place)
     except UserError as error:
         reason = str(error).removeprefix(f"{trained.place}: ")
-        raise UserError(
-            f"{trained.place}: does not fit its configuration and text.model={config.text.model} ({reason}); give the "
-            "encoder it was trained with as text.model=NAME_OR_FOLDER"
-        ) from error
+        encoder = f" and text.model={config.text.model}" if "text." in reason else ""
+        give = "the encoder it was trained with as text.model=NAME_OR_FOLDER" if encoder else "what it was trained with"
+        raise UserError(f"{trained.place}: does not fit its configuration{encoder} ({reason}); give {give}") from error
     return model
 
 

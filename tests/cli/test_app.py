@@ -173,6 +173,6 @@ def test_ctrl_c_outside_training_is_said_and_has_its_exit_code(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nrccr.cli.commands.look_over", interrupted)
+    monkeypatch.setattr("nrccr.systems.base.system_of", interrupted)
     done = nrccr_command("check", tiny_config, "--root", tiny_collection)
     assert (done.code, done.err) == (130, "nrccr: stopped\n")

@@ -64,7 +64,7 @@ def _frames(root: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--right", "test00001", *QUERIES], "--right names 1 videos for 2 queries"),
+        (["--right", "test00001", *QUERIES], "--right names 1 items for 2 queries"),
         (["--right", "nobody", QUERIES[0]], "--right nobody"),
         (["--split", "train", QUERIES[0]], "--split train"),
         ([""], "caption 0 is empty"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,10 @@ from torch.nn import functional
 from nrccr.data.batch import PooledTextBatch, VideoBatch
 from nrccr.evaluation.metrics import ranks, retrieval_metrics
 from nrccr.losses.similarity import similarity
-from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.network import C2KD
 from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective
-from nrccr.systems.c2kd.published import published_network
+from nrccr.systems.loading import load_retriever
 
 LANGUAGES = ("en", "de", "zh")
 
@@ -49,11 +49,11 @@ def embeddings(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def network(folder: Path, expected: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> C2KD:
-    bert = tmp_path_factory.mktemp("c2kd_bert")
-    (bert / "config.json").write_text(json.dumps({"model_type": "bert"} | expected["bert"]))
-    path = folder / "latest_model.pth"
-    return published_network(path, load_checkpoint(path), str(bert))
+def network(folder: Path, expected: dict[str, Any], write_bert: Callable[[dict[str, Any]], Path]) -> C2KD:
+    bert = write_bert(expected["bert"])
+    model = load_retriever(folder / "latest_model.pth", [f"text.model={bert}", f"c2kd.labse={bert}"], "cpu")
+    assert isinstance(model.network, C2KD)
+    return model.network
 
 
 def texts(inputs: dict[str, Tensor], language: str) -> PooledTextBatch:

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.captions import match, read_captions
-from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime
 from nrccr.models import statedicts
+from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.systems.nrccr import published as names
 from nrccr.systems.nrccr.data import Reader
 from nrccr.systems.nrccr.network import build_discriminator
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
-from nrccr.systems.nrccr.published import Published
+from nrccr.systems.nrccr.settings import AdversarySection
+from nrccr.systems.retriever import Retriever
 from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Player, Task
@@ -42,6 +43,15 @@ REPORTED = TERMS | {
 }
 PARTS = {"vid": "visual.", "text": "text.", "vmap": "map_visual.", "tmap": "map_text."}
 TABLES = {"vid": names._VISUAL, "text": names._TEXT, "vmap": statedicts.MAPPING, "tmap": statedicts.MAPPING}
+DISCRIMINATOR = [  # a test needs none, so that only this file knows the published names
+    ("discriminator.convolve.0.", "reduce."),
+    *(
+        (f"discriminator.convolve.{block}.conv{conv}.", f"convolutions.{block - 1}.{name}.")
+        for block in (1, 2, 3)
+        for conv, name in ((1, "first"), (2, "second"))
+    ),
+    ("discriminator.model.", "classify."),
+]
 ROUNDING = 2e-6  # gradients below are zero up to rounding in the published code, too
 
 
@@ -63,12 +73,13 @@ def terms(golden: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def trainer(published: Published) -> Trainer:
+def trainer(published: Retriever) -> Trainer:
     """The checkpoint in training mode without dropout, about to take a step."""
-    network = published.network()
-    discriminator = build_discriminator(published.config, 64)
+    network, config = published.network, published.config
+    discriminator = build_discriminator(config, 64)
     assert discriminator is not None
-    published.load_discriminator(discriminator)
+    theirs = {k.removeprefix("module."): v for k, v in load_checkpoint(published.checkpoint)["model"][4].items()}
+    statedicts.load(discriminator, statedicts.rename(theirs, DISCRIMINATOR, Path("golden")), Path("golden"))
     network.train()
     for module in network.modules():
         if isinstance(module, nn.Dropout):
@@ -78,10 +89,10 @@ def trainer(published: Published) -> Trainer:
             module.attention_dropout = 0.0
     runtime = Runtime(torch.device("cpu"))
     nothing: Any = None
-    objective = NRCCRObjective(published.config)
-    players = adversary(objective, discriminator, published.config.adversary.learning_rate)
+    objective = NRCCRObjective(config)
+    players = adversary(objective, discriminator, config.section(AdversarySection).learning_rate)
     task = Task(network, lambda out, _: objective(out, discriminator), players, nothing, nothing, {}, nothing)
-    return Trainer(published.config, task, runtime, RunFolder(Path("unused")))
+    return Trainer(config, task, runtime, RunFolder(Path("unused")))
 
 
 @pytest.fixture
@@ -90,9 +101,9 @@ def discriminator(trainer: Trainer) -> Player:
 
 
 @pytest.fixture
-def batch(golden: Path, published: Published, expected: dict[str, Any]) -> PairBatch:
+def batch(golden: Path, published: Retriever, expected: dict[str, Any]) -> PairBatch:
     config = published.config
-    reader = Reader.open(config, golden / "VisualSearch", CaptionTokenizer(config.text.model, config.text.max_tokens))
+    reader = Reader.open(config, golden / "VisualSearch", published.tokenizer)
     files = reader.collection.split("train")
     assert files.back is not None
     ids = match([read_captions(path) for path in (files.source, files.target, files.back)], 0.0).captions[0].ids
@@ -147,7 +158,7 @@ def test_discriminator_gradient(
     found = {k: p.grad for k, p in discriminator.module.named_parameters()}
     assert len(found) == len(terms["discriminator_gradient_norm"])
     for theirs, wanted in terms["discriminator_gradient_norm"].items():
-        (ours,) = statedicts.rename({theirs: torch.empty(0)}, names._DISCRIMINATOR, Path("golden"))
+        (ours,) = statedicts.rename({theirs: torch.empty(0)}, DISCRIMINATOR, Path("golden"))
         grad = found[ours]
         assert grad is not None and float(grad.norm()) == pytest.approx(wanted, rel=1e-3), ours
 

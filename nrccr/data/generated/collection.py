@@ -14,6 +14,7 @@ from tqdm import tqdm
 from transformers import BertConfig
 
 from nrccr.data.bigfile import write_bigfile
+from nrccr.data.captions import caption_line, write_captions
 from nrccr.data.collections import GENERATED, HUMAN, SPLITS, TRANSLATED, VIDEO_FILES, SplitName
 from nrccr.data.generated.chinese import CHINESE
 from nrccr.data.generated.english import ENGLISH
@@ -201,8 +202,8 @@ def _name(templates: Sequence[str], split: SplitName, translator: str = "", targ
 def _write_captions(file: Path, tag: str, captions: Sequence[Caption], said: Iterable[str]) -> list[str]:
     """Write a caption file; give its captions."""
     written = list(said)
-    lines = (f"{c.scene.video}#{tag}#{c.number} {text}\n" for c, text in zip(captions, written, strict=True))
-    write_text(file, "".join(lines))
+    pairs = zip(captions, written, strict=True)
+    write_captions(file, (caption_line(own.scene.video, tag, own.number, text) for own, text in pairs))
     return written
 
 

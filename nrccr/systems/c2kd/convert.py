@@ -20,12 +20,12 @@ import numpy.typing as npt
 
 from nrccr.data.batch import ENGLISH
 from nrccr.data.bigfile import write_bigfile
-from nrccr.data.captions import shortened
+from nrccr.data.captions import caption_line, shortened, write_captions
 from nrccr.data.cleaning import words_of
 from nrccr.data.collections import SPLITS, SplitName
 from nrccr.data.languages import TEACHERS, converted_layout
 from nrccr.errors import UserError, first_line
-from nrccr.files import atomic_folder, write_text
+from nrccr.files import atomic_folder
 from nrccr.safeload.unpickle import load_records
 
 Published = Literal["msrvtt", "vatex", "youcook2", "rudder"]
@@ -178,7 +178,7 @@ def convert_c2kd(
             (temporary / "FeatureData").mkdir()
             (temporary / "features").rename(temporary / "FeatureData" / FEATURES.get(reader.feature, reader.feature))
             for (split, language), lines in reader.lines.items():
-                write_text(temporary / "TextData" / layout.file_name(split, language, ""), "".join(lines))
+                write_captions(temporary / "TextData" / layout.file_name(split, language, ""), lines)
     except OSError as error:  # its own words name the temporary folder
         reason = error.strerror or first_line(error)
         raise UserError(f"{folder}: cannot be written ({reason}); check the folder and the room on its disk") from error
@@ -262,7 +262,7 @@ class _Reader:
             for language in spoken:
                 text = own.get(language) or (self._for_teachers(spare) if language == TEACHERS else spare)
                 if text:
-                    line = f"{item}#{language}#{start + number} {text}\n"
+                    line = caption_line(item, language, start + number, text)
                     self.lines.setdefault((split, language), []).append(line)
                 counter = captions if text else missing
                 counter[language] = counter.get(language, 0) + 1

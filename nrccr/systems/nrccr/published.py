@@ -44,6 +44,8 @@ def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
     parts, options = checkpoint.get("model"), checkpoint.get("opt")
     if not isinstance(parts, list) or len(parts) != 5 or not all(map(is_state, parts)) or not isinstance(options, dict):
         return None
+    if not any("input_proj_layer." in key for key in parts[1]):  # the text branch of every run has one
+        return None
     kind = options.get("model_type", "video")
     if kind not in ("video", "img"):
         raise UserError(f"{path}: a checkpoint with model_type={kind}; only video and img are supported")

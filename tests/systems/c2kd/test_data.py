@@ -184,18 +184,19 @@ def test_a_batch_without_english(reader: LanguageReader, tokenizer: CaptionToken
 
 
 def test_queries(reader: LanguageReader, tokenizer: CaptionTokenizer) -> None:
-    found = reader.queries("test", tokenizer)
-    assert list(found.queries) == ["en", "de", "zh"] and len(found.videos) == 8 and found.averaged
-    assert found.videos.ids == [f"test{video}" for video in range(8)]
+    found = reader.split("test", tokenizer)
+    assert list(found.queries) == ["en", "de", "zh"] and len(found.visuals) == 8 and found.averaged
+    assert found.by_language and found.language == "en" and found.headline.translations is None
+    assert found.visuals.ids == [f"test{video}" for video in range(8)]
     assert found.queries["zh"].item_of.tolist() == [0, 1, 2, 4, 5, 6, 7]
     assert found.queries["zh"].ids[3] == "test4#zh#0"
-    assert found.counts.captions == {"en": 8, "de": 8, "zh": 7} and found.counts.missing["zh"] == 1
+    assert found.counts["captions"] == {"en": 8, "de": 8, "zh": 7} and found.counts["missing"]["zh"] == 1
 
 
 def test_chosen_languages(tiny_languages: Path, tokenizer: CaptionTokenizer) -> None:
     collection = locate_languages(tiny_languages, "multi_msrvtt")
     reader = LanguageReader.open(collection, 5, "first", ["zh", "en"])
-    assert list(reader.pairs(tokenizer, 0).texts) == list(reader.queries("val", tokenizer).queries) == ["en", "zh"]
+    assert list(reader.pairs(tokenizer, 0).texts) == list(reader.split("val", tokenizer).queries) == ["en", "zh"]
     with pytest.raises(UserError, match="training needs English captions; add en"):
         LanguageReader.open(collection, 5, "first", ["zh"]).pairs(tokenizer, 0)
     with pytest.raises(UserError, match=r"no file multi_msrvtttrain_sw\.caption\.txt"):
@@ -248,12 +249,12 @@ def test_real_captions(shared: Path, name: str) -> None:
     tokenizer = CaptionTokenizer(str(root / "bert-base-multilingual-cased"), 35, lower_case=False)
     languages = ["en", "de" if name == "multi30k" else "zh"]
     reader = LanguageReader.open(locate_languages(root / "VisualSearch", name), 30, "first", languages)
-    found = reader.queries("test", tokenizer)
-    assert len(found.videos) == 1000 and not found.averaged
-    batch = found.videos.batch([0, 1])
+    found = reader.split("test", tokenizer)
+    assert len(found.visuals) == 1000 and not found.averaged
+    batch = found.visuals.batch([0, 1])
     assert isinstance(batch, ImageBatch if name == "multi30k" else VideoBatch)
     sizes = {"multi30k": {"en": 1000, "de": 1000}, "vatex": {"en": 5000, "zh": 9994}}
-    assert found.counts.captions == sizes[name]
+    assert found.counts["captions"] == sizes[name]
     if name == "vatex":
         pairs = reader.pairs(tokenizer, 0)
         assert pairs.counts.captions == {"en": 7500, "zh": 7500} and not any(pairs.counts.missing.values())

@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+from transformers import PreTrainedTokenizerFast
 
+import nrccr
 from nrccr.data.batch import PooledTextBatch, TextBatch, VideoBatch
 from nrccr.errors import UserError
 from nrccr.models.backbone import backbone_config, build_backbone
-from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.network import C2KD, Block, GatedUnit, PoolMask
 from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective, teacher_scores
-from nrccr.systems.c2kd.published import is_c2kd, published_network
+from nrccr.systems.c2kd.published import is_c2kd, published
+from nrccr.systems.retriever import Retriever
 from nrccr.training.task import total
 
 FEATURES, JOINT, WIDTH = 6, 10, 8
@@ -31,13 +35,16 @@ ENCODERS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def encoder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Folder of a small encoder of any kind; BERT unless a test asks for another."""
+    """Folder of a small encoder of any kind, with a tokeniser; BERT unless a test asks for another."""
     kind = getattr(request, "param", "bert")
     config = {"model_type": kind, "vocab_size": 60, "max_position_embeddings": 40, "pad_token_id": 0}
     if kind == "xlm-roberta":
         config["pad_token_id"] = 1
-    (tmp_path / "config.json").write_text(json.dumps(config | ENCODERS[kind]))
-    return tmp_path
+    folder = tmp_path / "encoder"
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(60)}, unk_token="w3"))
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", unk_token="w3").save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config | ENCODERS[kind]))
+    return folder
 
 
 def build(encoder: Path, pool_mask: PoolMask = "own") -> C2KD:
@@ -272,19 +279,22 @@ def published_state(network: C2KD, prefix: str = "") -> dict[str, Tensor]:
     return state | {prefix + name: torch.ones(2) for name in unused}
 
 
+def load(path: Path, encoder: Path, *overrides: str) -> Retriever:
+    return nrccr.load(path, text_model=encoder, overrides=[f"c2kd.labse={encoder}", *overrides])
+
+
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("encoder", list(ENCODERS), indirect=True)
 def test_published_weights_come_back(encoder: Path, tmp_path: Path, prefix: str) -> None:
     network, path = build(encoder), tmp_path / "latest_model.pth"
     torch.save({"state_dict": published_state(network, prefix), "epoch": 3, "arch": "X"}, path)
-    checkpoint = load_checkpoint(path)
-    assert is_c2kd(checkpoint)
-    loaded = published_network(path, checkpoint, str(encoder), "own")
-    assert not loaded.training and loaded.feature_width == FEATURES
+    model = nrccr.load(path, text_model=encoder, overrides=["switches.pool_mask=own"])
+    loaded = model.network
+    assert not loaded.training and loaded.feature_width == model.feature_width == FEATURES
     padding = network.text.backbone.config.pad_token_id
     assert torch.equal(loaded.embed_text(text([3, 7], 9, padding)), network.embed_text(text([3, 7], 9, padding)))
     assert torch.equal(loaded.embed_visual(video([3, 0], 4)), network.embed_visual(video([3, 0], 4)))
-    assert published_network(path, checkpoint, str(encoder)).text.pool_mask == "labse"
+    assert load(path, encoder).network.text.pool_mask == "labse"
 
 
 @pytest.mark.parametrize(
@@ -298,16 +308,19 @@ def test_published_weights_come_back(encoder: Path, tmp_path: Path, prefix: str)
         (lambda state: state.pop("fusion_text.embeddings.word_embeddings.weight"), "text.model="),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_one_line(encoder: Path, change: Any, says: str) -> None:
-    state = published_state(build(encoder))
+def test_a_checkpoint_that_does_not_fit_is_one_line(encoder: Path, tmp_path: Path, change: Any, says: str) -> None:
+    state, path = published_state(build(encoder)), tmp_path / "latest_model.pth"
     change(state)
+    torch.save({"state_dict": state}, path)
     with pytest.raises(UserError) as caught:
-        published_network(Path("latest_model.pth"), {"state_dict": state}, str(encoder))
-    assert "\n" not in str(caught.value) and says in str(caught.value) and "latest_model.pth" in str(caught.value)
+        load(path, encoder)
+    assert "\n" not in str(caught.value) and says in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_other_checkpoints_are_refused(encoder: Path) -> None:
+def test_other_checkpoints_are_not_ours(encoder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "latest_model.pth"
     for other in ({}, {"state_dict": {}}, {"state_dict": [1]}, {"model": [{}], "opt": {}}):
-        assert not is_c2kd(other)
-        with pytest.raises(UserError, match="not a C2KD checkpoint"):
-            published_network(Path("a.pth"), other, str(encoder))
+        assert not is_c2kd(other) and published(path, other) is None
+        torch.save(other, path)
+        with pytest.raises(UserError, match="not a published checkpoint of nrccr, mlcmr, c2kd .*; give a run folder"):
+            load(path, encoder)

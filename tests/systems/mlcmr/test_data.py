@@ -169,32 +169,36 @@ def test_views_do_not_depend_on_workers(opened: Open) -> None:
 def test_validation_reads_each_language_for_itself(opened: Open, both_languages: Path) -> None:
     (both_languages / "vatex" / "TextData" / "vatexval.caption.txt").write_text("val3#enc#9 a dog\n")
     gallery = opened().validation()
-    assert list(gallery.spoken) == ["en", "zh"] and len(gallery.videos) == 8
-    english, chinese = gallery.spoken.values()
+    assert list(gallery.queries) == ["en", "zh"] and len(gallery.visuals) == 8 and gallery.by_language
+    english, chinese = gallery.queries.values()
     assert english.ids == ["val3#enc#9"] and len(chinese.ids) == 16
-    assert gallery.videos.ids[english.item_of[0]] == "val3"
+    assert gallery.visuals.ids[english.item_of[0]] == "val3"
     translated = opened("data.validation_english=translated").validation()
-    assert translated.spoken["en"].ids[0] == "val0#zh2enc#0"
+    assert translated.queries["en"].ids[0] == "val0#zh2enc#0"
 
 
 def test_held_out_videos_train_nothing(opened: Open) -> None:
     for scenario in ("parallel", "unparallel"):
         pairs, gallery = opened(f"data.scenario={scenario}", "data.held_out=3").training()
-        assert gallery is not None and len(gallery.videos) == 3 and len(pairs.videos) == 9
-        assert not set(gallery.videos.ids) & set(pairs.videos.ids)
-        assert sum(len(spoken.ids) for spoken in gallery.spoken.values()) == (12 if scenario == "parallel" else 6)
-        assert set(gallery.spoken) == {"en", "zh"}
+        assert gallery is not None and len(gallery.visuals) == 3 and len(pairs.videos) == 9
+        assert not set(gallery.visuals.ids) & set(pairs.videos.ids)
+        assert sum(len(own.ids) for own in gallery.queries.values()) == (12 if scenario == "parallel" else 6)
+        assert set(gallery.queries) == {"en", "zh"}
     with pytest.raises(UserError, match=r"data\.held_out=11: there are 12 training videos"):
         opened("data.held_out=11").training()
 
 
 def test_queries_in_either_language(opened: Open) -> None:
     reader = opened()
-    chinese, english = (reader.queries("test", language) for language in ("zh", "en"))
-    assert chinese.query_ids[0] == "test0#zh2enc#0" and english.query_ids[0] == "test0#enc2zh#0"
-    assert said(english.target.batch([0]).tokens[0], reader.tokenizer).endswith(".")
-    assert said(chinese.source.batch([0]).tokens[0], reader.tokenizer).endswith(".")
-    assert not said(chinese.target.batch([0]).tokens[0], reader.tokenizer).endswith(".")
+    chinese, english = (reader.split("test", language) for language in reader.languages)
+    assert (chinese.language, chinese.folder, english.language, english.folder) == ("zh", "", "en", "en")
+    in_chinese, in_english = chinese.headline, english.headline
+    assert in_chinese.ids[0] == "test0#zh2enc#0" and in_english.ids[0] == "test0#enc2zh#0"
+    assert in_chinese.translations is not None and in_english.translations is not None
+    assert said(in_english.tokens.batch([0]).tokens[0], reader.tokenizer).endswith(".")
+    assert said(in_chinese.translations.batch([0]).tokens[0], reader.tokenizer).endswith(".")
+    assert not said(in_chinese.tokens.batch([0]).tokens[0], reader.tokenizer).endswith(".")
+    assert not said(in_english.translations.batch([0]).tokens[0], reader.tokenizer).endswith(".")
 
 
 @pytest.mark.parametrize(

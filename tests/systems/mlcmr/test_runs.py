@@ -14,9 +14,8 @@ import pytest
 import torch
 
 import nrccr
-from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.metrics import retrieval_metrics
-from nrccr.systems.mlcmr.data import ViewReader
+from nrccr.systems.base import splits_of
 from nrccr.training.runfolder import RunFolder
 
 Command = Callable[..., Any]
@@ -52,15 +51,17 @@ def test_every_scenario_trains_and_is_tested_in_both_languages(
     assert (out / "test" / "ranks.tsv").is_file() and (out / "test" / "en" / "ranks.tsv").is_file()
     # The figures follow from what the model says of every caption and video.
     model = nrccr.load(out)
-    reader = ViewReader.open(model.config, both_languages, CaptionTokenizer(model.config.text.model, 512))
-    for language, metrics in (("zh", chinese), ("en", english)):
-        queries = reader.queries("test", language)
-        visual = torch.cat([model.network.embed_visual(queries.videos.batch(range(8)[at : at + 5])) for at in (0, 5)])
+    splits = splits_of(model, both_languages, "test")
+    assert [(split.language, split.folder) for split in splits] == [("zh", ""), ("en", "en")]
+    for split, metrics in zip(splits, (chinese, english), strict=True):
+        queries = split.headline
+        assert queries.translations is not None
+        visual = torch.cat([model.network.embed_visual(split.visuals.batch(range(8)[at : at + 5])) for at in (0, 5)])
         weight = metrics["target_weight"]
         assert weight == 0.55
         mixed = sum(
             share * torch.cat([model.network.embed_text(table.batch(range(16)[at : at + 5])) for at in (0, 5, 10, 15)])
-            for share, table in ((weight, queries.target), (1 - weight, queries.source))
+            for share, table in ((weight, queries.tokens), (1 - weight, queries.translations))
         )
         found = retrieval_metrics(mixed @ visual.T, queries.item_of)  # type: ignore[union-attr]
         if reading == "corrected":  # else an embedding depends on the batches, which need not be cut like this
@@ -74,7 +75,8 @@ def test_training_is_chosen_on_both_languages(train: Train, tmp_path: Path) -> N
     checks = [line for line in lines if line["kind"] == "validation"]
     assert len(checks) == 3
     for line in checks:
-        assert line["score"] == pytest.approx(line["en"]["SumR"] + line["zh"]["SumR"])
+        assert list(line["languages"]) == ["en", "zh"]
+        assert line["score"] == pytest.approx(sum(own["SumR"] for own in line["languages"].values()))
     best = max(range(3), key=lambda at: checks[at]["score"])
     assert checks[-1]["best_epoch"] == best + 1
     (names,) = {tuple(key for key in line if key.endswith("_loss")) for line in lines if line["kind"] == "train"}
@@ -122,20 +124,6 @@ def test_check_looks_at_what_the_scenario_reads(
     bad = nrccr_command("check", mlcmr_config, "--root", both_languages)
     assert bad.code == 2 and "2 problems" in bad.err
     assert nrccr_command("check", mlcmr_config, "--root", both_languages, "data.scenario=translate").code == 2
-
-
-@pytest.mark.parametrize(
-    "options", [("--tune",), ("--by-length",), ("--task", "text-to-text"), ("evaluation.normalise=dis",)]
-)
-def test_what_is_not_offered_is_refused(
-    train: Train, nrccr_command: Command, both_languages: Path, tmp_path: Path, options: tuple[str, ...]
-) -> None:
-    out = tmp_path / "run"
-    assert train(out, "train.epochs=1").code == 0
-    done = nrccr_command("test", out, "--root", both_languages, "--device", "cpu", *options)
-    assert done.code == 2 and len(done.err.splitlines()) == 1 and not (out / "test").exists()
-    banked = nrccr_command("bank", out, "--size", "5", "--root", both_languages, "--device", "cpu")
-    assert banked.code == 2 and "a model of mlcmr" in banked.err
 
 
 def test_ranking_for_a_typed_query(train: Train, nrccr_command: Command, both_languages: Path, tmp_path: Path) -> None:

@@ -75,10 +75,11 @@ def test_queries_name_items_in_the_first_files_order(tiny_config: Path, tiny_col
     path = tiny_collection / "vatex" / "TextData" / "vatextest_google_zh2enc.caption.txt"
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[::-1]) + "\n", encoding="utf-8")
-    queries = reader_of(tiny_config, tiny_collection).queries("test")
-    assert queries.query_ids == [line.split(" ")[0] for line in lines[::-1]]
-    assert queries.videos.ids == [f"test{video}" for video in range(7, -1, -1)]
-    assert [queries.videos.ids[item] for item in queries.item_of] == [name.split("#")[0] for name in queries.query_ids]
+    split = reader_of(tiny_config, tiny_collection).split("test")
+    queries, items = split.headline, split.visuals.ids
+    assert queries.ids == [line.split(" ")[0] for line in lines[::-1]]
+    assert items == [f"test{video}" for video in range(7, -1, -1)]
+    assert [items[item] for item in queries.item_of] == [name.split("#")[0] for name in queries.ids]
 
 
 def test_what_was_read_is_counted(tiny_config: Path, tiny_collection: Path) -> None:
@@ -87,11 +88,11 @@ def test_what_was_read_is_counted(tiny_config: Path, tiny_collection: Path) -> N
     lines[0] = lines[0].split(" ")[0] + " 。"
     path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
     overrides = ("data.mismatch_tolerance=0.1", "text.max_tokens=4")
-    counts = reader_of(tiny_config, tiny_collection, *overrides).queries("test").counts
-    assert (counts.captions, counts.items, counts.unmatched, counts.empty_sources) == (15, 8, 1, 1)
-    assert counts.cut > 0
+    counts = reader_of(tiny_config, tiny_collection, *overrides).split("test").counts
+    assert [counts[name] for name in ("captions", "items", "unmatched", "empty_sources")] == [15, 8, 1, 1]
+    assert counts["cut"] > 0
     with pytest.raises(UserError, match="data.mismatch_tolerance"):
-        reader_of(tiny_config, tiny_collection).queries("test")
+        reader_of(tiny_config, tiny_collection).split("test")
 
 
 def test_a_nan_names_its_frame(tiny_config: Path, tiny_collection: Path) -> None:
@@ -102,4 +103,4 @@ def test_a_nan_names_its_frame(tiny_config: Path, tiny_collection: Path) -> None
     again = reader_of(tiny_config, tiny_collection)
     again.pairs()  # no training video is hurt
     with pytest.raises(UserError, match="first val3_1"):
-        again.queries("val")
+        again.split("val")

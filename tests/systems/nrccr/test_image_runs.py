@@ -17,7 +17,7 @@ import nrccr
 from nrccr.data.images import Pictures
 from nrccr.data.items import Images
 from nrccr.errors import UserError
-from nrccr.evaluation.encode import encode_videos
+from nrccr.evaluation.encode import encode_visuals
 from nrccr.models.image import ImageEncoder
 from nrccr.safeload.unpickle import load_weights
 from nrccr.systems.nrccr.data import Reader
@@ -103,11 +103,11 @@ def test_workers_decode_the_same_pixels(image_run: Command, tmp_path: Path, tiny
     assert image_run("train", "--out", run, *CLIP).code == 0
     model = nrccr.load(run)
     reader = Reader.open(model.config, tiny_images, model.tokenizer, model.preprocess)
-    images = reader.queries("val").videos
+    images = reader.split("val").visuals
     assert isinstance(images, Images) and images.workers == 0
-    alone = encode_videos(model.network, images, 3, model.device)
+    alone = encode_visuals(model.network, images, 3, model.device)
     images.workers = 2
-    assert torch.equal(encode_videos(model.network, images, 3, model.device), alone)
+    assert torch.equal(encode_visuals(model.network, images, 3, model.device), alone)
 
 
 def test_a_frozen_encoder_keeps_its_weights_and_a_trainable_one_changes(image_run: Command, tmp_path: Path) -> None:
@@ -204,7 +204,9 @@ def test_queries_of_images_are_not_cleaned(image_run: Command, tmp_path: Path, t
     path = reader.collection.split("val").source
     text = "a red, red dog"
     path.write_text(path.read_text().replace(path.read_text().split("\n")[0], f"val0#de2enc#0 {text}", 1))
-    tokens = reader.queries("val").source.batch([0]).tokens[0]
+    translations = reader.split("val").headline.translations
+    assert translations is not None
+    tokens = translations.batch([0]).tokens[0]
     wanted = model.tokenizer.encode([text]).batch([0]).tokens[0]
     assert tokens.tolist() == wanted.tolist()
     as_source, as_target = model.encode_text([text], role="source"), model.encode_text([text], role="target")
