@@ -130,12 +130,12 @@ def main() -> None:
     parser.add_argument("--slice", type=int, default=2048)
     parser.add_argument("--memory-mb", type=float, default=256.0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    if given.large:
-        large(given.queries or 1_000_000, given.items or 100_000, given.slice, given.memory_mb)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.large:
+        large(arguments.queries or 1_000_000, arguments.items or 100_000, arguments.slice, arguments.memory_mb)
     else:
-        beside_dense(given.queries or 15_000, given.items or 1_500, given.bank)
+        beside_dense(arguments.queries or 15_000, arguments.items or 1_500, arguments.bank)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.nrccr.data import Pairs, Reader
-from nrccr.systems.nrccr.network import NRCCR, PairOutput, States, build_discriminator, build_nrccr
+from nrccr.systems.nrccr.network import NRCCR, BackboneStates, PairOutput, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.nrccr.settings import AdversarySection
 from nrccr.systems.settings import load_config
@@ -98,8 +98,8 @@ def plain_forward(network: NRCCR, pairs: PairBatch) -> PairOutput:
         back=network.map_text(text.pool(hidden["back"], masks["back"])),
         visual=network.map_visual(network.visual(pairs.visual)),
         items=pairs.items,
-        source_states=[States(states["source"], masks["source"])],
-        target_states=[States(states["target"], masks["target"])],
+        source_states=[BackboneStates(states["source"], masks["source"])],
+        target_states=[BackboneStates(states["target"], masks["target"])],
     )
 
 

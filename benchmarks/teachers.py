@@ -41,8 +41,8 @@ def measure(
     """Seconds to prepare, median seconds of a step after two, and the loss of the first step without dropout."""
     make_deterministic(config.seed)
     started = time.perf_counter()
-    faculty = load_teachers if fresh is None else partial(fresh_teachers, count=fresh)
-    task = task_with(faculty, config, root, device, test=False)
+    teachers_of = load_teachers if fresh is None else partial(fresh_teachers, count=fresh)
+    task = task_with(teachers_of, config, root, device, test=False)
     prepared = time.perf_counter() - started
     trainer = Trainer(config, task, Runtime(device, config.train.precision), RunFolder(Path("unused")))
     for module in trainer.network.modules():

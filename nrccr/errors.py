@@ -15,7 +15,7 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
-    """The user stopped a run; what it needs to go on is saved."""
+    """The user stopped a run; the state to resume from is saved."""
 
 
 def first_line(error: BaseException) -> str:

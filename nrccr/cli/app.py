@@ -32,8 +32,8 @@ app = typer.Typer(
 STOPPED = 130  # exit code after Ctrl-C, as of a shell
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(show: bool) -> None:
+    if show:
         typer.echo(f"nrccr {__version__}")
         raise typer.Exit
 
@@ -44,7 +44,7 @@ def options(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Options of `nrccr` itself, which stand before the command."""
+    """Options of `nrccr` itself, given before the command."""
 
 
 for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert):
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
-    """One line and an exit code for an error that a user can do something about; others are raised again."""
+    """One line and an exit code for an error that a user can fix; others are raised again."""
     if isinstance(error, UserError):
         return str(error), 2
     if isinstance(error, Interrupted):

@@ -20,7 +20,7 @@ def bank(
     split: Annotated[
         str, typer.Option(help="Where they come from: train, val, or with --transductive test.")
     ] = "train",
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     transductive: Annotated[bool, typer.Option("--transductive", help="Let test queries into the bank.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: <RUN_DIR>/bank.")] = None,
     device: Device = None,
@@ -29,11 +29,10 @@ def bank(
     chosen = next((name for name in SPLITS if name == split), None)
     if chosen is None:
         raise UserError(f"--split {split}: give train or val, or with --transductive test")
-
     if chosen == "test" and not transductive:
         raise UserError(
             "--split test: its queries are what a test measures; give train or val, or --transductive if results that "
-            "looked at all test queries are what you want"
+            "saw all test queries are what you want"
         )
 
     from nrccr.data.queries import Sample
@@ -46,19 +45,19 @@ def bank(
 
     retriever = load_retriever(path, overrides or [], device)
     rule = Rule.of(retriever.config, retriever.device)
-    drawn = splits_of(retriever, root, chosen, Sample(size, seed))
+    samples = splits_of(retriever, root, chosen, Sample(size, seed))
     tested = splits_of(retriever, root, "test")
     folder = bank_folder(path, out)
-    for own, test in zip(drawn, tested, strict=True):
-        label = f"bank from {chosen}" + (f", queries in {own.language}" if len(drawn) > 1 else "")
-        say(counts_line(label, {"captions": len(own.headline.ids), "items": len(own.gallery)}))
-        place = BankFolder(folder / own.folder, retriever.checkpoint)
+    for sample, test in zip(samples, tested, strict=True):
+        label = f"bank from {chosen}" + (f", queries in {sample.language}" if len(samples) > 1 else "")
+        say(counts_line(label, {"captions": len(sample.headline.ids), "items": len(sample.gallery)}))
+        place = BankFolder(folder / sample.folder, retriever.checkpoint)
         draw = {"seed": seed, "transductive": transductive}
-        if not write_bank(retriever.network, own, test, rule, place, draw):
+        if not write_bank(retriever.network, sample, test, rule, place, draw):
             say("note: scores.npz left out, it needs more than evaluation.memory_mb; a test scores the bank by itself")
     say(f"written: {folder}")
 
 
-def bank_folder(path: Path, given: Path | None) -> Path:
-    """Where the bank of a run or checkpoint lies."""
-    return given if given is not None else (path if path.is_dir() else path.parent) / "bank"
+def bank_folder(path: Path, chosen: Path | None) -> Path:
+    """The folder of the bank of a run or checkpoint."""
+    return chosen if chosen is not None else (path if path.is_dir() else path.parent) / "bank"

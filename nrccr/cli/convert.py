@@ -13,11 +13,11 @@ from nrccr.errors import UserError
 def convert(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="c2kd: C2KD's published data pickles.")],
     pickles: Annotated[
-        list[Path], typer.Argument(metavar="PICKLE", help="One or two: train and test, told apart by their names.")
+        list[Path], typer.Argument(metavar="PICKLE", help="One or two: train and test, recognised by their names.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of collections; `multi_<NAME>` is made in it.")],
     name: Annotated[
-        str | None, typer.Option(help="msrvtt, vatex, youcook2 or rudder, where the files' names do not tell.")
+        str | None, typer.Option(help="msrvtt, vatex, youcook2 or rudder, if the file names do not show it.")
     ] = None,
     feature: Annotated[
         str | None, typer.Option(help="Key of the features in the pickle, where it has several.")

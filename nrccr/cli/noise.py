@@ -21,7 +21,9 @@ def noise(
     config: ConfigFile,
     overrides: Overrides = None,
     root: Annotated[Path | None, typer.Option(help="Folder of collections; left out: a generated one.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of all; default: runs/noise, or runs/noise-quick.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the runs; default: runs/noise or runs/noise-quick.")
+    ] = None,
     translators: Annotated[
         str, typer.Option(help="Values of data.translator, cleanest first.")
     ] = "noise0,noise20,noise40",
@@ -34,7 +36,7 @@ def noise(
     ] = False,
     device: Device = None,
 ) -> None:
-    """Compare models under translation noise; what is finished is kept: rerun to resume."""
+    """Compare models under translation noise; rerun to resume: finished runs are kept."""
     names, compared, chosen = translators.split(","), models.split(","), integers("--seeds", seeds)
     if quick:
         names, chosen = [names[0], names[-1]], chosen[:1]
@@ -46,7 +48,7 @@ def noise(
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared.
+    """The models, translators and seeds to compare.
 
     Attributes:
         config: the configuration file.
@@ -64,25 +66,25 @@ class Comparison:
 
 
 def _compare(
-    wanted: Comparison, root: Path | None, videos: tuple[int, int, int] | None, out: Path, device: str | None
+    comparison: Comparison, root: Path | None, videos: tuple[int, int, int] | None, out: Path, device: str | None
 ) -> None:
     """Train and test every model with every translator and seed; a table on screen and as noise.md, noise.json, a plot.
 
     A run that is finished is kept, one that was stopped is resumed.
 
     Args:
-        wanted: what to compare.
-        root: folder of the collections; None takes a generated one in `out`, made with `videos` in the splits.
-        videos: sizes of that one's splits; None takes the usual ones.
+        comparison: models, translators, seeds.
+        root: folder of the collections; None takes a generated one in `out`.
+        videos: sizes of the generated collection's splits; None takes the usual ones.
         out: folder of all runs.
         device: see nrccr.distributed.choose_device.
 
     Raises:
-        UserError: an unknown model, a configuration that a finished run does not have, no data.
+        UserError: an unknown model, a finished run of another configuration, no data.
     """
     import json
 
-    from nrccr.cli.test import Wanted, test_run
+    from nrccr.cli.test import TestOptions, test_run
     from nrccr.cli.train import train_run
     from nrccr.files import write_text
     from nrccr.report import noise as study
@@ -92,29 +94,31 @@ def _compare(
     from nrccr.terminal import say
     from nrccr.training.runfolder import RunFolder
 
-    system = load_config(wanted.config, wanted.overrides).model
+    system = load_config(comparison.config, comparison.overrides).model
     variants = getattr(part_of(system, "settings"), "VARIANTS", {})
-    unknown = [model for model in wanted.models if model not in variants]
+    unknown = [model for model in comparison.models if model not in variants]
     if unknown:
         known = f"choose from {', '.join(variants)}" if variants else "it has no variants; give another configuration"
-        raise UserError(f"--models {unknown[0]}: unknown to {wanted.config}, a configuration of {system}; {known}")
-    cells = study.cells({model: variants[model] for model in wanted.models}, wanted.translators, wanted.seeds)
-    configs = {cell: load_config(wanted.config, [*wanted.overrides, *cell.overrides]) for cell in cells}
+        raise UserError(f"--models {unknown[0]}: unknown to {comparison.config}, a configuration of {system}; {known}")
+    cells = study.cells(
+        {model: variants[model] for model in comparison.models}, comparison.translators, comparison.seeds
+    )
+    configs = {cell: load_config(comparison.config, [*comparison.overrides, *cell.overrides]) for cell in cells}
     folders = {cell: RunFolder(out / cell.name) for cell in cells}
     for cell, folder in folders.items():
         if folder.config.is_file():
             folder.require_resumable(configs[cell])
             if (folder.path / "test" / "metrics.json").is_file() and load_config(folder.config) != configs[cell]:
                 raise UserError(f"{folder.path}: finished with other epochs or patience; give another --out")
-    place = root if root is not None else _own_collection(out, configs[cells[0]], wanted.translators, videos)
+    data = root if root is not None else _generated(out, configs[cells[0]], comparison.translators, videos)
     found: dict[study.Cell, dict[str, Any]] = {}
     for number, cell in enumerate(cells, start=1):
         metrics = folders[cell].path / "test" / "metrics.json"
         say(f"{number} of {len(cells)}: {cell.name}{', finished before' if metrics.is_file() else ''}")
         if not metrics.is_file():
             start: Start = "resume" if folders[cell].config.is_file() else "new"
-            train_run(configs[cell], place, folders[cell], device, start=start, test=True)
-            test_run(folders[cell].path, place, Wanted(device=device))
+            train_run(configs[cell], data, folders[cell], device, start=start, test=True)
+            test_run(folders[cell].path, data, TestOptions(device=device))
         found[cell] = json.loads(metrics.read_text(encoding="utf-8"))
     rows = study.collect(found)
     write_text(out / "noise.md", study.to_markdown(rows))
@@ -124,8 +128,8 @@ def _compare(
     say(f"written: {out}/noise.md, noise.json, noise.png")
 
 
-def _own_collection(out: Path, config: Config, translators: Sequence[str], videos: tuple[int, int, int] | None) -> Path:
-    """The generated collection beside the runs, made if it is not there."""
+def _generated(out: Path, config: Config, translators: Sequence[str], videos: tuple[int, int, int] | None) -> Path:
+    """The generated collection beside the runs, made if it is missing."""
     from nrccr.data.collections import GENERATED
     from nrccr.data.generated.collection import Recipe, generate, read_recipe
     from nrccr.report.noise import rate_of

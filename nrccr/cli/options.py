@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and how their text is read."""
+"""Arguments and options of several commands, and how their text is read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nrccr.errors import UserError
 Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides.")]
-SplitName = Annotated[str, typer.Option(help="test or val.")]
+SplitOption = Annotated[str, typer.Option(help="test or val.")]
 ConfigFile = Annotated[
     Path,
     typer.Argument(
         metavar="CONFIG",
-        help="YAML file, or the name of a configuration of ours such as nrccr/vatex.",
+        help="YAML file, or the name of a packaged configuration such as nrccr/vatex.",
         callback=find_config,
         autocompletion=complete_config,
     ),

@@ -43,17 +43,17 @@ def qbnorm(
     if tune != (sims_val_path is not None):
         raise UserError("--tune and --sims_val_path go together; give both or neither")
 
-    from nrccr.evaluation.qbnorm import Files, normalised_metrics
+    from nrccr.evaluation.qbnorm import ScoreFiles, normalised_metrics
     from nrccr.evaluation.tune import settings_of
     from nrccr.report.screen import qbnorm_table
     from nrccr.terminal import say
 
     validation = None
     if sims_val_path is not None:
-        validation = Files(sims_val_path, sims_train_val_path, gallery_bank_val_path, val_query_masks_path)
-    test_files = Files(sims_test_path, sims_train_test_path, gallery_bank_path, test_query_masks_path)
-    given = settings_of(method, beta, k, alpha)
-    before, after, settings, means = normalised_metrics(test_files, validation, given)
+        validation = ScoreFiles(sims_val_path, sims_train_val_path, gallery_bank_val_path, val_query_masks_path)
+    test_files = ScoreFiles(sims_test_path, sims_train_test_path, gallery_bank_path, test_query_masks_path)
+    settings = settings_of(method, beta, k, alpha)
+    before, after, settings, means = normalised_metrics(test_files, validation, settings)
     if means is not None:
         chosen = ", ".join(f"{name}={value:g}" for name, value in settings.used().items())
         say(f"chosen on validation: {chosen}, geometric mean {means[1]:.1f} (before {means[0]:.1f})")

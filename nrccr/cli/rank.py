@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nrccr.cli.options import Device, Root, SplitName, split_of
+from nrccr.cli.options import Device, Root, SplitOption, split_of
 from nrccr.errors import UserError
 
 
@@ -15,9 +15,9 @@ def rank(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_CHECKPOINT")],
     queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="Captions in the target language.")],
     root: Root,
-    split: SplitName = "test",
-    top: Annotated[int, typer.Option(min=1, help="How many items of each query.")] = 3,
-    right: Annotated[str | None, typer.Option(help="The item that each query means, with commas between.")] = None,
+    split: SplitOption = "test",
+    top: Annotated[int, typer.Option(min=1, help="How many items for each query.")] = 3,
+    right: Annotated[str | None, typer.Option(help="The relevant item of each query, with commas between.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of film strips, for features that are pixels.")] = None,
     device: Device = None,
 ) -> None:
@@ -45,7 +45,7 @@ def rank(
     if missing:
         raise UserError(f"--right {missing[0]}: no such item in split {split}")
     visual = encode_visuals(retriever.network, visuals, config.evaluation.batch_size, retriever.device).cpu().numpy()
-    scores = retriever.encode_text(queries) @ visual.T  # (queries, videos)
+    scores = retriever.encode_text(queries) @ visual.T  # (queries, items)
     order = np.argsort(-scores, axis=1, kind="stable")
     ranked: list[tuple[str, list[Strip]]] = []
     for row, query in enumerate(queries):
@@ -60,12 +60,12 @@ def rank(
             for index in best
         ]
         ranked.append((query, strips))
-    places = None
+    ranks = None
     if expected is not None:
-        wanted = [visuals.ids.index(item) for item in expected]
-        places = [1 + int(np.flatnonzero(order[row] == index)[0]) for row, index in enumerate(wanted)]
+        relevant = [visuals.ids.index(item) for item in expected]
+        ranks = [1 + int(np.flatnonzero(order[row] == index)[0]) for row, index in enumerate(relevant)]
     kind = "images" if isinstance(visuals, Images) else "videos"
-    say(ranked_table(ranked, places, f"{len(visuals)} {kind} of {config.data.collection} {split}"))
+    say(ranked_table(ranked, ranks, f"{len(visuals)} {kind} of {config.data.collection} {split}"))
     if picture is not None:
         draw_strips(picture, ranked)
         say(f"written: {picture}")

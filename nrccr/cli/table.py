@@ -13,16 +13,14 @@ def table(
         list[Path] | None, typer.Option(help="Folder to look for finished runs in; repeat it for more. Default: runs.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for tables.md and tables.tex.")] = None,
-    docs: Annotated[
-        Path | None, typer.Option(help="Markdown file whose marked part the papers' tables become.")
-    ] = None,
+    docs: Annotated[Path | None, typer.Option(help="Markdown file in which to replace the papers' tables.")] = None,
 ) -> None:
     """Put finished runs into the papers' tables: published figures beside ours, mean and deviation over seeds."""
     from nrccr.report.tables import make_tables, to_rich, update_docs, write_tables
     from nrccr.terminal import say
 
-    usual = Path("runs")
-    folders = runs if runs is not None else [usual] if usual.is_dir() else []
+    default = Path("runs")
+    folders = runs if runs is not None else [default] if default.is_dir() else []
     papers, others = make_tables(folders)
     for made in (*papers, *others):
         say(to_rich(made))

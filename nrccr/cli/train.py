@@ -31,7 +31,7 @@ def train(
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one")
 
-    from nrccr.cli.test import Wanted, test_run
+    from nrccr.cli.test import TestOptions, test_run
     from nrccr.systems.settings import load_config
     from nrccr.training.runfolder import RunFolder
 
@@ -41,7 +41,7 @@ def train(
         loaded, root, folder, device, start="resume" if resume else "overwrite" if overwrite else "new", test=test
     )
     if test:
-        test_run(folder.path, root, Wanted(device=device))
+        test_run(folder.path, root, TestOptions(device=device))
 
 
 def train_run(config: Config, root: Path, folder: RunFolder, device: str | None, *, start: Start, test: bool) -> None:
@@ -52,11 +52,11 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
         root: folder of the collections.
         folder: what to write.
         device: see nrccr.distributed.choose_device.
-        start: refuse a folder that is there, delete the run in it, or resume it.
-        test: make sure first that the test split can be read.
+        start: refuse an existing run, delete it, or resume it.
+        test: check first that the test split can be read.
 
     Raises:
-        UserError: what is wrong with data, encoders or the folder.
+        UserError: damaged data, no such encoder, or a folder that cannot be used.
     """
     from nrccr.distributed import Runtime, choose_device, make_deterministic
     from nrccr.report.screen import counts_line
@@ -73,13 +73,13 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
     runtime = Runtime(chosen, config.train.precision)
     task = system_of(config.model).task(config, root, chosen, test=test)
     trainer = Trainer(config, task, runtime, folder)
-    for split, found in task.counts.items():
-        say(counts_line(split, found))
+    for split, counts in task.counts.items():
+        say(counts_line(split, counts))
     fingerprint = task.pairs.fingerprint()
     state = folder.load_state() if start == "resume" else None
     if state is not None:
         trainer.resume(state)
-        for change in folder.take_up(config, chosen, fingerprint, task.record, trainer.progress.step):
+        for change in folder.record_resume(config, chosen, fingerprint, task.record, trainer.progress.step):
             say(f"note: {change}")
         say(f"{folder.path}: resumes after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
     else:

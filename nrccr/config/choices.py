@@ -1,4 +1,4 @@
-"""Names that a configuration chooses among and that code asks for; each is stated here once."""
+"""Names that a configuration or an option chooses among; each is defined here once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FeatureKind: TypeAlias = Literal["smooth_l1", "l1"]
 AdversaryKind: TypeAlias = Literal["non_saturating", "minimax"]
 ScoreKind: TypeAlias = Literal["minmax", "raw"]
 EnglishCleaning: TypeAlias = Literal["source", "all"]
-Sampling: TypeAlias = Literal["first", "uniform"]
+FrameSampling: TypeAlias = Literal["first", "uniform"]
 PoolMask: TypeAlias = Literal["labse", "own"]
 
 Scenario: TypeAlias = Literal["parallel", "translate", "unparallel"]
@@ -24,4 +24,5 @@ ValidationEnglish: TypeAlias = Literal["human", "translated"]
 Freeze: TypeAlias = Literal["frozen", "all_frozen", "none"]
 VisualKind: TypeAlias = Literal["video", "vectors", "clip"]
 Precision: TypeAlias = Literal["fp32", "bf16"]
+TEXT_TO_TEXT = "text-to-text"  # the other task of `nrccr test`, and `task` in its metrics.json
 Method: TypeAlias = Literal["is", "dis", "dual_is", "dual_dis", "csls", "nnn", "dsl", "sinkhorn"]

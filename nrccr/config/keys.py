@@ -81,7 +81,7 @@ def key(
     """A field of a section.
 
     Args:
-        default: its value where nobody sets it.
+        default: its value unless it is set.
         meaning: its comment in base.yaml; names of systems are added to it there.
         changes: which numbers it changes, see Changes.
         own: only systems that name it in their `READS` read it.
@@ -116,7 +116,7 @@ def declared(kind: type[BaseModel]) -> dict[str, Key]:
 
 
 def keys_that_change(kind: type[BaseModel], *what: Changes) -> frozenset[str]:
-    """Keys that were declared to change this, and nothing more."""
+    """Keys that were declared to change one of `what`."""
     return frozenset(found.name for found in declared(kind).values() if found.changes in what)
 
 

@@ -1,4 +1,4 @@
-"""What values must hold together, beyond the type and range of each: rules that are no system's own."""
+"""Rules across keys that hold for every system, and bounds that several systems share."""
 
 from __future__ import annotations
 

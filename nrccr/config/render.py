@@ -69,7 +69,7 @@ def _meaning(kind: type[Config], found: Key, *, named: bool = True) -> str:
 
 
 def _entry(name: str, value: str, comment: str) -> Iterator[str]:
-    """The lines of a key; a comment too long for one goes on below itself."""
+    """The lines of a key; a comment too long for one continues below."""
     start = f"{name}: {value}".rstrip()
     column = max(COLUMN, len(start) + 2)
     first, *others = textwrap.wrap(comment, WIDTH - column - 2, break_long_words=False, break_on_hyphens=False)

@@ -1,8 +1,7 @@
-"""The typed configuration of a whole run, and what a system says about it.
+"""The typed configuration of a whole run, and what each system declares about it.
 
 `nrccr.config.sections` holds the keys that more than one system may read; those of one system alone are declared in its
-own `settings.py`, and `nrccr.systems.settings` puts all together and reads files. A key that is nowhere declared is
-refused.
+own `settings.py`, and `nrccr.systems.settings` combines them and reads files. An undeclared key is refused.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ class Refuse(Protocol):
         """Raise the message, one line that names the keys."""
 
 
-class Settings(Protocol):
-    """What a system's `settings.py` holds: all that a configuration may say to it.
+class SystemSettings(Protocol):
+    """What a system's `settings.py` holds: the keys that it reads.
 
     Attributes:
         SECTIONS: its own sections, by name.
@@ -53,17 +52,17 @@ class Settings(Protocol):
     NOTES: Mapping[str, str]
 
     def check(self, config: Config, refuse: Refuse) -> None:
-        """Refuse what breaks rules of the system's own, in a configuration whose types and ranges are right."""
+        """Refuse what breaks the system's own rules, in a configuration whose types and ranges are right."""
 
 
 class Config(Section):
     """A whole run.
 
     Attributes:
-        systems: what each system says about the configuration, by its name; empty without the table of systems.
+        systems: each system's settings, by its name; empty without the table of systems.
     """
 
-    systems: ClassVar[Mapping[str, Settings]] = {}
+    systems: ClassVar[Mapping[str, SystemSettings]] = {}
 
     model: str = key("nrccr", "the system; a key that it does not read must keep its default")
     seed: int = key(
@@ -93,7 +92,7 @@ class Config(Section):
         """The section of this type: typed access to those that only one system has.
 
         Raises:
-            LookupError: the configuration was put together without it.
+            LookupError: the configuration has no such section.
         """
         for value in self.__dict__.values():
             if isinstance(value, kind):

@@ -14,12 +14,12 @@ from nrccr.config.choices import (
     AttentionScale,
     EnglishCleaning,
     FeatureKind,
+    FrameSampling,
     Freeze,
     Method,
     Pooling,
     PoolMask,
     Precision,
-    Sampling,
     Scenario,
     ScoreKind,
     SimilarityKind,
@@ -33,7 +33,7 @@ A_MODEL = "a folder or a hub name"
 
 
 class Switches(Section):
-    """Where readings differ; null: as the reading says, see docs/deviations.md."""
+    """Where readings differ; null: the reading's value, see docs/deviations.md."""
 
     own: ClassVar[bool] = True
 
@@ -91,7 +91,7 @@ class Switches(Section):
     english_cleaning: EnglishCleaning | None = switch(
         "source: back-translations raw | all: all English alike", released="source", paper="all", corrected="source"
     )
-    frames: Sampling | None = switch(
+    frames: FrameSampling | None = switch(
         "first: the first max_frames | uniform: spread over a longer video",
         released="first",
         paper="uniform",
@@ -133,16 +133,14 @@ class DataSection(Section):
     )
     held_out: int = key(
         0,
-        "so many training videos are kept for validation, where the collection has no such split",
+        "training videos held out for validation, where the collection has no such split",
         own=True,
         ge=0,
     )
-    languages: list[str] = key(
-        [], "which to train and test in, English first; []: all that the collection has", own=True
-    )
+    languages: list[str] = key([], "languages to train and test in; []: all that the collection has", own=True)
     round_trips: int = key(
         0,
-        "further trips of the training text into English and back: 1 reads ..._enc2<target>2enc2<target>",
+        "further round trips of the training text through English: 1 reads ..._enc2<target>2enc2<target>",
         own=True,
         ge=0,
     )
@@ -252,7 +250,7 @@ class TrainSection(Section):
     precision: Precision = key("fp32", "")
     log_every: int = key(10, "steps between log lines", changes="digits", gt=0)
     save_minutes: float = key(
-        5.0, "between states to resume from, besides one after every epoch", changes="nothing", gt=0
+        5.0, "minutes between states to resume from, besides one after every epoch", changes="nothing", gt=0
     )
 
 
@@ -260,11 +258,11 @@ class EvaluationSection(Section):
     """Validation and test."""
 
     batch_size: int = key(64, "in the released reading a batch's padding changes its embeddings a little", gt=0)
-    target_weight: float = key(0.8, "of the query itself; the rest is its translation's", own=True, ge=0, le=1)
+    target_weight: float = key(0.8, "weight of the query itself; its translation has the rest", own=True, ge=0, le=1)
     save_scores: bool = key(False, "true: also write scores.npz", own=True, changes="nothing")
     normalise: Literal["none", Method] = key(
         "none",
-        "of test scores; all but none, dsl and sinkhorn need `nrccr bank`",
+        "hubness normalisation of test scores; all but none, dsl and sinkhorn need `nrccr bank`",
         own=True,
         changes="test",
     )
@@ -279,7 +277,7 @@ class EvaluationSection(Section):
     alpha: float = key(0.75, "nnn: weight of the bias", own=True, changes="test", gt=0)
     memory_mb: float = key(
         2000.0,
-        "a block of scores at work; score matrices that need more are never held",
+        "memory of a block of scores; larger score matrices are never held whole",
         changes="test",
         ge=16,
     )

@@ -55,7 +55,7 @@ def read_layers(path: Path) -> list[Layer]:
     current: Path | None = path
     while current is not None:
         if current.resolve() in seen:
-            raise UserError(f"{current}: extends itself through other files; break the circle")
+            raise UserError(f"{current}: extends itself through other files; remove one extends")
         seen.add(current.resolve())
         layer = _read_yaml(current)
         parent = layer.values.pop("extends", None)
@@ -133,7 +133,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """Read YAML text as plain values; `name` says in messages where it comes from.
+    """Read YAML text as plain values; `name` is its source, for messages.
 
     Raises:
         UserError: not YAML, or an interpolation `${...}`.

@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 import torch
 from torch import Tensor
 
-ENGLISH = "en"  # the language that models of several languages start from
+ENGLISH = "en"
 
 
 class TensorRecord:
@@ -86,7 +86,7 @@ class VideoBatch(TensorRecord):
         frames: (N, F, D) float features, zeros after the last real frame.
         mask: (N, F), true or 1 at real frames.
         mean: (N, D), the mean of all frames of each video, also of those that `frames` leaves out; none where no frame
-            is left out or no network asks for it.
+            is left out or no network uses it.
     """
 
     frames: Tensor
@@ -151,7 +151,7 @@ class ViewBatch(TensorRecord):
 
 @dataclass(frozen=True)
 class PooledTextBatch(TextBatch):
-    """Captions that are averaged over other positions than their own tokens (C2KD's released reading).
+    """Captions pooled over other positions than their own tokens (C2KD's released reading).
 
     Attributes:
         pool: (N, L), true at the positions of LaBSE's tokens of the same captions. `tokens` is padded far enough for

@@ -9,7 +9,7 @@ from pathlib import Path
 from nrccr.errors import UserError
 from nrccr.files import write_text
 
-Key = tuple[str, str]
+CaptionKey = tuple[str, str]
 SHOWN = 3
 
 
@@ -41,7 +41,7 @@ class Captions:
         return [_language(caption) for caption in self.ids]
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[CaptionKey]:
         """(item, number) of each caption: what the files of a split are matched by."""
         return list(zip(self.items, self.numbers, strict=True))
 
@@ -53,7 +53,7 @@ class Captions:
 
 @dataclass(frozen=True)
 class Matched:
-    """Files of one split, cut down to the lines that all of them have.
+    """Files of one split, reduced to the lines that all of them have.
 
     Attributes:
         captions: one a file, all with the same (item, number) at the same position, in the order of the first file.
@@ -73,7 +73,7 @@ def read_captions(path: Path, *, mixed: bool = False) -> Captions:
 
     Args:
         path: the file.
-        mixed: it holds captions in several languages, so that an (item, k) may come once in each.
+        mixed: it holds captions in several languages; an (item, k) may occur once in each.
 
     Raises:
         UserError: the file is missing or empty, or a line is not UTF-8, has no text, an id that is not `item#tag#k`, or
@@ -96,7 +96,7 @@ def write_captions(path: Path, lines: Iterable[str]) -> None:
 
 
 def parse_captions(path: Path, *, mixed: bool = False) -> tuple[Captions, list[str]]:
-    """Read a caption file to its end, whatever is wrong with single lines; `mixed` as in read_captions.
+    """Read a caption file to its end, past malformed lines; `mixed` as in read_captions.
 
     Returns:
         the good lines, and one message for each bad one.
@@ -207,7 +207,7 @@ def describe_mismatch(files: Sequence[Captions], matched: Matched, tolerance: fl
     others = ", ".join(file.path.name for file in files if file is not worst)
     return (
         f"{worst.path}: {len(lost)} of {len(worst)} lines have no line with the same item and number in {others} "
-        f"({shortened(lost)}); mend the files or raise data.mismatch_tolerance above {tolerance:g}"
+        f"({shortened(lost)}); fix the files or raise data.mismatch_tolerance above {tolerance:g}"
     )
 
 

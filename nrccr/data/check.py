@@ -40,8 +40,8 @@ class FileGroup:
 
 
 @dataclass(frozen=True)
-class SplitCounts:
-    """One line of the table.
+class ReportRow:
+    """One row of the report.
 
     Attributes:
         split: train, val or test.
@@ -62,7 +62,7 @@ class SplitCounts:
 
 @dataclass
 class Report:
-    """What was found.
+    """Counts, problems and notes of a collection.
 
     Attributes:
         rows: one for each group of files with at least one readable caption.
@@ -70,19 +70,19 @@ class Report:
         notes: one line each; worth knowing.
     """
 
-    rows: list[SplitCounts] = field(default_factory=list)
+    rows: list[ReportRow] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What `nrccr check` looked at, and what it found.
+    """A validated collection.
 
     Attributes:
         name: of the collection.
         folder: where it is.
-        report: what was found.
+        report: counts, problems and notes.
     """
 
     name: str
@@ -104,10 +104,10 @@ def check_collection(
     """Validate captions and features of a collection.
 
     Args:
-        collection: what `locate` found.
+        collection: from `locate`.
         groups: its caption files.
         mismatch_tolerance: largest share of a caption file's lines that may lack a partner, 0..1.
-        pictures: on a collection of images, look at raw images, not at vectors.
+        pictures: on a collection of images, check raw images, not vectors.
 
     Returns:
         counts, and every problem rather than the first: missing files, bad lines, unmatched lines above the tolerance,
@@ -143,7 +143,7 @@ def check_collection(
 
 
 def open_folder(folder: Path, report: Report) -> BigFile | None:
-    """Frame features of videos, or none; the report gets a note or what is wrong."""
+    """Frame features of videos, or none; adds a note or a problem to the report."""
     features = attempt(partial(BigFile, folder), report)
     if features is None:
         return None
@@ -182,7 +182,7 @@ def _unusual_width(collection: Collection, path: Path, width: int) -> list[str]:
 def open_vectors(
     collection: Collection, split: SplitName, widths: dict[SplitName, int], report: Report
 ) -> Vectors | None:
-    """Vectors of a split's images, or none; `widths` and the report get what was found."""
+    """Vectors of a split's images, or none; adds to `widths` and the report."""
     vectors = attempt(lambda: Vectors(*collection.vectors(split)), report)
     if vectors is None:
         return None
@@ -202,14 +202,14 @@ def _open_pictures(collection: Collection, report: Report) -> PictureFiles | Non
 
 
 def read_file(path: Callable[[], Path], report: Report, *, mixed: bool = False) -> Captions | None:
-    """A file's good lines, if it can be read; the report gets what is wrong."""
+    """A file's good lines, if it can be read; adds problems to the report."""
     captions, problems = attempt(lambda: parse_captions(path(), mixed=mixed), report) or (None, [])
     report.problems += problems
     return captions
 
 
 def attempt(action: Callable[[], Found], report: Report) -> Found | None:
-    """What the action gives, or its error as a problem."""
+    """The result of an action; its error is added as a problem."""
     try:
         return action()
     except UserError as error:
@@ -241,7 +241,7 @@ def _has_word(text: str) -> bool:
 def _check_group(
     group: FileGroup, files: list[Captions], features: Source | None, tolerance: float, report: Report
 ) -> dict[str, None]:
-    """Add the group's line and problems; gives its items, in order, whether matched or not."""
+    """Add the group's row and problems; returns its items, in order, whether matched or not."""
     matched = pair(files)
     problem = describe_mismatch(files, matched, tolerance)
     unmatched = {path: lost for path, lost in matched.unmatched.items() if lost}
@@ -261,7 +261,7 @@ def _check_group(
         report.problems += [problem] if problem else []
     dropped = sum(map(len, unmatched.values()))
     frames = frame_range(features, (item for item in items if features is not None and item in features))
-    report.rows.append(SplitCounts(group.split, len(items), len(matched.captions[0]), dropped, len(absent), frames))
+    report.rows.append(ReportRow(group.split, len(items), len(matched.captions[0]), dropped, len(absent), frames))
     return dict.fromkeys(item for file in files for item in file.items)
 
 

@@ -1,4 +1,4 @@
-"""Which English is cleaned, and how: the one place that decides it."""
+"""Which English is cleaned, and how: decided here alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def words_of(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """Which English a system cleans; text in any other language is taken as it is.
+    """Which English a system cleans; text in any other language stays as it is.
 
     Attributes:
         training: English captions of the training split.
@@ -53,5 +53,5 @@ class Cleaning:
         return _cleaned(texts, self.queries and language == ENGLISH)
 
 
-def _cleaned(texts: Sequence[str], wanted: bool) -> list[str]:
-    return [clean_english(text) for text in texts] if wanted else list(texts)
+def _cleaned(texts: Sequence[str], clean: bool) -> list[str]:
+    return [clean_english(text) for text in texts] if clean else list(texts)

@@ -1,4 +1,4 @@
-"""Every collection's languages, splits, file names and folders: with `languages` the only place that knows a path.
+"""Every collection's languages, splits, file names and folders: the only paths, with `nrccr.data.languages`.
 
 A collection lies in `ROOT/<collection>/TextData/<name>.caption.txt` and `ROOT/<collection>/FeatureData/<feature>/`;
 images as pixels lie in a folder of their own.
@@ -79,7 +79,7 @@ SPELLINGS = ("resnet_152", "resnet152")
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of a collection before looking at the disk.
+    """What is known of a collection before reading the disk.
 
     Attributes:
         names: its names on disk and in configs, ours first.
@@ -167,13 +167,13 @@ class Collection:
     """A collection found on disk.
 
     Attributes:
-        name: our name of it.
+        name: our name for it.
         folder: its folder.
         target: target language.
         translator: whose translations.
         features: the folder of its visual features: of videos for `BigFile`, of images with a file a split.
         layout: its file names.
-        round_trips: how often the training split's translation went to the source language and back once more.
+        round_trips: further round trips of the training split's translation through the source language.
         task: which of its tasks, 1 or 2.
         pictures: the folder of the images themselves; none where it has videos.
     """
@@ -300,11 +300,11 @@ def locate(
 
     Args:
         root: the folder that holds the collections.
-        collection: its name, or another name that it is known by.
+        collection: its name, or an alternative name.
         target: target language.
         translator: whose translations.
         feature: name of the visual feature; by default the collection's usual one. `BigFile` checks its folder.
-        round_trips: further translations of the training text into the source language and back.
+        round_trips: further round trips of the training text through the source language.
         task: which of its tasks.
         pictures: folder of the images themselves; by default the collection's usual one.
 

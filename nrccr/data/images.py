@@ -41,7 +41,7 @@ class ImageSource(Protocol):
         """The images: (N, D) or (N, 3, H, W)."""
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
-        """One line about what is wrong with the images, which are all there, or none."""
+        """One line about damaged images among existing ones, or none."""
 
 
 class Vectors:
@@ -54,7 +54,7 @@ class Vectors:
         ids: text file with the image of each row, between white space; a name may end in `.jpg`.
 
     Raises:
-        UserError: a file that is missing, damaged, or of another shape or type; another number of ids, or one twice.
+        UserError: a file that is missing, damaged, or of another shape or type; missing or duplicated ids.
     """
 
     def __init__(self, path: Path, ids: Path) -> None:
@@ -67,8 +67,8 @@ class Vectors:
             raise UserError(f"{ids}: {len(names)} ids, but {path} has {self.count} rows; copy both again")
         self._row = {name: row for row, name in enumerate(names)}
         if len(self._row) != len(names):
-            twice = next(name for row, name in enumerate(names) if self._row[name] != row)
-            raise UserError(f"{ids}: id {twice!r} stands there twice; each row needs its own")
+            duplicate = next(name for row, name in enumerate(names) if self._row[name] != row)
+            raise UserError(f"{ids}: id {duplicate!r} is duplicated; each row needs its own")
 
     @property
     def image_ids(self) -> KeysView[str]:
@@ -164,11 +164,11 @@ class Preprocessor:
 
 
 def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
-    """The pre-processing that a hub name or folder asks for.
+    """The pre-processing of a hub name or folder.
 
     Args:
         model: as `image.model`.
-        pretrained: false takes the usual one of its kind where the model comes without.
+        pretrained: false takes its kind's default where the model has none.
 
     Raises:
         UserError: none there.
@@ -177,9 +177,9 @@ def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
         with _quiet():
             return Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-        usual = None if pretrained else _usual_preprocessor(model)
-        if usual is not None:
-            return usual
+        default = None if pretrained else _default_preprocessor(model)
+        if default is not None:
+            return default
         raise UserError(
             f"image.model={model}: no pre-processing of images there ({first_line(error)}); "
             f"give a hub name, or a folder with {PREPROCESSOR_NAME}"
@@ -192,7 +192,7 @@ def clip_preprocessor(size: int) -> Preprocessor:
     return Preprocessor(CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size=crop))
 
 
-def _usual_preprocessor(model: str) -> Preprocessor | None:
+def _default_preprocessor(model: str) -> Preprocessor | None:
     """That of CLIP or SigLIP, at the size that the model's configuration names."""
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
@@ -208,7 +208,7 @@ def _usual_preprocessor(model: str) -> Preprocessor | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the remark that torchvision would be another way."""
+    """Without the hint that torchvision could be used."""
     logger = logging.getLogger("transformers")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -242,7 +242,7 @@ class PictureFiles:
         return self.path(str(image_id)).is_file()
 
     def unreadable(self, image_ids: Sequence[str]) -> str | None:
-        """One line about files whose head is not that of an image; they are not decoded."""
+        """One line about files without an image's header; they are not decoded."""
         bad: list[str] = []
         for image in tqdm(image_ids, desc="images", unit="", disable=None, leave=False):
             try:
@@ -278,7 +278,7 @@ class Pictures(PictureFiles):
         return np.stack([self.preprocess(load_picture(self.path(image))) for image in image_ids])
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
-        """None: what is damaged is told when it is decoded."""
+        """None: damaged files are reported when they are decoded."""
         return None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from nrccr.config.choices import Sampling
+from nrccr.config.choices import FrameSampling
 from nrccr.data.batch import ImageBatch, VideoBatch, VisualBatch
 from nrccr.data.bigfile import BigFile, select_frames
 from nrccr.data.captions import shortened
@@ -29,7 +29,7 @@ class Videos:
         video_ids: which items, in order.
         max_frames: frames kept of a longer video.
         sampling: the first of them, or spread evenly.
-        whole: let batches have the mean of all frames where some are left out, and `view` see all frames.
+        whole: keep all frames for `view` and for the mean of batches that leave some out.
 
     Raises:
         UserError: an item without features.
@@ -40,7 +40,7 @@ class Videos:
         features: BigFile,
         video_ids: Sequence[str],
         max_frames: int,
-        sampling: Sampling,
+        sampling: FrameSampling,
         *,
         whole: bool = False,
     ) -> None:
@@ -73,7 +73,7 @@ class Videos:
         return self._read([self._rows[index] for index in indices])
 
     def view(self, indices: Sequence[int] | Indices, frames: Sequence[Indices]) -> VideoBatch:
-        """The items at `indices` as if they had only some of their frames, of which positions are given for each."""
+        """The items at `indices` with only some of their frames, given as positions."""
         return self._read([self._rows[index][kept] for index, kept in zip(indices, frames, strict=True)])
 
     def _select(self, rows: Indices) -> Indices:
@@ -135,7 +135,7 @@ Visuals = Videos | Images
 
 
 def load_batches(visuals: Visuals, batches: list[Indices]) -> Iterator[VisualBatch]:
-    """The batches of items, one after the other, prepared by processes where the items ask for some."""
+    """The batches of items, one after the other, prepared by `workers` processes if there are any."""
     if not visuals.workers:
         return map(visuals.batch, batches)
     # Its own generator: the loader would otherwise draw from the global one.

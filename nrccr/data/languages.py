@@ -1,7 +1,7 @@
 """Collections read by language, for C2KD: which file holds a split's captions in which language.
 
 Beside nrccr.data.collections the only place that knows a path. A collection converted from C2KD's published pickles
-(`nrccr convert c2kd`) has one file a split and language; Multi30K and VATEX have what NRCCR reads, read otherwise: the
+(`nrccr convert c2kd`) has one file a split and language; Multi30K and VATEX have the files that NRCCR reads: the
 English captions and their translations in training, what people wrote in each language in validation and test.
 """
 
@@ -18,7 +18,7 @@ from nrccr.errors import UserError
 TEACHERS = "en_words"  # the English that C2KD's published teachers read
 OTHERS = "*"  # in place of a language: all that have no entry of their own
 
-# {c} collection, {t} translator, {l} language. Every split has the languages whose files are there.
+# {c} collection, {t} translator, {l} language. A split has the languages whose files exist.
 LanguageFiles = Mapping[SplitName, Mapping[str, str]]
 CONVERTED_FILES: LanguageFiles = {split: {OTHERS: "{c}" + split + "_{l}"} for split in SPLITS}
 _MULTI30K_FILES: LanguageFiles = {
@@ -35,14 +35,14 @@ _VATEX_FILES: LanguageFiles = {
 
 @dataclass(frozen=True)
 class LanguageLayout:
-    """What is known of a collection before looking at the disk.
+    """What is known of a collection before reading the disk.
 
     Attributes:
         name: its name on disk and in configs.
-        languages: all that it may have, English first.
+        languages: all that it can have, English first.
         files: caption files of each split.
         feature: the usual visual feature; none where nrccr.data.collections knows it.
-        averaged: whether the published evaluation makes one query of all captions of an item.
+        averaged: whether the published evaluation averages the captions of an item into one query.
     """
 
     name: str
@@ -91,7 +91,7 @@ class LanguageCollection:
         folder: its folder.
         features: the folder of its visual features: of videos for `BigFile`, of images with a file a split.
         translator: whose translations.
-        images: of a collection of images, what knows where its vectors are.
+        images: for a collection of images, the layout that locates its vectors.
     """
 
     layout: LanguageLayout
@@ -106,10 +106,10 @@ class LanguageCollection:
         return self.layout.name
 
     def languages(self, split: SplitName, wanted: Sequence[str] = ()) -> list[str]:
-        """The languages of a split: those asked for, or else those whose files are there; English first.
+        """The languages of a split: the configured ones, or else those whose files exist; English first.
 
         Raises:
-            UserError: one asked for that the collection does not know, or no file at all.
+            UserError: a configured one that the collection does not have, or no file at all.
         """
         for language in wanted:
             if language not in self.layout.languages:
@@ -118,11 +118,11 @@ class LanguageCollection:
         found = [language for language in self.layout.languages if self.find(split, language) is not None]
         chosen = wanted or found
         if not chosen:
-            self.file(split, ENGLISH)  # says which file is missing
+            self.file(split, ENGLISH)  # raises, as it is missing
         return [language for language in self.layout.languages if language in chosen]
 
     def find(self, split: SplitName, language: str) -> Path | None:
-        """The caption file of a split in a language, if it is there; also of the teachers' English."""
+        """The caption file of a split in a language, if it exists; also of the teachers' English."""
         if language == TEACHERS and not self.layout.converted:
             return None
         path = self.folder / "TextData" / self.layout.file_name(split, language, self.translator)
@@ -144,16 +144,16 @@ class LanguageCollection:
         return found
 
     def has(self, split: SplitName) -> bool:
-        """Whether the split is there, in any language."""
+        """Whether the split exists in any language."""
         return any(self.find(split, language) is not None for language in self.layout.languages)
 
     def notes(self, wanted: Sequence[str], *, taught: bool, english_only: bool) -> list[str]:
-        """What a training should know: languages that are tested only, English that teachers do not find.
+        """Notes for a training: languages that are only tested, a missing file of the teachers' English.
 
         Args:
-            wanted: the languages asked for; empty: all whose files are there.
+            wanted: the configured languages; empty: all whose files exist.
             taught: whether there are teachers.
-            english_only: whether training is in English alone, as meant.
+            english_only: whether training is in English alone.
         """
         found = []
         if taught and self.layout.converted and self.find("train", TEACHERS) is None:

@@ -1,4 +1,4 @@
-"""A split as evaluation sees it: queries by language, the gallery that they search, and which items are relevant.
+"""A split for evaluation: queries by language, the gallery that they search, and which items are relevant.
 
 Q queries, N items of the gallery.
 """
@@ -21,7 +21,14 @@ from nrccr.errors import UserError
 
 @dataclass(frozen=True)
 class Counts:
-    """What was counted while reading a split."""
+    """Counts of a split.
+
+    Attributes:
+        captions, items: how many.
+        unmatched: caption lines without a partner.
+        empty_sources: English captions that cleaning leaves empty.
+        cut: captions shortened to the longest allowed.
+    """
 
     captions: int
     items: int
@@ -72,13 +79,13 @@ class Split:
 
     Attributes:
         name: train, val or test.
-        collection: whose split, our name of it.
+        collection: our name for its collection.
         queries: by language.
         gallery: items in a fixed order.
-        counts: what was read.
+        counts: of captions, items and more.
         averaged: whether the captions of an item are one query, the mean of their vectors.
-        by_language: whether results are told language by language, with their mean; else there is one language.
-        folder: name of its own folder within a test's; empty for that folder itself.
+        by_language: whether results are reported by language, with their mean; else there is one language.
+        folder: its folder within the test folder; empty for the test folder itself.
     """
 
     name: str
@@ -114,7 +121,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Sample:
-    """Which captions of a split are drawn.
+    """A random sample of a split's captions.
 
     Attributes:
         size: how many.
@@ -162,7 +169,7 @@ def numbered(items: Sequence[str], places: dict[str, int]) -> tuple[list[str], I
 def among_texts(split: Split) -> Split:
     """The queries of a split against their own translations (the paper's table 5).
 
-    One translation is relevant to each query: its own, even where others of the item say the same.
+    One translation is relevant to each query: its own, even where others of the item mean the same.
 
     Raises:
         UserError: queries without translations.

@@ -1,4 +1,4 @@
-"""Which items come together in a batch, and when; what a masked view of an item leaves out."""
+"""Which items make up a batch, and in what order; what a masked view of an item leaves out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, *, drop_la
         drop_last: leave out a last batch that is short, if it is not the only one.
 
     Returns:
-        Index arrays that together hold every pair once, or but the dropped ones.
+        Index arrays that together hold every pair once, except dropped ones.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order = torch.randperm(count, generator=generator).numpy()

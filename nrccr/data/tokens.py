@@ -33,7 +33,7 @@ class Tokenizer(Protocol):
 
 
 class CaptionTokenizer:
-    """The backbone's tokeniser, with lower-casing forced on or as the backbone has it.
+    """The backbone's tokeniser, with lower-casing forced on, or as published.
 
     Args:
         model: hub name or folder of the backbone, as `text.model`.
@@ -62,7 +62,7 @@ class CaptionTokenizer:
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
         self._lower = lower_case and kind != "bert"
         self.config = config
-        # RoBERTa and its kin number positions from the padding id on.
+        # RoBERTa and its relatives number positions from the padding id on.
         taken = config.pad_token_id + 1 if "roberta" in kind else 0
         positions = getattr(config, "max_position_embeddings", None)
         if not isinstance(positions, int):
@@ -105,11 +105,11 @@ class CaptionTokenizer:
         return int(self.tokenizer.pad_token_id or 0)
 
     def _encode_part(self, texts: Sequence[str]) -> TokenTable:
-        given = [text.lower() for text in texts] if self._lower else list(texts)
-        rows: list[list[int]] = self.tokenizer(given, add_special_tokens=True)["input_ids"]
+        captions = [text.lower() for text in texts] if self._lower else list(texts)
+        rows: list[list[int]] = self.tokenizer(captions, add_special_tokens=True)["input_ids"]
         long = [index for index, row in enumerate(rows) if len(row) > self.max_tokens]
         if long:  # the tokeniser cuts them, as it knows where its special tokens go
-            cut = self.tokenizer([given[index] for index in long], truncation=True, max_length=self.max_tokens)
+            cut = self.tokenizer([captions[index] for index in long], truncation=True, max_length=self.max_tokens)
             for index, row in zip(long, cut["input_ids"], strict=True):
                 rows[index] = row
         return TokenTable(rows, self._pad, cut=len(long))

@@ -1,4 +1,4 @@
-"""Query banks: captions of a split, with their items, embedded as the test's are, and their files.
+"""Query banks: captions of a split and their items, embedded like the test split, and their files.
 
 M bank captions, P their items, N test items, D joint-space width.
 """
@@ -29,7 +29,7 @@ ARRAYS = {"text_source": 2, "text_target": 2, "visual": 2, "query_ids": 1, "item
 
 @dataclass(frozen=True)
 class BankFolder:
-    """Where the bank of some weights lies.
+    """The folder of the query bank of some weights.
 
     Attributes:
         path: the folder.
@@ -47,7 +47,7 @@ def write_bank(
 
     Args:
         network: the model.
-        drawn: captions of the bank, and their items as gallery.
+        drawn: the bank's captions, and their items as gallery.
         tested: the test split.
         rule: how they are encoded and mixed.
         place: folder to write, and the weights' file.
@@ -62,19 +62,19 @@ def write_bank(
     folder, queries = place.path, drawn.headline
     _, encoded = next(encode_split(network, drawn, rule.batch_size, rule.device))
     items = encode_gallery(network, tested, rule.batch_size, rule.device)  # (N, D)
-    own = encoded.embeddings
+    bank = encoded.embeddings
     for stale in ("bank.json", "scores.npz", "gallery_scores.npz"):  # bank.json is the last written, the first to go
         (folder / stale).unlink(missing_ok=True)
-    vectors = {"text_source": own.source, "text_target": own.target, "visual": own.visual}
+    vectors = {"text_source": bank.source, "text_target": bank.target, "visual": bank.visual}
     ids = {"query_ids": queries.ids, "item_ids": drawn.gallery.ids}
     _save(folder / "bank.npz", vectors, ids)
-    held = fits((len(queries.ids), len(items)), rule.memory_mb)
-    if held:
+    written = fits((len(queries.ids), len(items)), rule.memory_mb)
+    if written:
         names = {"item_ids": tested.gallery.ids}
-        across = Directions(Embeddings(own.source, own.target, items), "raw", rule.memory_mb)
+        across = Directions(Embeddings(bank.source, bank.target, items), "raw", rule.memory_mb)
         mixed = dense(across.plain(rule.target_weight)[0])  # (M, N)
         _save(folder / "scores.npz", {"scores": mixed}, {"query_ids": queries.ids} | names)
-        gallery = dense(Cosines(own.visual, items))  # (P, N)
+        gallery = dense(Cosines(bank.visual, items))  # (P, N)
         _save(folder / "gallery_scores.npz", {"scores": gallery}, {"bank_item_ids": drawn.gallery.ids} | names)
     record = {
         "collection": drawn.collection,
@@ -87,14 +87,14 @@ def write_bank(
         "target_weight": rule.target_weight,
     }
     write_json(folder / "bank.json", record)
-    return held
+    return written
 
 
 def normalisation_with(settings: Settings, place: BankFolder, split: Split, device: torch.device) -> Normalisation:
     """A normalisation of a split's scores, with its bank where the method uses one.
 
     Raises:
-        UserError: no bank, one of other weights, or one that the split's queries are in.
+        UserError: no bank, one of other weights, or one that holds the split's queries.
     """
     if settings.method in TRANSDUCTIVE:
         return Normalisation(settings)
@@ -109,7 +109,7 @@ def tuned(
     """The normalisation with the parameters that reach the highest SumR on the validation split, and that SumR.
 
     Raises:
-        UserError: the bank has validation's queries.
+        UserError: the bank holds validation queries.
     """
     bank = normalisation.bank
     if bank is not None:
@@ -140,7 +140,7 @@ def read_bank(folder: Path, checkpoint: Path, device: torch.device) -> Bank:
     if not right or any(sizes.get(name, sizes["query_ids"]) != sizes["query_ids"] for name in SIDES):
         raise UserError(f"{folder}/bank.npz: arrays do not fit together; {where}")
     if digest != digest_of(checkpoint):
-        raise UserError(f"{folder}: made with other weights than {checkpoint}; {where}")
+        raise UserError(f"{folder}: written with other weights than {checkpoint}; {where}")
     on_device = {name: torch.from_numpy(found[name]).to(device) for name in (*SIDES, "visual") if name in found}
     embeddings = Embeddings(on_device.get("text_source"), on_device["text_target"], on_device["visual"])
     return Bank(embeddings, found["query_ids"].tolist(), split, seed, transductive)
@@ -151,7 +151,7 @@ def _refuse_test_queries(bank: Bank, split: Split, folder: Path) -> None:
     if not bank.transductive and (bank.split == split.name or shared):
         example = f" ({min(shared)} and {len(shared) - 1} others are in it)" if shared else ""
         raise UserError(
-            f"{folder}: the bank comes from split {bank.split}, whose queries {split.name} asks for{example}; "
+            f"{folder}: the bank comes from split {bank.split}, whose queries {split.name} measures{example}; "
             "make another with `nrccr bank --split train`, or with --transductive"
         )
 

@@ -17,7 +17,7 @@ from nrccr.evaluation.score import MinMax, Mixed
 
 @dataclass(frozen=True)
 class Bank:
-    """Embeddings that no test query is among, or all of them, if it is transductive.
+    """A query bank: embeddings of captions, none of them a test query unless it is transductive, and of their items.
 
     Attributes:
         embeddings: of M captions and their P items.
@@ -43,7 +43,7 @@ class Normalisation:
     tuned_on: str | None = None
 
     def record(self, kind: ScoreKind) -> dict[str, Any]:
-        """What metrics.json says about it; null is what the method does not use."""
+        """Its entry in metrics.json; null for what the method does not use."""
         bank = self.bank
         used = self.settings.used()
         return {
@@ -61,11 +61,11 @@ class Normalisation:
 
 
 class Directions:
-    """Text to visual and visual to text; cosines are kept where all of them fit, else computed whenever asked for.
+    """Text to visual and visual to text; cosines are kept where they fit in memory, else computed anew.
 
     Args:
         embeddings: of the split.
-        kind: how similarities are scaled before mixing. Normalisation takes raw ones whatever it is.
+        kind: how similarities are scaled before mixing. Normalisation always takes raw ones.
         memory_mb: what a block, and a whole matrix, may take.
         bank: for normalisation.
     """

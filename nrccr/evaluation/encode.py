@@ -24,9 +24,9 @@ from nrccr.models.layers import unit
 
 
 class Encoder(Protocol):
-    """What encoding needs of a network; where captions of an item are averaged, `project_text(TextBatch)` too.
+    """What encoding needs of a network.
 
-    `project_text` gives (N, D) before vectors are brought to unit length.
+    Where captions of an item are averaged, also `project_text(TextBatch)` -> (N, D), not of unit length.
     """
 
     independent: bool
@@ -75,8 +75,8 @@ def encode_split(
 ) -> Iterator[tuple[str, EncodedQueries]]:
     """Encode the gallery and then, language by language, the queries, each caption once.
 
-    Where the split asks for it the captions of an item become one query: the mean of their vectors before these are
-    brought to unit length, as C2KD's published evaluation has it.
+    Where `split.averaged` the captions of an item become one query: the mean of their vectors before these have
+    unit length, as in C2KD's published evaluation.
 
     Raises:
         UserError: an embedding is not finite.
@@ -104,7 +104,7 @@ def encode_queries(network: Encoder, split: Split, queries: Queries, visual: Ten
 
 
 def averaged(queries: Queries, vectors: Tensor, visual: Tensor) -> EncodedQueries:
-    """One query for every item: the mean of its captions' vectors (captions, D), then at unit length."""
+    """One query for every item: the mean of its captions' vectors (captions, D), then of unit length."""
     require_finite(vectors, queries.ids)
     items, first, place = np.unique(queries.item_of, return_index=True, return_inverse=True)
     places = torch.from_numpy(place).to(vectors.device)
@@ -143,7 +143,7 @@ def encode_texts(
         texts: captions.
         batch_size: captions encoded together.
         device: where the network is.
-        whole: not brought to unit length; the network has `project_text` then.
+        whole: take `project_text`, not of unit length.
     """
     batches = ordered_batches(texts.lengths, batch_size, by_length=network.independent)
     encode: Callable[[TextBatch], Tensor] = getattr(network, "project_text" if whole else "embed_text")

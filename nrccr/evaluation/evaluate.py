@@ -1,4 +1,4 @@
-"""Encode, score, rank a split, and write what came out: the one evaluation of validation and test.
+"""Encode, score and rank a split, and write the results: the one evaluation of validation and test.
 
 Q queries, N items, D joint-space width.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from nrccr.config.choices import ScoreKind
+from nrccr.config.choices import TEXT_TO_TEXT, ScoreKind
 from nrccr.data.queries import Split, TextGallery
 from nrccr.errors import UserError
 from nrccr.evaluation.blocks import Blocks, fits
@@ -20,12 +20,12 @@ from nrccr.evaluation.directions import Directions
 from nrccr.evaluation.encode import EncodedQueries, Encoder, encode_split
 from nrccr.evaluation.languages import mean_metrics, variance_across
 from nrccr.evaluation.metrics import recalls_by_length
-from nrccr.evaluation.outputs import forget, write_metrics, write_ranks, write_scores
+from nrccr.evaluation.outputs import forget, write_ranks, write_scores
 from nrccr.evaluation.ranked import Scored
 from nrccr.evaluation.rule import Rule
+from nrccr.files import write_json
 
 SWEEP = (1.0, 0.8, 0.5, 0.2, 0.0)  # weights of the source side, as the published test prints them
-TEXT_TO_TEXT = "text-to-text"
 AMONG_TEXTS = {"text_to_visual": "target_to_source", "visual_to_text": "source_to_target"}
 
 
@@ -47,7 +47,7 @@ def evaluate(
         what `metrics.json` holds (docs/data-format.md).
 
     Raises:
-        UserError: an embedding is not finite, or something asked for that this split does not offer.
+        UserError: an embedding is not finite, or an option that this split does not offer.
     """
     _require_offered(split, rule)
     evaluation = _Evaluation(split, rule, folder)
@@ -58,12 +58,12 @@ def evaluate(
         found = evaluation.of_one_language(next(encoded)[1])
     metrics = {**(header or {}), **found}
     if folder is not None:
-        write_metrics(folder, metrics)
+        write_json(folder / "metrics.json", metrics)  # the last of a test's files
     return metrics
 
 
 def _require_offered(split: Split, rule: Rule) -> None:
-    """Find out before hours of encoding what cannot be given."""
+    """Refuse before hours of encoding what cannot be computed."""
     shape = (len(split.headline.ids), len(split.gallery))
     if rule.save_scores and not fits(shape, rule.memory_mb):
         raise UserError(
@@ -78,7 +78,7 @@ def _require_offered(split: Split, rule: Rule) -> None:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """One evaluation under way."""
+    """One evaluation of a split."""
 
     split: Split
     rule: Rule

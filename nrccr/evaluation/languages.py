@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nrccr.data.sampling import Indices
-from nrccr.evaluation.compare import rank_variance
-
-DIRECTIONS = ("text_to_visual", "visual_to_text")
+from nrccr.evaluation.compare import DIRECTIONS, rank_variance
 
 
 def mean_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -28,10 +26,10 @@ def mean_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def variance_across(
     ranked: Mapping[str, npt.NDArray[np.float64]], item_of: Mapping[str, Indices]
 ) -> tuple[float | None, int]:
-    """Rank variance: of the ranks that one item's queries give it, over the languages.
+    """Rank variance over languages, averaged over the items with exactly one query in every language.
 
-    For every item with exactly one query in every language: the variance (1 / L) sum_l (r_l - mean r)^2 of the ranks
-    r_l that its queries give it, in squared places; averaged over these items. 0 where every language finds the same.
+    For each item (1 / L) sum_l (r_l - mean r)^2, with r_l the rank that its query in language l gives it: in squared
+    ranks, 0 where all languages rank alike.
 
     Args:
         ranked: by language (Q,), the rank of each query's item, text to visual.

@@ -42,7 +42,7 @@ def retrieval_metrics(
 
     Args:
         scores: (Q, N) array or tensor on any device, higher is better; -inf and inf are allowed, NaN is not. A
-            transposed view is as good as a copy. Never changed. Or `Blocks`, which is asked for block by block.
+            transposed view is as good as a copy. Never changed. Or `Blocks`, which is read block by block.
         relevant: the relevant columns: (Q,) integers, one a row; or (Q, N) booleans; or Q sequences of integers.
         ties: `index`, `average` or `optimistic`; see the head of this file.
         memory_mb: what a block may take, where `scores` are `Blocks`.
@@ -59,7 +59,7 @@ def retrieval_metrics(
         relevant items alone costs nothing, and no precision exceeds 1.
 
     Raises:
-        ValueError: empty scores, NaN, a row without a relevant item, a column out of range or named twice.
+        ValueError: empty scores, NaN, a row without a relevant item, a column out of range or duplicated.
 
     Example:
         >>> import numpy as np
@@ -89,19 +89,9 @@ def recalls(ranks: npt.NDArray[np.float64], at: Sequence[int] = RECALLS) -> dict
 def ranks(
     scores: Scores, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
 ) -> npt.NDArray[np.float64]:
-    """The rank of every row's best-placed relevant item.
+    """The 1-based rank (Q,) of every row's best-placed relevant item; arguments and errors as `retrieval_metrics`.
 
-    Args:
-        scores: (Q, N), as for `retrieval_metrics`.
-        relevant: as for `retrieval_metrics`.
-        ties: as for `retrieval_metrics`.
-        memory_mb: as for `retrieval_metrics`.
-
-    Returns:
-        (Q,) 1-based ranks; whole numbers but for averaged ties.
-
-    Raises:
-        ValueError: as `retrieval_metrics`.
+    Ranks are whole numbers except with averaged ties.
     """
     return ranks_and_precision(scores, relevant, ties, memory_mb)[0]
 
@@ -141,7 +131,7 @@ def recall_sum(*directions: Mapping[str, float]) -> float:
 
 
 def geometric_mean(summary: Mapping[str, float]) -> float:
-    """(R@1 R@5 R@10)^(1/3), in percent: what C2KD's and QB-Norm's published code select by."""
+    """(R@1 R@5 R@10)^(1/3), in percent: by which C2KD's and QB-Norm's published code select."""
     return float(np.prod([summary[f"R@{k}"] for k in RECALLS]) ** (1 / len(RECALLS)))
 
 
@@ -218,7 +208,7 @@ def _count_higher(block: Tensor, score: Tensor, or_equal: bool = False) -> Tenso
 
 @dataclass
 class _Strip:
-    """Some rows of a matrix, in one part or more; a single one is kept, others are computed whenever asked for."""
+    """Some rows of a matrix, in one part or more; a single one is kept, others are computed anew."""
 
     scores: Scores
     rows: range
@@ -291,7 +281,7 @@ def _relevant_columns(
     repeated = (np.diff(rows) == 0) & (np.diff(columns) == 0)
     if repeated.any():
         at = int(np.argmax(repeated))
-        raise ValueError(f"row {rows[at]} names column {columns[at]} twice: name each once, or give a bool mask")
+        raise ValueError(f"row {rows[at]} duplicates column {columns[at]}: name each once, or give a bool mask")
     counts = np.bincount(rows, minlength=count)
     if not counts.all():
         raise ValueError(f"row {int(np.argmin(counts))} has no relevant item: leave it out or name at least one column")

@@ -6,7 +6,7 @@ Q queries, N items, M items that have a query, D joint-space width.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from nrccr.evaluation.blocks import Blocks, dense, highest_columns
 from nrccr.evaluation.encode import EncodedQueries
 from nrccr.evaluation.ranked import Ranked, Scored
-from nrccr.files import atomic_path, write_json, write_text
+from nrccr.files import atomic_path, write_text
 
 TOP = 10
 
 
 def forget(folder: Path) -> None:
-    """Delete what an earlier test wrote, which may have been in more languages; nothing else that lies there."""
+    """Delete what an earlier test wrote, perhaps in more languages; other files stay."""
     metrics = folder / "metrics.json"
     try:
         languages = [name for name in json.loads(metrics.read_text(encoding="utf-8"))["languages"] if name.isalpha()]
@@ -33,11 +33,6 @@ def forget(folder: Path) -> None:
             (folder / language / name).unlink(missing_ok=True)
     for name in ("metrics.json", "scores.npz"):
         (folder / name).unlink(missing_ok=True)
-
-
-def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write `metrics.json`, the last of a test's files."""
-    write_json(folder / "metrics.json", metrics)
 
 
 def write_ranks(
@@ -64,7 +59,7 @@ def write_ranks(
     best, precision = ranked.visual_to_text
     top = highest_columns(scored.backward, TOP, memory_mb).tolist()  # (M, 10)
     lines = ["item\trank\tprecision\ttop"]
-    for item, rank, mean, columns in zip(scored.asking.tolist(), best, precision, top, strict=True):
+    for item, rank, mean, columns in zip(scored.queried.tolist(), best, precision, top, strict=True):
         found = " ".join(query_ids[column] for column in columns)
         lines.append(f"{item_ids[item]}\t{int(rank)}\t{float(mean)!r}\t{found}")
     write_text(folder / "ranks_visual.tsv", "\n".join(lines) + "\n")

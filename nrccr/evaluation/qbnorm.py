@@ -74,16 +74,16 @@ def _summary(best: npt.NDArray[np.float64]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Files:
-    """What a normalisation reads: scores, banks against the same items, a mask."""
+class ScoreFiles:
+    """Files of a normalisation: scores, banks against the same items, a mask."""
 
     scores: Path
     bank: Path | None = None
     gallery_bank: Path | None = None
     mask: Path | None = None
 
-    def read(self) -> Arrays:
-        """All of them.
+    def read(self) -> ScoreArrays:
+        """Read all of them.
 
         Raises:
             UserError: a file that is missing, damaged or not an array of the right kind.
@@ -100,12 +100,12 @@ class Files:
             published_metrics(scores, mask)
         except ValueError as error:
             raise UserError(f"{self.mask if 'mask' in str(error) else self.scores}: {error}") from error
-        return Arrays(scores, bank, gallery_bank, mask)
+        return ScoreArrays(scores, bank, gallery_bank, mask)
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """What `Files` names."""
+class ScoreArrays:
+    """The content of `ScoreFiles`."""
 
     scores: Array
     bank: Array | None
@@ -119,7 +119,7 @@ class Arrays:
     def after(self, settings: Settings) -> Metrics:
         """Metrics of the normalised scores, in their exact order.
 
-        Rows of dis and dual_dis are on one scale here: text to visual is the same, visual to text makes sense.
+        Rows of dis and dual_dis are on one scale here: text to visual is the same, visual to text is comparable.
         """
         made = normalise(
             self.scores,
@@ -136,7 +136,7 @@ class Arrays:
 
 
 def normalised_metrics(
-    test: Files, validation: Files | None, settings: Settings
+    test: ScoreFiles, validation: ScoreFiles | None, settings: Settings
 ) -> tuple[Metrics, Metrics, Settings, tuple[float, float] | None]:
     """Metrics of the published script before and after normalisation.
 
@@ -167,7 +167,7 @@ def normalised_metrics(
         raise UserError(f"{test.scores} or its bank: {error}") from error
 
 
-def _require_banks(files: Files, method: Method) -> None:
+def _require_banks(files: ScoreFiles, method: Method) -> None:
     if method not in TRANSDUCTIVE and files.bank is None:
         raise UserError(f"{method} needs a bank for {files.scores}; give its scores as --sims_train_test_path "
                         "(for --sims_val_path as --sims_train_val_path)")  # fmt: skip

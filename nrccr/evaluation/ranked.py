@@ -19,36 +19,36 @@ Ranks = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of both directions; items without a query are ranked, but rank none themselves.
+    """Scores of both directions; items without a query are in the gallery, but search nothing.
 
     Attributes:
         forward: (Q, N), text to visual.
         backward: (M, Q), visual to text.
         item_of: (Q,) each query's item.
-        asking: (M,) positions of the items that have a query.
+        queried: (M,) positions of the items that have a query.
     """
 
     forward: Blocks
     backward: Blocks
     item_of: npt.NDArray[np.int64]
-    asking: npt.NDArray[np.int64]
+    queried: npt.NDArray[np.int64]
 
     @classmethod
     def of(
         cls, directions: tuple[Blocks, Blocks], item_of: npt.NDArray[np.int64], memory_mb: float | None = None
     ) -> Scored:
-        """Scores (Q, N) and (N, Q), the latter cut down to the items that have a query."""
+        """Scores (Q, N) and (N, Q), the latter reduced to the items that have a query."""
         forward, backward = directions
-        asking = np.unique(item_of)
-        if len(asking) < forward.shape[1]:
-            backward = Transposed(Columns(Transposed(backward), asking))
+        queried = np.unique(item_of)
+        if len(queried) < forward.shape[1]:
+            backward = Transposed(Columns(Transposed(backward), queried))
             if memory_mb is not None and fits(backward.shape, memory_mb):
                 backward = DenseScores(dense(backward, memory_mb))
-        return cls(forward, backward, item_of, asking)
+        return cls(forward, backward, item_of, queried)
 
     def ranked(self, ties: Ties = "index", memory_mb: float | None = None) -> Ranked:
         """Best ranks and average precisions of both directions."""
-        place = {item: row for row, item in enumerate(self.asking.tolist())}
+        place = {item: row for row, item in enumerate(self.queried.tolist())}
         captions_of: list[list[int]] = [[] for _ in place]
         for query, item in enumerate(self.item_of.tolist()):
             captions_of[place[item]].append(query)

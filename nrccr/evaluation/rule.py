@@ -20,7 +20,7 @@ class Rule:
         device: where the network is.
         target_weight: w_T, the weight of the query itself; its translation, if it has one, gets the rest.
         kind: how similarities are scaled before mixing, unless they are normalised.
-        memory_mb: what a block of scores may take; matrices that need more are never held.
+        memory_mb: what a block of scores may take; larger matrices are never held whole.
         normalisation: of the scores against hubs, with its bank.
         by_length: also recalls by the query's length.
         save_scores: also write `scores.npz`.
@@ -37,7 +37,7 @@ class Rule:
 
     @classmethod
     def of(cls, config: Config, device: torch.device) -> Rule:
-        """What a configuration asks for; normalisation needs a bank and is added by who has one."""
+        """The rule of a configuration; normalisation, which may need a bank, is added by the caller."""
         own = config.evaluation
         kind: ScoreKind = config.switch("score")
         return cls(own.batch_size, device, own.target_weight, kind, own.memory_mb, save_scores=own.save_scores)

@@ -17,9 +17,9 @@ def mix(source: Tensor, target: Tensor, target_weight: float) -> Tensor:
 
 
 class MinMax(Shaped):
-    """Scores (Q, N) moved and stretched so that the smallest of all is 0 and the largest 1 (spec section 5).
+    """Scores (Q, N) scaled so that the smallest of all is 0 and the largest 1 (spec section 5).
 
-    All blocks are looked at once for the extremes. A constant matrix becomes zeros.
+    All blocks are computed once for the extremes. A constant matrix becomes zeros.
     """
 
     def __init__(self, scores: Blocks, memory_mb: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Parameters of a normalisation: checked, tried, and chosen by what they reach."""
+"""Parameters of a normalisation: validated, tried, and chosen by their quality."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def choose(method: Method, quality: Callable[[Settings], float]) -> tuple[Settin
 
 
 def quality(network: Encoder, split: Split, rule: Rule, bank: Bank | None) -> Callable[[Settings], float]:
-    """A function that says what SumR a normalisation reaches on a split, which is encoded once."""
+    """A function from settings to the SumR of a split, which is encoded once."""
     _, encoded = next(encode_split(network, split, rule.batch_size, rule.device))
     directions = Directions(encoded.embeddings, "raw", rule.memory_mb, bank)
 
-    def reached(settings: Settings) -> float:
+    def sum_of_recalls(settings: Settings) -> float:
         scored = Scored.of(directions.normalised(rule.target_weight, settings), encoded.item_of, rule.memory_mb)
         return float(scored.ranked(memory_mb=rule.memory_mb).metrics()["SumR"])
 
-    return reached
+    return sum_of_recalls
 
 
 def settings_of(method: str, beta: float, k: int, alpha: float) -> Settings:
-    """Checked settings.
+    """Validated settings.
 
     Raises:
         UserError: an unknown method, a value out of range.

@@ -1,4 +1,4 @@
-"""What vectors of images follow from: an encoder, its pre-processing, the files."""
+"""A fingerprint of what image vectors depend on: encoder, pre-processing, files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from nrccr.data.images import Pictures
 
-# What a configuration holds besides what an encoder computes.
-NO_MATTER = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+# Entries of a configuration that change no vector.
+IRRELEVANT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 
 
 def fingerprint(encoder: str, pictures: Pictures, image_ids: Sequence[str]) -> str:
@@ -23,7 +23,7 @@ def fingerprint(encoder: str, pictures: Pictures, image_ids: Sequence[str]) -> s
         pictures: where the images are, with their pre-processing.
         image_ids: which.
     """
-    settings = {k: v for k, v in pictures.preprocess.describe().items() if k not in NO_MATTER}
+    settings = {k: v for k, v in pictures.preprocess.describe().items() if k not in IRRELEVANT}
     digest = hashlib.sha256(f"{encoder} {json.dumps(settings, sort_keys=True, default=str)}".encode())
     for image in image_ids:
         stat = pictures.path(image).stat()
@@ -33,7 +33,7 @@ def fingerprint(encoder: str, pictures: Pictures, image_ids: Sequence[str]) -> s
 
 def hash_encoder(encoder: PreTrainedModel) -> str:
     """A hash of an encoder's weights and configuration."""
-    config = {k: v for k, v in encoder.config.to_dict().items() if k not in NO_MATTER}
+    config = {k: v for k, v in encoder.config.to_dict().items() if k not in IRRELEVANT}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode())

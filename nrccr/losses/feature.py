@@ -10,10 +10,10 @@ from nrccr.losses.similarity import at_least_float32
 
 
 class FeatureDistillation(nn.Module):
-    """NRCCR's L_feat: the student's vectors come near the teacher's, after mapping.
+    """NRCCR's L_feat: the student's mapped vectors approach the teacher's.
 
     `smooth_l1` (released): d^2 / (2 beta) where |d| < beta, else |d| - beta / 2. Both vectors are attached, so the
-    teacher moves to the student as well. On unit vectors |d| <= 2 < beta = 4: it is a scaled squared error.
+    teacher also moves towards the student. On unit vectors |d| <= 2 < beta = 4: it is a scaled squared error.
     `l1` (paper): |d|, the teacher detached.
     """
 

@@ -24,7 +24,7 @@ class InfoNCELoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, items: Tensor, views: Tensor) -> Tensor:
-        """Sum over the batch, mean of both directions; the arguments may change places.
+        """Sum over the batch, mean of both directions; symmetric in its arguments.
 
         Args:
             items: (N, D), unit length.

@@ -1,4 +1,4 @@
-"""The multilingual backbone: configuration, weights, what of it trains, and its states.
+"""The multilingual backbone: configuration, weights, trainable layers, and its states.
 
 N captions in the batch, L tokens, H backbone width.
 """
@@ -47,7 +47,7 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
     """A transformers encoder without pooler, from random weights or from the weights of `pretrained`.
 
     Raises:
-        UserError: weights asked for that are not there.
+        UserError: no such weights.
     """
     if pretrained is None:
         try:
@@ -70,7 +70,7 @@ def configured_backbone(
 
     Args:
         config: the run's configuration; `text.model` is a hub name or a folder.
-        weights: of the whole trained network, which will replace the backbone's: it then begins from random ones.
+        weights: of the whole trained network, loaded by the caller: the backbone then has random ones.
         place: where `weights` come from, for messages.
 
     Raises:
@@ -86,7 +86,7 @@ def configured_backbone(
 def _without_pooler(make: Callable[..., PreTrainedModel], *arguments: Any, **options: Any) -> PreTrainedModel:
     try:
         return make(*arguments, add_pooling_layer=False, trust_remote_code=False, **options)
-    except TypeError:  # a model that never has one
+    except TypeError:  # a model without the option
         return make(*arguments, trust_remote_code=False, **options)
 
 

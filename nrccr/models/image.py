@@ -1,6 +1,6 @@
 """An image -> one vector: a linear layer over ResNet-152 vectors, or over CLIP's output.
 
-N images in the batch, D width of what the linear layer sees, W width of the branch.
+N images in the batch, D width of the linear layer's input, W width of the branch.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def build_image_encoder(config: PretrainedConfig, pretrained: str | None) -> Pre
     """The visual half of a CLIP or SigLIP, from random weights or from the weights of `pretrained`.
 
     Raises:
-        UserError: weights asked for that are not there, or a configuration that no model can be built from.
+        UserError: no such weights, or a configuration that no model can be built from.
     """
     make = _MODELS[config.model_type]
     if pretrained is None:
@@ -96,8 +96,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: ImageBatch) -> Tensor:
         """Vectors (N, D) or, with an encoder, pixels (N, 3, H, W) too -> (N, W)."""
-        given = images.pixels_or_vectors
-        vectors = self.encode(given) if given.ndim == 4 else given  # (N, D)
+        pixels_or_vectors = images.pixels_or_vectors
+        vectors = self.encode(pixels_or_vectors) if pixels_or_vectors.ndim == 4 else pixels_or_vectors  # (N, D)
         hidden: Tensor = self.linear(vectors)  # (N, W)
         return hidden if self.encoder is not None else functional.relu(hidden)
 

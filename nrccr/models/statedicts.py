@@ -1,4 +1,4 @@
-"""What the readers of published checkpoints share: names of tensors, and loading whole parts."""
+"""State dicts: renamed from published checkpoints, validated, loaded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from transformers import PretrainedConfig
 
 from nrccr.errors import UserError
 
-State = dict[str, Tensor]
-PARTS = ("visual", "text", "map_visual", "map_text")
+StateDict = dict[str, Tensor]
 MAPPING = [("mapping.fc1.", "linear."), ("mapping.bn_1.", "norm.")]
 _UNUSED = re.compile(r"backbone\.(embeddings\.position_ids|pooler\..*)")
 
@@ -23,18 +22,18 @@ def is_state(part: Any) -> bool:
     return isinstance(part, dict) and all(isinstance(value, Tensor) for value in part.values())
 
 
-def without_unused(text: State) -> State:
-    """A text branch without what older backbones carry and no output uses: position ids, pooler."""
+def without_unused(text: StateDict) -> StateDict:
+    """A text branch without unused tensors of older backbones: position ids, pooler."""
     return {key: value for key, value in text.items() if not _UNUSED.fullmatch(key)}
 
 
-def rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path) -> State:
+def rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path) -> StateDict:
     """Every tensor under our name, by a table of their prefixes and ours.
 
     Raises:
         UserError: a tensor that no prefix fits.
     """
-    renamed: State = {}
+    renamed: StateDict = {}
     for key, value in state.items():
         for theirs, ours in table:
             if key.startswith(theirs):
@@ -45,7 +44,7 @@ def rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path
     return renamed
 
 
-def load(module: nn.Module, state: State, path: Path) -> None:
+def load_state_dict(module: nn.Module, state: StateDict, path: Path) -> None:
     """Load all of a module's weights.
 
     Raises:
@@ -61,7 +60,7 @@ def load(module: nn.Module, state: State, path: Path) -> None:
     module.load_state_dict(state)
 
 
-def whole(parts: Mapping[str, State]) -> State:
+def whole(parts: Mapping[str, StateDict]) -> StateDict:
     """The weights of a whole network, from those of its parts."""
     return {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
 

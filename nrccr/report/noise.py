@@ -60,7 +60,7 @@ def rate_of(translator: str) -> int | None:
 
 
 def cells(models: Mapping[str, tuple[str, ...]], translators: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """All runs, all models of one seed and translator together, so that an early stop leaves whole comparisons."""
+    """All runs, all models of one seed and translator in a row, so that an early stop leaves complete comparisons."""
     return [Cell(model, name, seed, own) for seed in seeds for name in translators for model, own in models.items()]
 
 

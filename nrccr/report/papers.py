@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nrccr.config.choices import TEXT_TO_TEXT
 from nrccr.config.schema import Config, plain
 from nrccr.config.yaml import flatten
 from nrccr.systems.nrccr.settings import TERMS
@@ -27,7 +28,7 @@ class TableRow:
     Attributes:
         label: its name in the table.
         config: its configuration, a file in the folder of its model in `configs`.
-        settings: what tells it from VATEX's row, by key of the configuration; of a loss only whether it is there.
+        settings: what differs from VATEX's row, by key of the configuration; of a loss only whether it is used.
         figures: published figures by who published them; empty where the paper has a curve or nothing.
     """
 
@@ -44,10 +45,10 @@ class TableRow:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper.
+    """A table of a paper.
 
     Attributes:
-        title: above it.
+        title: its caption.
         directions: the two directions of its metrics, by their short names in the head.
         folder: where in a run folder its `metrics.json` lies.
         rows: its rows.
@@ -111,7 +112,7 @@ def _mlcmr(collection: str, scenario: str, target: str, rsum: str, forward: str,
 
 
 def _c2kd(title: str, published: str, collection: str, languages: str) -> PaperTable:
-    """C2KD's table of a collection; the paper's figures are not at hand."""
+    """C2KD's table of a collection; the paper's figures are not known."""
     rows = [
         ("zero-shot", "zero-shot", "zero_shot", "LaBSE"),
         ("translate-train", "translate-train", "translate_train", "LaBSE"),
@@ -258,11 +259,11 @@ PAPER_TABLES = (
             TableRow("NRCCR", "vatex", {}, {"paper": {("target_to_source", "mAP"): "81.28"}}),
         ],
         {"target_to_source": "zh→en", "source_to_target": "en→zh"},
-        "test-text-to-text",
+        f"test-{TEXT_TO_TEXT}",
     ),
 )
 
-# What a row is known by. Collections without tasks and other kinds of items leave these two as they are.
+# What identifies a row.
 _KEYS = (
     *("model", "data.collection", "data.target", "data.translator", "data.scenario", "data.round_trips", "data.task"),
     *("visual.kind", "c2kd.stage"),
@@ -270,15 +271,15 @@ _KEYS = (
 
 
 def row_of(table: PaperTable, config: Config, collection: str) -> TableRow | None:
-    """The row that a run stands in: same data, same losses; sizes and readings are not looked at.
+    """The row of a run: same data, same losses; sizes and readings are not compared.
 
     Args:
         table: the table.
         config: the run's.
-        collection: our name of its collection.
+        collection: our name for its collection.
     """
     values = flatten(plain(config)) | {"data.collection": collection}
-    return next((row for row in table.rows if _stands_in(values, row.settings)), None)
+    return next((row for row in table.rows if _matches(values, row.settings)), None)
 
 
 def paper_figures(config: Config, collection: str, folder: str = "test") -> Figures:
@@ -290,7 +291,7 @@ def paper_figures(config: Config, collection: str, folder: str = "test") -> Figu
     return {}
 
 
-def _stands_in(values: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+def _matches(values: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     """Whether a run's values are those of a row."""
     if _identity(values) != _identity(settings):
         return False

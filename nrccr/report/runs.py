@@ -1,4 +1,4 @@
-"""Finished runs: found on disk, and those that differ in nothing but the seed put together."""
+"""Finished runs: found on disk, and grouped by all but their seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nrccr.report.papers import MEAN, Column, PaperTable
 from nrccr.systems.settings import load_config
 
 NAMED = ("text.model", "image.model", "c2kd.labse")  # hub names or folders: where a folder lies changes nothing
-# Keys, and beginnings of keys, that make another model of it: such a run is not put beside the paper's figures.
+# Keys, and beginnings of keys, that make another model of it: such a run is not compared with the paper.
 OTHER_MODEL = ("reading", "switches.", "text.", "visual.", "image.", "joint.", "model")
 
 
@@ -29,7 +29,7 @@ class Run:
         folder: the run folder.
         config: what it was trained with.
         metrics: what the test's `metrics.json` holds.
-        values: what its numbers follow from but the seed, by key: configuration, settings of the test, training data.
+        values: what its numbers depend on besides the seed, by key: configuration, settings of the test, training data.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class Run:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Runs that differ in nothing but the seed, by ascending seed."""
+    """Runs that differ only in their seed, by ascending seed."""
 
     runs: Sequence[Run]
 
@@ -56,18 +56,18 @@ class SeedGroup:
 
     @property
     def collection(self) -> str:
-        """Our name of their collection."""
+        """Our name for their collection."""
         return str(self.first.metrics["collection"])
 
     def numbers(self, column: Column) -> list[float]:
-        """One metric of each run; none where a language was not asked for."""
-        spoken = self.first.metrics.get("languages")
-        if spoken is not None and column[0] != MEAN and column[0] not in spoken:
+        """One metric of each run; none for a language that was not tested."""
+        languages = self.first.metrics.get("languages")
+        if languages is not None and column[0] != MEAN and column[0] not in languages:
             return []
         return [_number(run.metrics, column) for run in self.runs]
 
     def differences(self, reference: Config) -> dict[str, Any]:
-        """Values that are not those of a configuration; training data is not looked at."""
+        """Values that are not those of a configuration; training data is not compared."""
         wanted = _values(reference, {"collection": self.collection}, None)
         own = self.first.values
         return {key: own.get(key) for key in {**wanted, **own} if key != "data" and own.get(key) != wanted.get(key)}
@@ -81,11 +81,11 @@ def is_other_model(differences: Mapping[str, Any]) -> bool:
 def find_runs(folders: Sequence[Path], table: PaperTable) -> list[Run]:
     """Finished runs below some folders, by path: those with `config.yaml` and the test of a table, of the split test.
 
-    A table of C2KD takes its runs alone, the others all but these.
+    A table by language takes runs tested by language, the others all but these.
 
     Args:
         folders: where to look, at any depth.
-        table: says where in a run folder its `metrics.json` lies, and what stands in it.
+        table: tells where in a run folder its `metrics.json` lies, and which metrics it holds.
 
     Raises:
         UserError: no such folder, or a file of a run that cannot be read.
@@ -104,8 +104,8 @@ def find_runs(folders: Sequence[Path], table: PaperTable) -> list[Run]:
     return list(found.values())
 
 
-def together(runs: Sequence[Run]) -> list[SeedGroup]:
-    """Runs put together that differ in nothing but the seed, in the order of the first of each.
+def by_seed(runs: Sequence[Run]) -> list[SeedGroup]:
+    """Group runs that differ only in their seed, in the order of the first of each.
 
     Raises:
         UserError: two of the same seed, of which one would be counted twice.
@@ -155,7 +155,7 @@ def _number(metrics: Mapping[str, Any], column: Column) -> float:
 
 
 def _values(config: Config, metrics: Mapping[str, Any], data: str | None) -> dict[str, Any]:
-    """What numbers follow from; a test may have had other settings than the run's own configuration."""
+    """What numbers depend on; a test may have had other settings than the run's own configuration."""
     # Runs that are averaged may differ in what changes no number that matters.
     free = {"seed"} | keys_that_change(type(config), "digits", "nothing")
     values = {key: value for key, value in flatten(plain(config)).items() if key not in free}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
+from nrccr.config.choices import TEXT_TO_TEXT
 from nrccr.config.schema import Config
 from nrccr.data.check import Report
 from nrccr.evaluation.compare import NAMES, weighted_metrics
@@ -38,7 +39,7 @@ def test_tables(metrics: dict[str, Any], config: Config) -> list[Table]:
 
 
 def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
-    """Both directions at the headline weight, the paper's where there are any, then text to items at every weight."""
+    """Both directions at the headline weight, the published figures if known, then text to items at every weight."""
     sizes = f"{metrics['queries']:,} queries, {metrics['items']:,} items"
     table = Table(title=f"{metrics['collection']} {metrics['split']}: {sizes}")
     table.add_column("")
@@ -87,14 +88,14 @@ def multilingual_table(metrics: dict[str, Any]) -> Table:
 
 
 def text_to_text_table(metrics: dict[str, Any], config: Config) -> Table:
-    """Queries against their translations, both directions, the paper's figure where there is one."""
+    """Queries against their translations, both directions, and the published figure if known."""
     table = Table(title=f"{metrics['collection']} {metrics['split']}, text to text: {metrics['queries']:,} queries")
     table.add_column("")
     for name in COLUMNS[:-1]:
         table.add_column(name, justify="right")
     paper: Figures = {}
     if metrics["split"] == "test":
-        paper = paper_figures(config, metrics["collection"], "test-text-to-text")
+        paper = paper_figures(config, metrics["collection"], f"test-{TEXT_TO_TEXT}")
     languages = {"target_to_source": "query to its translation", "source_to_target": "translation to its query"}
     for direction, label in languages.items():
         table.add_row(label, *_cells(metrics[direction]))
@@ -207,16 +208,16 @@ def _method_words(settings: Settings) -> str:
     return ", ".join([settings.method, *(f"{name} {value:g}" for name, value in settings.used().items())])
 
 
-def ranked_table(ranked: Sequence[tuple[str, Sequence[Strip]]], places: Sequence[int] | None, title: str) -> Table:
-    """Queries with their best videos and scores, a star at the right one, and the rank of that one if it is known."""
+def ranked_table(ranked: Sequence[tuple[str, Sequence[Strip]]], ranks: Sequence[int] | None, title: str) -> Table:
+    """Queries with their best items and scores, a star at the relevant one, and its rank if it is known."""
     table = Table(title=title)
     table.add_column("query", overflow="fold")
     table.add_column("best first")
-    if places is not None:
+    if ranks is not None:
         table.add_column("rank of the right one", justify="right")
     for number, (query, strips) in enumerate(ranked):
         best = "\n".join(f"{strip.video} {strip.score:.3f}{' *' if strip.right else ''}" for strip in strips)
-        table.add_row(query, best, *([str(places[number])] if places is not None else []))
+        table.add_row(query, best, *([str(ranks[number])] if ranks is not None else []))
     return table
 
 

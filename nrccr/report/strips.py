@@ -25,7 +25,7 @@ Frames = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Strip:
-    """One video of a ranked list: name, score, frame features (F, S * S), and whether it is the right one."""
+    """One video of a ranked list: name, score, frame features (F, S * S), and whether it is relevant."""
 
     video: str
     score: float

@@ -1,4 +1,4 @@
-"""The papers' tables with ours beside them, as text for the terminal, Markdown, LaTeX and docs/reproduction.md."""
+"""The papers' tables with our results, as text for the terminal, Markdown, LaTeX and docs/reproduction.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nrccr.config.names import CONFIGS
 from nrccr.errors import UserError
 from nrccr.files import write_text
 from nrccr.report.papers import MEAN, METRICS, PAPER_TABLES, SUMR, Column, PaperTable, TableRow, row_of
-from nrccr.report.runs import SeedGroup, find_runs, is_other_model, together
+from nrccr.report.runs import SeedGroup, by_seed, find_runs, is_other_model
 from nrccr.report.seeds import in_words
 from nrccr.systems.settings import load_config
 
@@ -35,7 +35,7 @@ _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A table of text: the head and the lines have the same number of cells, the first two are words."""
 
     title: str
@@ -43,17 +43,17 @@ class Table:
     lines: Sequence[Sequence[str]]
 
 
-def make_tables(folders: Sequence[Path]) -> tuple[list[Table], list[Table]]:
+def make_tables(folders: Sequence[Path]) -> tuple[list[TextTable], list[TextTable]]:
     """The papers' tables with the finished runs below some folders, and tables of the runs that belong to none.
 
-    A run stands in the row that has its data and losses, if model, backbone and reading are those of the row's
+    A run belongs to the row with its data and losses, if model, backbone and reading are those of the row's
     configuration; what else differs is named in its line.
 
     Raises:
         UserError: a folder or a file that cannot be read, two runs of the same configuration and seed, or a row's
             configuration is missing.
     """
-    groups = {_kind(like): together(find_runs(folders, like)) for like in (RETRIEVAL, TEXTS, BY_LANGUAGE)}
+    groups = {_kind(like): by_seed(find_runs(folders, like)) for like in (RETRIEVAL, TEXTS, BY_LANGUAGE)}
     taken: set[int] = set()
     papers = [_paper_table(table, groups[_kind(table)], taken) for table in PAPER_TABLES]
     titles = {"Other runs": RETRIEVAL, "Other runs of C2KD, text to visual": BY_LANGUAGE}
@@ -69,7 +69,7 @@ def _kind(table: PaperTable) -> tuple[str, bool]:
     return table.folder, table.languages is not None
 
 
-def to_rich(table: Table) -> RichTable:
+def to_rich(table: TextTable) -> RichTable:
     """For the terminal, without the column of configurations."""
     rich = RichTable(title=table.title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
     shown = _without(table, [CONFIG])
@@ -81,7 +81,7 @@ def to_rich(table: Table) -> RichTable:
     return rich
 
 
-def to_markdown(tables: Iterable[Table]) -> str:
+def to_markdown(tables: Iterable[TextTable]) -> str:
     """All tables, each under its title."""
     return "\n".join(
         f"**{table.title}**\n\n"
@@ -90,19 +90,19 @@ def to_markdown(tables: Iterable[Table]) -> str:
     )
 
 
-def to_latex(tables: Iterable[Table]) -> str:
+def to_latex(tables: Iterable[TextTable]) -> str:
     """All tables as `table` environments, without the column of configurations; they need the package booktabs."""
     return "\n".join(_latex_table(table) for table in tables)
 
 
-def write_tables(folder: Path, tables: Sequence[Table]) -> None:
+def write_tables(folder: Path, tables: Sequence[TextTable]) -> None:
     """Write `tables.md` and `tables.tex`."""
     write_text(folder / "tables.md", to_markdown(tables))
     write_text(folder / "tables.tex", to_latex(tables))
 
 
-def update_docs(path: Path, tables: Sequence[Table]) -> None:
-    """Replace what stands between the two marks of a Markdown file.
+def update_docs(path: Path, tables: Sequence[TextTable]) -> None:
+    """Replace the text between the two marks of a Markdown file.
 
     Raises:
         UserError: the file is missing, or does not hold both marks once and in order.
@@ -118,8 +118,8 @@ def update_docs(path: Path, tables: Sequence[Table]) -> None:
     write_text(path, f"{before}{BEGIN}\n\n{to_markdown(tables)}\n{END}{after}")
 
 
-def _paper_table(table: PaperTable, groups: Sequence[SeedGroup], taken: set[int]) -> Table:
-    """One of the paper's tables; the groups that stand in it are added to `taken`."""
+def _paper_table(table: PaperTable, groups: Sequence[SeedGroup], taken: set[int]) -> TextTable:
+    """One of the paper's tables; its groups are added to `taken`."""
     lines: list[list[str]] = []
     for row in table.rows:
         label = row.label
@@ -133,7 +133,7 @@ def _paper_table(table: PaperTable, groups: Sequence[SeedGroup], taken: set[int]
             )
     head = ["", "", *map(_head(table), table.columns), "seeds", CONFIG]
     empty = [name for at, name in enumerate(head) if at > 1 and not any(line[at] for line in lines)]
-    return _without(Table(table.title, head, lines), empty)
+    return _without(TextTable(table.title, head, lines), empty)
 
 
 def _own_lines(
@@ -151,25 +151,25 @@ def _own_lines(
         return [("ours", [*empty, ""])]
     labels = [", ".join(["ours", *(f"{key}={value}" for key, value in changed.items())]) for _, changed in found]
     return [
-        # Two lines may differ in nothing but their training data: then its fingerprint tells them apart.
+        # Two lines may differ only in their training data: its fingerprint then distinguishes them.
         (label if labels.count(label) == 1 else f"{label}, data {str(group.first.values['data'])[:8]}", cells)
         for label, (group, _), cells in zip(labels, found, (_cells(group, table) for group, _ in found), strict=True)
     ]
 
 
-def _other_table(title: str, like: PaperTable, groups: Sequence[SeedGroup]) -> Table:
+def _other_table(title: str, like: PaperTable, groups: Sequence[SeedGroup]) -> TextTable:
     """Runs outside the paper's tables, under their folders' names."""
     lines = []
     for group in groups:
         namesakes = [other for other in groups if other.first.name == group.first.name and other is not group]
-        told = _telling(group, namesakes)
-        kind = ", ".join([group.collection, f"{group.first.config.reading} reading", *told])
+        differing = _differing(group, namesakes)
+        kind = ", ".join([group.collection, f"{group.first.config.reading} reading", *differing])
         lines.append([group.first.name, kind, *_cells(group, like)])
-    return Table(title, ["run", "", *map(_head(like), like.columns), "seeds"], lines)
+    return TextTable(title, ["run", "", *map(_head(like), like.columns), "seeds"], lines)
 
 
-def _telling(group: SeedGroup, namesakes: Sequence[SeedGroup]) -> list[str]:
-    """The values that tell a group from others of its name."""
+def _differing(group: SeedGroup, namesakes: Sequence[SeedGroup]) -> list[str]:
+    """The values that distinguish a group from others of its name."""
     own = group.first.values
     keys = sorted(key for key in own if any(other.first.values.get(key) != own[key] for other in namesakes))
     return [f"{key} {str(own[key])[:8]}" if key == "data" else f"{key}={own[key]}" for key in keys if key != "reading"]
@@ -184,7 +184,7 @@ def _cells(group: SeedGroup, table: PaperTable) -> list[str]:
 
 
 def _last(table: PaperTable) -> Column:
-    """The column where a row without a run says so: the one that is published of most rows."""
+    """The column that shows `not run`: the one that is published for most rows."""
     if table.languages is not None:
         return MEAN, "R@1"
     return SUMR if SUMR in table.columns else (next(iter(table.directions)), METRICS[-1])
@@ -197,17 +197,17 @@ def _head(table: PaperTable) -> Callable[[Column], str]:
     )
 
 
-def _without(table: Table, names: Sequence[str]) -> Table:
+def _without(table: TextTable, names: Sequence[str]) -> TextTable:
     """The table without some columns."""
     kept = [at for at, name in enumerate(table.head) if name not in names]
-    return Table(table.title, [table.head[at] for at in kept], [[line[at] for at in kept] for line in table.lines])
+    return TextTable(table.title, [table.head[at] for at in kept], [[line[at] for at in kept] for line in table.lines])
 
 
-def _rule(table: Table) -> list[str]:
+def _rule(table: TextTable) -> list[str]:
     return ["---" if at < 2 else "---:" for at in range(len(table.head))]
 
 
-def _latex_table(whole: Table) -> str:
+def _latex_table(whole: TextTable) -> str:
     table = _without(whole, [CONFIG])
     lines = [
         r"\begin{table}",

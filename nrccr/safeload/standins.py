@@ -1,6 +1,6 @@
-"""Harmless stand-ins for what foreign files ask for by name: they hold plain data and numbers and run nothing.
+"""Harmless stand-ins for the classes and functions that foreign files name: they hold plain data and run nothing.
 
-`safeload` gives them to its unpicklers; see there.
+Used by `nrccr.safeload.unpickle`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def foreign_path(*parts: str) -> str:
     return "/".join(part.rstrip("/") if index < len(parts) - 1 else part for index, part in enumerate(parts))
 
 
-class Matrix:
+class Ndarray:
     """Stands in for numpy.ndarray in records: made empty, then filled from (version, shape, type, by column, bytes)."""
 
     array: npt.NDArray[Any]
@@ -66,17 +66,17 @@ class Matrix:
         self.array = shaped(raw, dtype, shape, "F" if by_column else "C").array
 
 
-def shaped(raw: bytes | str, dtype: Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> Matrix:
+def shaped(raw: bytes | str, dtype: Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> Ndarray:
     """Stands in for numpy's _frombuffer(), which protocol 5 uses."""
-    made = Matrix()
+    made = Ndarray()
     data = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 wrote its bytes as text
     made.array = np.frombuffer(data, dtype.real()).reshape(shape, order=order)
     return made
 
 
-def unshaped(kind: object, shape: object, typecode: object) -> Matrix:
-    """Stands in for numpy's _reconstruct(): whatever it is given, an array to be filled."""
-    return Matrix()
+def unshaped(kind: object, shape: object, typecode: object) -> Ndarray:
+    """Stands in for numpy's _reconstruct(): whatever its arguments, an empty array to fill."""
+    return Ndarray()
 
 
 def encoded(text: str, encoding: str) -> bytes:

@@ -2,7 +2,7 @@
 
 Checkpoints pass torch's weights-only unpickler, which calls nothing but a short list of functions. What published files
 hold beyond tensors (argparse.Namespace, numpy numbers, paths) is built by the harmless stand-ins of `standins`, under
-the names the file asks for; any other class or function is refused. There is no way to switch this off. Pickled records
+the names in the file; any other class or function is refused. There is no way to switch this off. Pickled records
 and arrays, which are no checkpoints, pass Python's unpickler with a table of a few stand-ins for all that it may call.
 """
 
@@ -27,7 +27,7 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 
 from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_path
-from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Matrix, Namespace, foreign_path, scalar
+from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Namespace, Ndarray, foreign_path, scalar
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
 _LOCK = threading.Lock()
@@ -51,7 +51,7 @@ _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 def _only_allowed() -> Iterator[None]:
     """Let the unpickler see exactly `_ALLOWED`: what other libraries marked as safe is set aside, then put back."""
     with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch remarks on pickle protocols; the outcome says all there is to say
+        warnings.simplefilter("ignore")  # torch warns of pickle protocols, which does not matter here
         marked = get_safe_globals()
         clear_safe_globals()
         add_safe_globals(_ALLOWED)
@@ -120,7 +120,7 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
         return _plain(value.options, seen)
     if isinstance(value, Dtype):
         return str(value.real())
-    if isinstance(value, Matrix):
+    if isinstance(value, Ndarray):
         return value.array
     if isinstance(value, dict):
         pairs: dict[Any, Any] = seen.setdefault(id(value), {})
@@ -195,7 +195,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         else:
             with path.open("rb") as file:
                 made = _RecordUnpickler(file, encoding="latin1").load()
-            found = made.array.copy() if isinstance(made, Matrix) else made
+            found = made.array.copy() if isinstance(made, Ndarray) else made
     except UserError:
         raise
     except _RefusedError as error:

@@ -1,1 +1,1 @@
-"""What each system brings to training and test: a folder a paper, and what all of them share."""
+"""The systems, a folder a paper, and what they share."""

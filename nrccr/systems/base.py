@@ -1,4 +1,4 @@
-"""What a system brings: a module with five functions. Nothing outside `systems` asks which system it is.
+"""A system: a module with five functions. Nothing outside `systems` depends on which system it is.
 
 N captions or items, D joint-space width.
 """
@@ -18,20 +18,11 @@ from nrccr.data.check import Checked
 from nrccr.data.collections import SplitName, find_backbone
 from nrccr.data.queries import Sample, Split
 from nrccr.errors import UserError
-from nrccr.evaluation.encode import Encoder
-from nrccr.models.statedicts import State, load
+from nrccr.models.statedicts import StateDict, load_state_dict
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.systems.table import part_of
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task
-
-
-class Network(Encoder, Protocol):
-    """What a system's network gives, besides being a torch module."""
-
-    @property
-    def feature_width(self) -> int:
-        """Width of the features it takes; that of its image encoder's output where it has one."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +35,15 @@ class Trained:
         published: whether it is a published checkpoint, which brings no files of its encoders.
     """
 
-    weights: State
+    weights: StateDict
     place: Path
     published: bool = False
 
     def width_of(self, *names: str) -> int:
-        """Inputs of the first of some matrices that is there: how wide the features were that weights were trained on.
+        """Input width of the first existing matrix among `names`: the width of the features in training.
 
         Raises:
-            UserError: none of them is there.
+            UserError: the weights have none of them.
         """
         for name in names:
             if name in self.weights and self.weights[name].ndim == 2:
@@ -62,7 +53,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Published:
-    """A published checkpoint as ours.
+    """A published checkpoint, converted.
 
     Attributes:
         config: plain values of the configuration, as far as a test needs them.
@@ -70,32 +61,34 @@ class Published:
     """
 
     config: dict[str, Any]
-    weights: State = field(repr=False)
+    weights: StateDict = field(repr=False)
 
 
 class System(Protocol):
     """A paper: the module `system` of its folder."""
 
     def network(self, config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
-        """The network that a configuration describes, a `Network`, and what its inputs pass before it.
+        """The network of a configuration, with its tokeniser, cleaning and pre-processing.
+
+        The network is an `Encoder` (nrccr.evaluation.encode) with `feature_width`.
 
         Args:
             config: the run's configuration; `text.model` and the like are hub names or folders.
             features: width of the features, from the files; none for raw images.
-            trained: weights that the caller loads next: their sizes are taken, no pre-trained ones are read.
+            trained: weights that the caller loads next: the network gets their sizes, and reads no pre-trained ones.
 
         Raises:
             UserError: no such backbone, or sizes that do not go together.
         """
 
     def task(self, config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
-        """All that a training needs.
+        """All that a training loop needs.
 
         Args:
             config: the run's configuration.
             root: folder of the collections.
             device: where it will compute.
-            test: make sure first that the test split can be read.
+            test: check first that the test split can be read.
 
         Raises:
             UserError: no such collection or encoder, or damaged data.
@@ -110,21 +103,21 @@ class System(Protocol):
             retriever: the trained model.
             root: folder of the collections.
             name: train, val or test.
-            sample: only so many of its captions, drawn; their items alone are the gallery.
+            sample: only these captions, and their items as gallery.
 
         Raises:
-            UserError: no such split there, or damaged data.
+            UserError: no such split, or damaged data.
         """
 
     def check(self, config: Config, root: Path) -> Checked:
-        """What is wrong with all that a training reads.
+        """Validate all that a training reads.
 
         Raises:
             UserError: no such collection under `root`.
         """
 
     def published(self, path: Path, checkpoint: dict[str, Any]) -> Published | None:
-        """A published checkpoint as ours; none if it is another system's.
+        """Convert a published checkpoint; none if it is another system's.
 
         Args:
             path: where it came from, for messages.
@@ -145,7 +138,7 @@ def system_of(name: str) -> System:
 
 
 def located(config: Config, root: Path) -> Config:
-    """The configuration with `text.model` as a folder under the root, where there is one of that name."""
+    """The configuration with `text.model` as a folder under the root, if there is one of that name."""
     text = config.text.model_copy(update={"model": find_backbone(root, config.text.model)})
     return config.model_copy(update={"text": text})
 
@@ -165,7 +158,7 @@ def load_trained(config: Config, trained: Trained) -> Model:
     model = system_of(config.model).network(config, trained=trained)
     network: nn.Module = model.network
     try:
-        load(network, trained.weights, trained.place)
+        load_state_dict(network, trained.weights, trained.place)
     except UserError as error:
         reason = str(error).removeprefix(f"{trained.place}: ")
         encoder = f" and text.model={config.text.model}" if "text." in reason else ""
@@ -178,7 +171,7 @@ def splits_of(retriever: Retriever, root: Path, name: SplitName, sample: Sample 
     """A split's queries and gallery, one entry for each folder of a test, the headline first; see System.splits.
 
     Raises:
-        UserError: no such split there, damaged data, or features of another width than the model was trained on.
+        UserError: no such split, damaged data, or features of another width than the model was trained on.
     """
     found = system_of(retriever.config.model).splits(retriever, root, name, sample)
     for split in found:

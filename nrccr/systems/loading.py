@@ -1,4 +1,4 @@
-"""A trained model from a run folder or a published checkpoint, whichever system's."""
+"""A trained model of any system, from a run folder or a published checkpoint."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nrccr.systems.table import SYSTEMS
 
 WEIGHTS_NAME = "model.safetensors"
 CHECKPOINT_NAMES = ("model_best.pth.tar", "latest_model.pth")  # as the published codes name theirs
-# Folders of a run folder that take the place of what the configuration names, perhaps a path of another machine.
-KEPT = {"backbone": "text.model", "image_encoder": "image.model", "labse": "c2kd.labse"}
+# Folders in a run folder that replace what the configuration names, perhaps a path on another machine.
+ENCODER_FOLDERS = {"backbone": "text.model", "image_encoder": "image.model", "labse": "c2kd.labse"}
 
 
 def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> Retriever:
@@ -28,11 +28,11 @@ def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> 
 
     Args:
         path: what to load.
-        overrides: `key=value`, over the configuration found there.
+        overrides: `key=value`, over the recorded configuration.
         device: see nrccr.distributed.choose_device.
 
     Raises:
-        UserError: no model there, a damaged or refused file, a backbone that does not fit.
+        UserError: no model, a damaged or refused file, a backbone that does not fit.
     """
     chosen = choose_device(device)
     if not path.exists():
@@ -57,12 +57,12 @@ def run_of(path: Path) -> Path | None:
 
 
 def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
-    kept: dict[str, Any] = {}
-    for name, key in KEPT.items():
+    encoders: dict[str, Any] = {}
+    for name, key in ENCODER_FOLDERS.items():
         if (folder / name).is_dir():
             section, _, own = key.partition(".")
-            kept[section] = kept.get(section, {}) | {own: str(folder / name)}
-    config = build_config([*read_layers(folder / "config.yaml"), Layer(str(folder), kept)], overrides)
+            encoders[section] = encoders.get(section, {}) | {own: str(folder / name)}
+    config = build_config([*read_layers(folder / "config.yaml"), Layer(str(folder), encoders)], overrides)
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():
         raise UserError(f"{folder}: no {WEIGHTS_NAME} yet, the run has not finished an epoch; resume or restart it")

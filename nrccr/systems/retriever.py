@@ -1,4 +1,4 @@
-"""A trained model and what belongs to it: configuration, tokeniser, device.
+"""A trained model with its configuration, tokeniser and device.
 
 N captions, videos or images, F frames, D joint-space width.
 """
@@ -28,18 +28,18 @@ from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_batches, encode_texts
 
-Embeddings = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network and what its inputs pass before it.
+    """A network with its tokeniser, cleaning and pre-processing.
 
     Attributes:
         network: a torch module.
-        tokenizer: of its queries.
-        cleaning: which English it cleans.
-        preprocess: of raw images, where it has an encoder for those.
+        tokenizer: of captions.
+        cleaning: which English is cleaned.
+        preprocess: of raw images, if it has an image encoder.
     """
 
     network: Any
@@ -76,7 +76,7 @@ class Retriever:
 
     @property
     def preprocess(self) -> Preprocessor | None:
-        """Of raw images, where it has an encoder for those."""
+        """Pre-processing of raw images, if it has an image encoder."""
         return self.model.preprocess
 
     @property
@@ -84,14 +84,14 @@ class Retriever:
         """Width of the features it was trained on; that of its image encoder's output where it has one."""
         return int(self.network.feature_width)
 
-    def encode_text(self, texts: Sequence[str], role: Literal["source", "target"] = "target") -> Embeddings:
+    def encode_text(self, texts: Sequence[str], role: Literal["source", "target"] = "target") -> Floats:
         """Captions -> (N, D) float32, unit length.
 
         Args:
             texts: raw captions; in the released reading an embedding depends a little on the others of its batch.
             role: "source" for English, which is cleaned as translated queries of its collection are: on videos, not on
-                images; "target" for target-language text, taken as it is, unless that is English (MLCMR). C2KD takes
-                every language as it is, in either role.
+                images; "target" for target-language text, not cleaned unless that is English (MLCMR). C2KD cleans
+                no language, in either role.
 
         Raises:
             UserError: no captions, one without text, or an unknown role.
@@ -117,7 +117,7 @@ class Retriever:
             warnings.warn(f"{table.cut} captions were cut to {self.tokenizer.max_tokens} tokens", stacklevel=2)
         return encode_texts(self.network, table, self.config.evaluation.batch_size, self.device).cpu().numpy()
 
-    def encode_video(self, videos: Sequence[npt.NDArray[Any]]) -> Embeddings:
+    def encode_video(self, videos: Sequence[npt.NDArray[Any]]) -> Floats:
         """Videos -> (N, D) float32, unit length.
 
         Args:
@@ -155,7 +155,7 @@ class Retriever:
         batches = ordered_batches(lengths, self.config.evaluation.batch_size, by_length=self.network.independent)
         return encode_batches(batches, len(clips), embed, "videos").cpu().numpy()
 
-    def encode_image(self, images: Sequence[str | os.PathLike[str] | Image.Image | npt.NDArray[Any]]) -> Embeddings:
+    def encode_image(self, images: Sequence[str | os.PathLike[str] | Image.Image | npt.NDArray[Any]]) -> Floats:
         """Images -> (N, D) float32, unit length.
 
         Args:
@@ -199,8 +199,8 @@ class Retriever:
                 raise UserError(f"encode_image: image {index} holds a NaN or an infinity")
             return torch.from_numpy(vector)
         if values is not None and (values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8):
-            wanted = f"({self.feature_width},)" + (" or (height, width, 3) of bytes" if self.preprocess else "")
-            raise UserError(f"encode_image: image {index} is {values.dtype} {values.shape}; it must be {wanted}")
+            expected = f"({self.feature_width},)" + (" or (height, width, 3) of bytes" if self.preprocess else "")
+            raise UserError(f"encode_image: image {index} is {values.dtype} {values.shape}; it must be {expected}")
         if self.preprocess is None:
             raise UserError(f"encode_image: image {index} is raw; this model takes vectors ({self.feature_width},)")
         raw = Image.fromarray(values) if values is not None else image
@@ -216,5 +216,5 @@ class Retriever:
         return torch.from_numpy(frames)
 
     def _clip(self, frames: torch.Tensor) -> torch.Tensor:
-        kept = select_frames(np.arange(len(frames)), self.config.data.max_frames, self.config.switch("frames"))
-        return frames[torch.from_numpy(kept)]
+        chosen = select_frames(np.arange(len(frames)), self.config.data.max_frames, self.config.switch("frames"))
+        return frames[torch.from_numpy(chosen)]

@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 
 from nrccr.config.build import build
 from nrccr.config.keys import Section, key
-from nrccr.config.schema import Config, Settings
+from nrccr.config.schema import Config, SystemSettings
 from nrccr.config.yaml import Layer, parse_override, read_layers
 from nrccr.systems.table import SYSTEMS, part_of
 
@@ -46,14 +46,14 @@ def build_config(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Conf
 @lru_cache(maxsize=8)
 def _composed(table: tuple[tuple[str, str], ...]) -> type[Config]:
     """The type for a table of systems; a test may add one."""
-    systems = {name: cast(Settings, part_of(name, "settings")) for name, _ in table}
-    own: dict[str, type[Section]] = {}
+    systems = {name: cast(SystemSettings, part_of(name, "settings")) for name, _ in table}
+    extra: dict[str, type[Section]] = {}
     for system in systems.values():
-        own |= system.SECTIONS
+        extra |= system.SECTIONS
     choices: Any = Literal
     declared = Config.model_fields["model"]
-    fields: dict[str, Any] = {name: (kind, Field(default_factory=kind)) for name, kind in own.items()}
+    fields: dict[str, Any] = {name: (kind, Field(default_factory=kind)) for name, kind in extra.items()}
     fields["model"] = (choices[tuple(systems)], key(declared.default, declared.description or ""))
-    made = create_model("Config", __base__=Config, __module__=__name__, __doc__=Config.__doc__, **fields)
-    made.systems = systems
-    return made
+    composed = create_model("Config", __base__=Config, __module__=__name__, __doc__=Config.__doc__, **fields)
+    composed.systems = systems
+    return composed

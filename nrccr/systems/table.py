@@ -1,7 +1,7 @@
-"""The systems there are: a new one is a folder like these and one line here.
+"""The table of systems: a new one is a folder like these and one line here.
 
-A folder holds `settings.py`, what a configuration may say to it, and `system.py`, the five functions of
-`nrccr.systems.base.System`. Both are imported when one is asked for: no system loads another.
+A folder holds `settings.py`, its configuration keys, and `system.py`, the five functions of
+`nrccr.systems.base.System`. Both are imported on demand: no system loads another.
 """
 
 from __future__ import annotations

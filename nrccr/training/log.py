@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: metrics.jsonl and tensorboard."""
+"""What a run logs while it trains: metrics.jsonl and tensorboard."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Window:
         return means
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Start a new window."""
         self.sums, self.count = {}, 0
 
 
@@ -66,7 +66,7 @@ class Log:
         self.path = folder / "metrics.jsonl"
         self._file = self.path.open("ab")
         if self._file.tell() < kept:
-            raise UserError(f"{self.path}: shorter than the state to resume from says; give back the whole run folder")
+            raise UserError(f"{self.path}: shorter than the state to resume from records; restore the whole folder")
         self._file.truncate(kept)
         self._file.seek(kept)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
@@ -85,7 +85,7 @@ class Log:
         return self._file.tell()
 
     def close(self) -> None:
-        """Finish both files."""
+        """Close both files."""
         self._file.close()
         self._board.close()
 

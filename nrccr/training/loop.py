@@ -29,7 +29,7 @@ from nrccr.training.task import Task, total
 
 @dataclass
 class Progress:
-    """Where a run stands, between two steps."""
+    """The position of a run, between two steps."""
 
     schedule: Schedule
     epoch: int = 0  # finished epochs
@@ -61,7 +61,7 @@ class Trainer:
         self.log_bytes = 0
 
     def run(self) -> Schedule:
-        """Train to the end, from wherever the run stands; returns the schedule with the best epoch and score.
+        """Train to the end, from the current position; returns the schedule with the best epoch and score.
 
         Raises:
             UserError: a loss or an embedding that is not finite.
@@ -120,7 +120,7 @@ class Trainer:
                     raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
-        return Interrupted(f"{self.folder.path}: stopped after step {self.progress.step}; go on with --resume")
+        return Interrupted(f"{self.folder.path}: stopped after step {self.progress.step}; resume with --resume")
 
     def step(self, batch: Parts[Any]) -> dict[str, Tensor]:
         """One training step, in the published order: players with losses of their own first, then the network."""
@@ -141,7 +141,7 @@ class Trainer:
         return losses | report | {"total": loss, "gradient_norm": norm}
 
     def _step_first(self, out: Any) -> dict[str, Tensor]:
-        """The step of each player with losses of its own; it then stands still until the network has learned."""
+        """The step of each player with losses of its own; it is then frozen until the network's step is done."""
         report: dict[str, Tensor] = {}
         for name, player in self.first.items():
             assert player.losses is not None
@@ -168,8 +168,8 @@ class Trainer:
             best = {"score": found.score, "best_epoch": progress.schedule.best_epoch, "seconds": seconds}
             log.write("validation", progress.step, {"epoch": progress.epoch} | best | found.metrics)
             schedule = progress.schedule
-            said = f"validation {found.line} (best {schedule.best:.2f} in epoch {schedule.best_epoch})"
-        tqdm.write(f"epoch {progress.epoch}: {said if found is not None else 'finished'}")
+            result = f"validation {found.line} (best {schedule.best:.2f} in epoch {schedule.best_epoch})"
+        tqdm.write(f"epoch {progress.epoch}: {result if found is not None else 'finished'}")
         self._save(log)
 
     def _follow_schedule(self) -> None:
@@ -189,7 +189,7 @@ class Trainer:
             num_workers=self.config.data.workers,
             pin_memory=self.runtime.pins_memory,
             generator=torch.Generator(),
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=_ignore_signals,
         )
 
     def _save(self, log: Log) -> None:
@@ -212,7 +212,7 @@ class Trainer:
         )
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Take up a saved state, with all random states; call `run` next.
+        """Restore a saved state, with all random states; call `run` next.
 
         Raises:
             UserError: the state is not one of this network.
@@ -222,7 +222,7 @@ class Trainer:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(
                 f"{self.folder.state}: does not fit this configuration and text.model ({first_line(error)}); "
-                "resume with what the run began with, or start another with --out"
+                "resume with what the run was started with, or start another with --out"
             ) from error
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -238,7 +238,7 @@ class Trainer:
         restore_random_state(state["random"], self.runtime.device)
 
 
-def _leave_signals_to_parent(worker: int) -> None:
+def _ignore_signals(worker: int) -> None:
     """Signals may reach all processes of a group; the loop decides when its workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -31,10 +31,10 @@ class Schedule:
     """Learning rate and early stopping after each epoch (spec section 3).
 
     The rate falls by a factor every epoch, and by half too when validation did not improve and more than `halve_after`
-    epochs went by since the last halving.
+    epochs have passed since the last halving.
 
     Attributes:
-        learning_rate: in force.
+        learning_rate: the current one.
         since_halving: epochs since the last halving.
         best: best validation score so far.
         best_epoch: its epoch, from 1; 0 before the first.

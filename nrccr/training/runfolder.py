@@ -63,31 +63,31 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """Everything to go on from: weights, optimisers, schedule, position, random states."""
+        """Everything needed to resume: weights, optimisers, schedule, position, random states."""
         return self.path / "last" / "state.pt"
 
     def refuse(self, *, overwrite: bool) -> None:
         """Make sure that a new run may be written here; nothing is deleted yet.
 
         Raises:
-            UserError: a run is there and may not be overwritten, or something that is not a run.
+            UserError: the folder holds a run that may not be overwritten, or something else.
         """
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not self.config.is_file():
             raise UserError(f"{self.path}: exists and is not a run folder; give another --out")
         if not overwrite:
-            raise UserError(f"{self.path}: a run is there already; add --resume or --overwrite, or give another --out")
+            raise UserError(f"{self.path}: already holds a run; add --resume or --overwrite, or give another --out")
 
     def require_resumable(self, config: Config) -> None:
-        """Make sure that a run is there and was made with this configuration.
+        """Make sure that there is a run to resume, of this configuration.
 
         Raises:
             UserError: no run, or other values of keys that change its numbers.
         """
         if not self.config.is_file() or not self.run.is_file():
-            raise UserError(f"{self.path}: no run to resume there; leave out --resume or give its folder as --out")
-        # A key that came after the run began has its default there.
+            raise UserError(f"{self.path}: no run to resume; leave out --resume or give its folder as --out")
+        # A key that is newer than the run has its default there.
         was = flatten(plain(type(config)())) | flatten(merged(read_layers(self.config)))
         now = flatten(plain(config))
         # How long it trains may change, never what a step computes.
@@ -96,7 +96,7 @@ class RunFolder:
         if changed:
             key = sorted(changed)[0]
             raise UserError(
-                f"{self.config}: the run to resume has {key}={was.get(key)}, asked for is {now.get(key)}; "
+                f"{self.config}: the run to resume has {key}={was.get(key)}, this configuration {now.get(key)}; "
                 "resume with the same configuration, or start another run with --out"
             )
 
@@ -109,14 +109,14 @@ class RunFolder:
         record: dict[str, Any],
         save_models: Callable[[RunFolder], None],
     ) -> None:
-        """Make the folder, in place of a run that is there, with all that is known before the first step.
+        """Make the folder, replacing an earlier run, with all that is known before the first step.
 
         Args:
             config: the run's configuration.
             device: where it computes.
             counts: what was read of each split.
             fingerprint: of the training data.
-            record: what else its numbers follow from.
+            record: what else its numbers depend on.
             save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
 
         Raises:
@@ -141,13 +141,13 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({first_line(error)}); give another --out") from error
 
-    def take_up(
+    def record_resume(
         self, config: Config, device: torch.device, fingerprint: str, record: dict[str, Any], step: int
     ) -> list[str]:
-        """Write into config.yaml and run.json that the run goes on after `step`.
+        """Record in config.yaml and run.json that the run is resumed after `step`.
 
         Returns:
-            One line for each circumstance that may change the last digits: threads, versions.
+            One line for each change of threads or versions, which may change the last digits.
 
         Raises:
             UserError: another kind of device, other training data or teachers.
@@ -160,7 +160,7 @@ class RunFolder:
             raise UserError(f"{self.run}: the training data changed since; give the same --root, or another --out")
         for key, value in record.items():
             if run.get(key) != value:
-                raise UserError(f"{self.run}: the {key} changed since; give those it began with, or another --out")
+                raise UserError(f"{self.run}: the {key} changed since; resume with the same, or give another --out")
         run.pop("finished", None)
         changed = [
             f"{key} was {run[key]}, is {now[key]}: the last digits may differ from an uninterrupted run"
@@ -173,7 +173,7 @@ class RunFolder:
         return changed
 
     def finish(self, step: int, best_epoch: int) -> None:
-        """Write into run.json that the training came to its end."""
+        """Record in run.json that the training has finished."""
         run = json.loads(self.run.read_text(encoding="utf-8"))
         write_json(self.run, run | {"finished": {"step": step, "best_epoch": best_epoch}})
 

@@ -1,4 +1,4 @@
-"""What a training loop needs to know of a system: a network, its losses, who learns beside it, data, validation."""
+"""What a training loop needs to know of a system: a network, its losses, its players, data, validation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Player:
         module: what learns.
         learning_rate: at the start.
         losses: named losses of its own on the network's output; those that end in `_loss` are summed. It then steps
-            before the network does, and stands still, without gradients, until the network has learned. None: it learns
+            before the network does, and is frozen until the network's step is done. None: it learns
             from the network's total loss, in the same step.
         follows_schedule: whether its learning rate keeps its ratio to the network's; if not, it stays as it is.
     """
@@ -70,13 +70,13 @@ class Task:
     Attributes:
         network: `network(*batch.parts)` gives what the losses see.
         losses: named losses of the network's output and the batch; those that end in `_loss` are summed.
-        players: by name, who learns beside the network.
+        players: by name, the modules that learn beside the network.
         pairs: the training set.
         validate: how good the weights are, after every epoch; none where there is no validation split: the last epoch's
             weights are kept.
         counts: by split, what was read.
         save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
-        record: what the numbers follow from besides configuration and data, for run.json; the same when it is resumed.
+        record: what the numbers depend on besides configuration and data, for run.json; the same when it is resumed.
     """
 
     network: nn.Module

@@ -117,7 +117,7 @@ def test_the_share_is_that_of_the_worst_file(tmp_path: Path) -> None:
     said = complaint(lambda: match([short, long], tolerance=0.049))
     assert said == (
         f"{long.path}: 5 of 100 lines have no line with the same item and number in short "
-        "(v#enc#95, v#enc#96, v#enc#97 and 2 more); mend the files or raise data.mismatch_tolerance above 0.049"
+        "(v#enc#95, v#enc#96, v#enc#97 and 2 more); fix the files or raise data.mismatch_tolerance above 0.049"
     )
 
 

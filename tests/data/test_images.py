@@ -58,7 +58,7 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
     whole = path.read_bytes()
     cases: list[tuple[object, str, str]] = [
         (VALUES, "a b c", f"{ids}: 3 ids, but {path} has 4 rows"),
-        (VALUES, "a b c a", f"{ids}: id 'a' stands there twice"),
+        (VALUES, "a b c a", f"{ids}: id 'a' is duplicated"),
         (VALUES[0], "a b c", f"{path}: must hold floats (images, width), not float32 (3,)"),
         (np.ones((4, 3), int), "a b c d", "not int64 (4, 3)"),
         (np.ones((4, 0)), "a b c d", "not float64 (4, 0)"),

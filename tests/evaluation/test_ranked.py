@@ -57,8 +57,8 @@ def test_against_a_brute_force_twin(ties: Ties, memory_mb: float | None, brute: 
     for back in (items, other):
         forward: Blocks = Cosines(texts, items)
         scored = Scored.of((forward, Transposed(Cosines(texts, back))), item_of, memory_mb)
-        assert scored.asking.tolist() == sorted(set(item_of.tolist())) and len(scored.asking) < 28
-        assert scored.backward.shape == (len(scored.asking), 70)
+        assert scored.queried.tolist() == sorted(set(item_of.tolist())) and len(scored.queried) < 28
+        assert scored.backward.shape == (len(scored.queried), 70)
         # Cut down once where it may be held, else whenever it is asked for.
         assert isinstance(scored.backward, DenseScores) == (memory_mb == LIMITS[-1])
         found = scored.ranked(ties, memory_mb).language_metrics()
@@ -77,7 +77,7 @@ def test_items_that_all_have_a_query_are_left_as_they_are() -> None:
     forward = DenseScores(whole_numbers(6, 3))
     backward = Transposed(forward)
     scored = Scored.of((forward, backward), np.array([2, 0, 1, 1, 0, 2]), 2000)
-    assert scored.backward is backward and scored.asking.tolist() == [0, 1, 2]
+    assert scored.backward is backward and scored.queried.tolist() == [0, 1, 2]
 
 
 def test_by_hand() -> None:

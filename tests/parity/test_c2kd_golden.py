@@ -18,7 +18,8 @@ from nrccr.evaluation.metrics import ranks, retrieval_metrics
 from nrccr.losses.similarity import similarity
 from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.network import C2KD
-from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective
+from nrccr.systems.c2kd.objective import C2KDObjective
+from nrccr.systems.c2kd.settings import C2KDSection
 from nrccr.systems.loading import load_retriever
 
 LANGUAGES = ("en", "de", "zh")
@@ -92,7 +93,7 @@ def test_distillation_by_its_true_name(
     ours: Any,
 ) -> None:
     german, visual = (functional.normalize(embeddings[name], dim=1) for name in ("text_de", "video"))
-    objective = C2KDObjective(C2KDLosses(pooling=ours, distill_temperature=0.1, balance=0.0), count=3)
+    objective = C2KDObjective(C2KDSection(pooling=ours, distill_temperature=0.1, balance=0.0), count=3)
     (pooled,), student = objective.targets(inputs["teachers"]), similarity(german, visual)
     wanted = expected["loss"][published]
     found = {"row": objective.distill.rows(pooled, student), "column": objective.distill.rows(pooled.T, student.T)}
@@ -108,7 +109,7 @@ def test_the_whole_objective_from_the_checkpoint(
     batch = MultilingualBatch.of(
         {language: texts(inputs, language) for language in LANGUAGES}, dict.fromkeys(LANGUAGES, every), videos(inputs)
     )
-    objective = C2KDObjective(C2KDLosses("distill", wanted["temperature"], 0.1, 0.3, "maximum"), count=3)
+    objective = C2KDObjective(C2KDSection(temperature=wanted["temperature"], balance=0.3), count=3)
     with torch.no_grad():
         losses = {name: value.item() for name, value in objective(network(batch), inputs["teachers"]).items()}
     contrast = {language: wanted[f"contrastive_{language}"] for language in ("en", "de")}

@@ -79,7 +79,7 @@ def trainer(published: Retriever) -> Trainer:
     discriminator = build_discriminator(config, 64)
     assert discriminator is not None
     theirs = {k.removeprefix("module."): v for k, v in load_checkpoint(published.checkpoint)["model"][4].items()}
-    statedicts.load(discriminator, statedicts.rename(theirs, DISCRIMINATOR, Path("golden")), Path("golden"))
+    statedicts.load_state_dict(discriminator, statedicts.rename(theirs, DISCRIMINATOR, Path("golden")), Path("golden"))
     network.train()
     for module in network.modules():
         if isinstance(module, nn.Dropout):

@@ -14,8 +14,8 @@ import pytest
 from nrccr.config.schema import resolved_switches, to_yaml
 from nrccr.errors import UserError
 from nrccr.report.papers import METRICS, PAPER_TABLES, SUMR, row_of
-from nrccr.report.runs import find_runs, together
-from nrccr.report.tables import BEGIN, END, Table, make_tables, to_latex, to_markdown, update_docs
+from nrccr.report.runs import by_seed, find_runs
+from nrccr.report.tables import BEGIN, END, TextTable, make_tables, to_latex, to_markdown, update_docs
 from nrccr.systems.settings import load_config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def finish(runs: Path) -> Finish:
     return write
 
 
-def column(table: Table, name: str) -> dict[tuple[str, str], str]:
+def column(table: TextTable, name: str) -> dict[tuple[str, str], str]:
     """A column by the two words of its line; the label of a row holds for the lines below it."""
     at, found, label = list(table.head).index(name), {}, ""
     for line in table.lines:
@@ -74,7 +74,7 @@ def column(table: Table, name: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def named(tables: list[Table], title: str) -> Table:
+def named(tables: list[TextTable], title: str) -> TextTable:
     return next(table for table in tables if table.title == title)
 
 
@@ -242,12 +242,14 @@ def test_groups_do_not_depend_on_the_order_on_disk(finish: Finish, runs: Path) -
     finish("a", "vatex", 2.0, "seed=2")
     found = find_runs([runs], PAPER_TABLES[0])
     for order in (found, found[::-1]):
-        (group,) = together(order)
+        (group,) = by_seed(order)
         assert [run.config.seed for run in group.runs] == [1, 2] and group.numbers(SUMR) == [1.0, 2.0]
 
 
 def test_markdown_and_latex() -> None:
-    table = Table("A & B", ["", "", "R@1", "config"], [["x_1", "ours", "1.0 ± 0.5", "a.yaml"], ["", "50 %", "", ""]])
+    table = TextTable(
+        "A & B", ["", "", "R@1", "config"], [["x_1", "ours", "1.0 ± 0.5", "a.yaml"], ["", "50 %", "", ""]]
+    )
     assert to_markdown([table]) == (
         "**A & B**\n\n|  |  | R@1 | config |\n| --- | --- | ---: | ---: |\n"
         "| x_1 | ours | 1.0 ± 0.5 | a.yaml |\n|  | 50 % |  |  |\n"

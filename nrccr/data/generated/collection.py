@@ -34,7 +34,7 @@ POSITIONS = 128
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides every byte of a generated collection.
+    """The parameters of a generated collection, which determine every byte.
 
     Attributes:
         seed: of scenes, captions and errors.
@@ -66,7 +66,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Caption:
-    """One caption to be written: whose, and what it says."""
+    """One caption to be written: whose, and its content."""
 
     scene: Scene
     number: int
@@ -117,7 +117,7 @@ def generate(out: Path, recipe: Recipe) -> Path:
 
 
 def read_recipe(folder: Path) -> Recipe | None:
-    """What a generated collection was made with; None if that cannot be told."""
+    """The recipe of a generated collection; None if it is unknown."""
     try:
         found = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
         return Recipe(int(found["seed"]), tuple(found["rates"]), tuple(found["videos"]), int(found["captions"]))
@@ -199,9 +199,9 @@ def _name(templates: Sequence[str], split: SplitName, translator: str = "", targ
     return templates[0].format(**words) + ".caption.txt"
 
 
-def _write_captions(file: Path, tag: str, captions: Sequence[Caption], said: Iterable[str]) -> list[str]:
+def _write_captions(file: Path, tag: str, captions: Sequence[Caption], texts: Iterable[str]) -> list[str]:
     """Write a caption file; give its captions."""
-    written = list(said)
+    written = list(texts)
     pairs = zip(captions, written, strict=True)
     write_captions(file, (caption_line(own.scene.video, tag, own.number, text) for own, text in pairs))
     return written
@@ -255,5 +255,5 @@ def _write_backbone(folder: Path, captions: Iterable[str], others: Iterable[str]
 
 
 def _spelt(characters: Sequence[str]) -> list[str]:
-    """Pieces of characters that begin a word, and that go on with one."""
+    """Pieces of characters: at the beginning of a word, and within one."""
     return [*characters, *(f"##{character}" for character in characters)]

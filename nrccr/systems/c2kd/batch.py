@@ -27,9 +27,9 @@ class MultilingualBatch(TensorRecord):
         places: (all n,) integers: `torch.cat(vectors of the parts)[places]` is one language after the other.
         rows: language, in that order -> (n,) integers, which videos its captions belong to.
         visual: the N videos, or vectors of N images.
-        empty: (N,) bool, true where a video's English caption or the video itself says nothing; such a video is left
+        empty: (N,) bool, true where a video or its English caption is empty; such a video is left
             out of the first English term. None: nothing is empty.
-        english: (n,) integers, the English captions' positions in the training set, for embeddings computed before.
+        english: (n,) integers, the English captions' positions in the training set, for precomputed embeddings.
         items: (N,) integers, the videos' positions there.
         taught: for each teacher in the loop its own tokens of the English captions.
     """

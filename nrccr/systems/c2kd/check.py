@@ -1,4 +1,4 @@
-"""What `nrccr check` looks at for C2KD: captions by language, the list of words, the teachers."""
+"""`nrccr check` for C2KD: captions by language, the list of words, the teachers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from nrccr.data.batch import ENGLISH
 from nrccr.data.captions import shortened
 from nrccr.data.check import (
     Report,
+    ReportRow,
     Source,
-    SplitCounts,
     attempt,
     check_numbers,
     check_overlap,
@@ -31,8 +31,8 @@ def check_languages(collection: LanguageCollection, config: Config) -> Report:
     """Validate a collection that is read by language (C2KD), and what else its training reads.
 
     Args:
-        collection: what `locate_languages` found.
-        config: says which languages are wanted, the list of words and the teachers.
+        collection: from `locate_languages`.
+        config: the languages, the list of words and the teachers.
 
     Returns:
         As check_collection. A split's unmatched captions are those that another of its languages has; they are notes.
@@ -55,7 +55,7 @@ def check_languages(collection: LanguageCollection, config: Config) -> Report:
             where = "data.languages" if wanted else collection.folder / "TextData"
             lost = ENGLISH if wanted else collection.layout.file_name(split, ENGLISH, collection.translator)
             report.problems.append(f"{where}: training needs English captions; add {lost}")
-        items[split] = _check_spoken(collection, split, languages, features, report)
+        items[split] = _check_split(collection, split, languages, features, report)
     check_overlap(items, report)
     check_numbers(features, report)
     if collection.find("train", TEACHERS) is not None:
@@ -66,7 +66,7 @@ def check_languages(collection: LanguageCollection, config: Config) -> Report:
 
 
 def _check_settings(settings: C2KDSection, report: Report) -> None:
-    """Add what is wrong with the list of words and the teachers."""
+    """Add problems of the list of words and the teachers."""
     if settings.words is not None:
         attempt(partial(read_words, Path(settings.words)), report)
     report.problems += [
@@ -76,10 +76,10 @@ def _check_settings(settings: C2KDSection, report: Report) -> None:
     ]
 
 
-def _check_spoken(
+def _check_split(
     collection: LanguageCollection, split: SplitName, languages: Sequence[str], features: Source | None, report: Report
 ) -> dict[str, None]:
-    """Add the split's line, notes and problems; gives its items, in order."""
+    """Add the split's row, notes and problems; returns its items, in order."""
     found = {language: read_file(partial(collection.file, split, language), report) for language in languages}
     files = [captions for captions in found.values() if captions is not None]
     keys = dict.fromkeys(key for captions in files for key in captions.keys)
@@ -106,5 +106,5 @@ def _check_spoken(
         )
     frames = frame_range(features, (item for item in items if features is not None and item in features))
     if items:
-        report.rows.append(SplitCounts(split, len(items), sum(map(len, files)), sum(lacking), len(absent), frames))
+        report.rows.append(ReportRow(split, len(items), sum(map(len, files)), sum(lacking), len(absent), frames))
     return items

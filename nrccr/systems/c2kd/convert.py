@@ -3,8 +3,8 @@
     OUT/multi_<collection>/FeatureData/<feature>/{shape.txt,id.txt,feature.bin,video2frames.txt}
     OUT/multi_<collection>/TextData/multi_<collection><split>_<language>.caption.txt, see nrccr.data.languages
 
-Line `ITEM#LANGUAGE#K TEXT`: captions of one item with the same K say the same in each language. The language `en_words`
-holds the English that the published teachers read: its words alone, but for RUDDER, where it is the caption itself.
+Line `ITEM#LANGUAGE#K TEXT`: captions of one item with the same K are translations of each other. The language
+`en_words` holds the English that the published teachers read: its words alone, but the whole caption for RUDDER.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from nrccr.data.batch import ENGLISH
-from nrccr.data.bigfile import write_bigfile
+from nrccr.data.bigfile import Frames, write_bigfile
 from nrccr.data.captions import caption_line, shortened, write_captions
 from nrccr.data.cleaning import words_of
 from nrccr.data.collections import SPLITS, SplitName
@@ -28,13 +27,12 @@ from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_folder
 from nrccr.safeload.unpickle import load_records
 
-Published = Literal["msrvtt", "vatex", "youcook2", "rudder"]
+PublishedCollection = Literal["msrvtt", "vatex", "youcook2", "rudder"]
 Texts = dict[str, list[str]]  # language -> captions by number; "" where there is none
 Record = Mapping[str, Any]
-Frames = npt.NDArray[np.float32]
 
 # Language in the pickle -> ours.
-LANGUAGES: Mapping[Published, Mapping[str, str]] = {
+LANGUAGES: Mapping[PublishedCollection, Mapping[str, str]] = {
     "msrvtt": {name: name for name in ("en", "de", "fr", "cs", "zh", "ru", "vi", "sw", "es")},
     "vatex": {"en": "en", "zh": "zh"},
     "youcook2": {name: name for name in ("en", "de", "fr", "zh", "ru", "vi", "es", "ja")} | {"cz": "cs"},
@@ -51,9 +49,9 @@ class Converted:
         folder: the collection.
         items: split -> videos.
         captions: split -> language -> captions.
-        missing: split -> language -> captions that others have and this language lacks; filled ones are not among them.
+        missing: split -> language -> captions that others have and this language lacks, except filled ones.
         without_frames: ids that were left out because they have no features.
-        renamed: ids that came again with other features, by their new names.
+        renamed: duplicated ids with other features, by their new names.
     """
 
     folder: Path
@@ -65,7 +63,7 @@ class Converted:
 
     @property
     def remarks(self) -> list[str]:
-        """What is worth knowing besides the counts, one line each."""
+        """Remarks besides the counts, one line each."""
         lines = []
         if self.without_frames:
             left = shortened(self.without_frames)
@@ -78,10 +76,10 @@ class Converted:
 
 
 def guess_split(path: Path) -> SplitName:
-    """The split that a published file name speaks of. What they call validation is what they test on.
+    """The split that a published file name means. What they call validation is what they test on.
 
     Raises:
-        UserError: the name does not tell.
+        UserError: the name does not show it.
     """
     if "train" in path.name:
         return "train"
@@ -90,11 +88,11 @@ def guess_split(path: Path) -> SplitName:
     raise UserError(f"{path}: train or test? The file name has neither word, nor val; rename the file")
 
 
-def splits_of(pickles: Sequence[Path]) -> dict[SplitName, Path]:
-    """Each file by its split, told by its name.
+def pickles_by_split(pickles: Sequence[Path]) -> dict[SplitName, Path]:
+    """Each file by its split, from its name.
 
     Raises:
-        UserError: a name does not tell, or two files are of one split.
+        UserError: a name does not show it, or two files are of one split.
     """
     found: dict[SplitName, Path] = {}
     for path in pickles:
@@ -105,11 +103,11 @@ def splits_of(pickles: Sequence[Path]) -> dict[SplitName, Path]:
     return found
 
 
-def guess_collection(name: str | None, pickles: Sequence[Path]) -> Published:
-    """The collection of that name, or else the one that the files' own names speak of, then their folders'.
+def guess_collection(name: str | None, pickles: Sequence[Path]) -> PublishedCollection:
+    """The collection of that name, or else the one that the files' names mean, then their folders' names.
 
     Raises:
-        UserError: unknown, or the names do not tell.
+        UserError: unknown, or the names do not show it.
     """
     known = ", ".join(LANGUAGES)
     if name is not None:
@@ -128,19 +126,19 @@ def guess_collection(name: str | None, pickles: Sequence[Path]) -> Published:
 def convert(
     pickles: Sequence[Path], out: Path, name: str | None, *, feature: str | None = None, fill_missing: bool = False
 ) -> Converted:
-    """Convert published files, whose names tell their split and, unless `name` does, their collection.
+    """Convert published files, whose names show their split and, unless `name` is given, their collection.
 
     Raises:
-        UserError: as convert_c2kd; names that do not tell.
+        UserError: as convert_c2kd; names that show neither split nor collection.
     """
-    splits, collection = splits_of(pickles), guess_collection(name, pickles)
+    splits, collection = pickles_by_split(pickles), guess_collection(name, pickles)
     return convert_c2kd(splits, out, collection, feature=feature, fill_missing=fill_missing)
 
 
 def convert_c2kd(
     pickles: Mapping[SplitName, Path],
     out: Path,
-    collection: Published,
+    collection: PublishedCollection,
     *,
     feature: str | None = None,
     fill_missing: bool = False,
@@ -151,7 +149,7 @@ def convert_c2kd(
         pickles: the published file of each split, one or more.
         out: the root, in which the folder `multi_<collection>` is made.
         collection: which one it is.
-        feature: the feature's key in the pickle; by default the one that is there.
+        feature: the feature's key in the pickle; by default the only one.
         fill_missing: fill a caption that a language lacks with the English one, or else the first there is, as the
             published loader does; by default it stays out of that language's file.
 
@@ -179,16 +177,16 @@ def convert_c2kd(
             (temporary / "features").rename(temporary / "FeatureData" / FEATURES.get(reader.feature, reader.feature))
             for (split, language), lines in reader.lines.items():
                 write_captions(temporary / "TextData" / layout.file_name(split, language, ""), lines)
-    except OSError as error:  # its own words name the temporary folder
+    except OSError as error:  # its message names the temporary folder
         reason = error.strerror or first_line(error)
         raise UserError(f"{folder}: cannot be written ({reason}); check the folder and the room on its disk") from error
     return reader.converted
 
 
 class _Reader:
-    """Goes through the pickles once, one in memory at a time: gives the features, gathers the captions."""
+    """Reads the pickles once, one in memory at a time: yields the features, collects the captions."""
 
-    def __init__(self, collection: Published, feature: str | None, fill: bool, converted: Converted) -> None:
+    def __init__(self, collection: PublishedCollection, feature: str | None, fill: bool, converted: Converted) -> None:
         self.collection = collection
         self.feature = feature or ""
         self.fill = fill
@@ -210,7 +208,7 @@ class _Reader:
             entries = [(index, record) for index, record in entries if "2d_full" in record]  # as published
         self.feature = self.feature or _feature_key(path, *entries[0])
         texts = [self._texts(path, index, record, split) for index, record in entries]
-        spoken = list(dict.fromkeys(language for own in texts for language in own if any(own[language])))
+        languages = list(dict.fromkeys(language for own in texts for language in own if any(own[language])))
         items = set()
         for (index, record), own in zip(entries, texts, strict=True):
             identity, frames = _identity(path, index, record), self._frames(path, index, record)
@@ -218,7 +216,7 @@ class _Reader:
                 self.converted.without_frames.append(identity)
                 continue
             item, new = self._name(identity, frames)
-            self._write(split, item, own, spoken)
+            self._write(split, item, own, languages)
             items.add(item)
             if new:
                 yield item, frames
@@ -250,7 +248,7 @@ class _Reader:
     def _for_teachers(self, text: str) -> str:
         return text if self.collection == "rudder" else " ".join(words_of(text))
 
-    def _write(self, split: SplitName, item: str, texts: Texts, spoken: Sequence[str]) -> None:
+    def _write(self, split: SplitName, item: str, texts: Texts, languages: Sequence[str]) -> None:
         start = self._counts.get((split, item), 0)
         count = max(map(len, texts.values()))
         self._counts[split, item] = start + count
@@ -259,7 +257,7 @@ class _Reader:
         for number in range(count):
             own = {language: texts[language][number] for language in texts if number < len(texts[language])}
             spare = (own.get(ENGLISH) or next((text for text in own.values() if text), "")) if self.fill else ""
-            for language in spoken:
+            for language in languages:
                 text = own.get(language) or (self._for_teachers(spare) if language == TEACHERS else spare)
                 if text:
                     line = caption_line(item, language, start + number, text)
@@ -272,13 +270,15 @@ class _Reader:
         where = f"{path}: entry {index}"
         if not isinstance(frames, np.ndarray):
             known = ", ".join(key for key, value in record.items() if isinstance(value, np.ndarray)) or "none"
-            raise UserError(f"{where} has no feature {self.feature!r} (arrays there: {known}); name another feature")
+            raise UserError(f"{where} has no feature {self.feature!r} (it has {known}); give another as --feature")
         if frames.dtype.kind not in "fiu":  # float, signed, unsigned
-            raise UserError(f"{where}: {self.feature!r} holds {frames.dtype}, not real numbers; name another feature")
+            raise UserError(f"{where}: {self.feature!r} holds {frames.dtype}, not real numbers; name another")
         if frames.ndim != 2 or not frames.shape[1]:
-            raise UserError(f"{where}: {self.feature!r} has shape {frames.shape}, not (frames, width); mend the file")
+            raise UserError(f"{where}: {self.feature!r} has shape {frames.shape}, not (frames, width); fix the file")
         if self._width not in (0, frames.shape[1]):
-            raise UserError(f"{where}: {self.feature!r} is {frames.shape[1]} wide, those before {self._width}")
+            raise UserError(
+                f"{where}: {self.feature!r} is {frames.shape[1]} wide, those before {self._width}; make them agree"
+            )
         self._width = frames.shape[1]
         with np.errstate(over="ignore", invalid="ignore"):
             narrow = frames.astype("<f4")
@@ -321,7 +321,7 @@ def _feature_key(path: Path, index: int, record: Record) -> str:
     found = [key for key in FEATURES if isinstance(record.get(key), np.ndarray)]
     if len(found) != 1:
         there = f"has the features {', '.join(found)}" if found else f"has no feature {' or '.join(FEATURES)}"
-        raise UserError(f"{path}: entry {index} {there}; name the one to convert")
+        raise UserError(f"{path}: entry {index} {there}; give the one to convert as --feature")
     return found[0]
 
 
@@ -329,8 +329,8 @@ def _captions(where: str, key: str, value: Any) -> list[str]:
     """No caption, one or a list of them, on one line each."""
     texts = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{where}: the captions in {key!r} are no text; mend the file")
+        raise UserError(f"{where}: the captions in {key!r} are no text; fix the file")
     for text in texts:
         if not _encodes(text, "utf-8"):
-            raise UserError(f"{where}: the caption {text[:80]!r} in {key!r} cannot be written as UTF-8; mend the file")
+            raise UserError(f"{where}: the caption {text[:80]!r} in {key!r} cannot be written as UTF-8; fix the file")
     return [" ".join(text.split()) for text in texts]

@@ -1,6 +1,6 @@
 """What C2KD reads: videos with captions in many languages for training, and queries by language.
 
-A caption is known by its item and number: captions of one item with the same number say the same in each language.
+A caption is known by its item and number: captions of one item with the same number are translations of each other.
 N videos in a batch, n of them with a caption in some language, L languages.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nrccr.config.choices import Sampling
+from nrccr.config.choices import FrameSampling
 from nrccr.data.batch import ENGLISH, Parts, VideoBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, read_captions
@@ -32,7 +32,7 @@ from nrccr.systems.c2kd.batch import MultilingualBatch
 
 
 def read_words(path: Path) -> frozenset[str]:
-    """The words of a list, one a line: those that a word2vec file knows.
+    """The words of a list, one a line: those of a word2vec file.
 
     Raises:
         UserError: no such file, not UTF-8, or no words in it.
@@ -48,13 +48,13 @@ def read_words(path: Path) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class LanguageCounts:
-    """What was counted while reading a split.
+    """Counts of a split, by language.
 
     Attributes:
         items: videos or images.
         captions: by language.
         missing: by language, captions that another language has and this one lacks.
-        cut: captions shortened to the longest kept.
+        cut: captions shortened to the longest allowed.
         empty: English captions without a known word.
     """
 
@@ -73,7 +73,7 @@ class LanguagePairs:
         texts: language -> tokens of its captions, English first.
         places: language -> (slots,) the caption's position in `texts`, or -1; a slot is a caption number of a video.
         starts: (videos + 1,) where the slots of each video begin.
-        videos: the items.
+        visuals: the items.
         empty: (English captions,) whether a caption has no known word.
         counts: what was read.
         taught: each teacher's own tokens of the English captions, for teachers in the loop.
@@ -84,7 +84,7 @@ class LanguagePairs:
     texts: Mapping[str, TokenTable]
     places: Mapping[str, Indices]
     starts: Indices
-    videos: Visuals
+    visuals: Visuals
     empty: npt.NDArray[np.bool_]
     counts: LanguageCounts
     taught: Sequence[TokenTable] = field(default=())
@@ -92,7 +92,7 @@ class LanguagePairs:
     epoch: int = 0
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.visuals)
 
     def at_epoch(self, epoch: int) -> LanguagePairs:
         """The data of an epoch, from 0: which caption of each video depends on (seed, epoch, video) alone."""
@@ -110,7 +110,7 @@ class LanguagePairs:
         captions = {language: place[slots] for language, place in self.places.items()}  # each (N,), -1: none
         rows = {language: np.flatnonzero(own >= 0) for language, own in captions.items()}  # each (n,)
         english = captions[ENGLISH][rows[ENGLISH]]
-        visual = self.videos.batch(chosen)
+        visual = self.visuals.batch(chosen)
         empty = np.zeros(len(chosen), dtype=bool)
         empty[rows[ENGLISH]] = self.empty[english]
         if isinstance(visual, VideoBatch):
@@ -128,12 +128,12 @@ class LanguagePairs:
 
     def fingerprint(self) -> str:
         """A hash of all captions' tokens and of which video and number each has."""
-        digest = hashlib.sha256("\n".join(self.videos.ids).encode())
+        digest = hashlib.sha256("\n".join(self.visuals.ids).encode())
         for language, table in self.texts.items():
             digest.update(language.encode() + table.content() + self.places[language].tobytes())
         for table in self.taught:
             digest.update(table.content())
-        for values in (self.starts, self.empty, self.videos.lengths):
+        for values in (self.starts, self.empty, self.visuals.lengths):
             digest.update(values.tobytes())
         return digest.hexdigest()
 
@@ -146,14 +146,14 @@ class LanguageReader:
         collection: found on disk.
         max_frames: frames kept of a longer video.
         sampling: the first of them, or spread evenly.
-        languages: which; empty: all whose files are there.
-        words: English words that count, see `read_words`; none: any word does.
+        languages: which; empty: all whose files exist.
+        words: English words that count, see `read_words`; none: all words count.
         features: of videos; opened once.
     """
 
     collection: LanguageCollection
     max_frames: int
-    sampling: Sampling
+    sampling: FrameSampling
     languages: Sequence[str] = ()
     words: frozenset[str] | None = None
     features: BigFile | None = None
@@ -163,7 +163,7 @@ class LanguageReader:
         cls,
         collection: LanguageCollection,
         max_frames: int,
-        sampling: Sampling,
+        sampling: FrameSampling,
         languages: Sequence[str] = (),
         words: Path | None = None,
     ) -> LanguageReader:
@@ -228,12 +228,12 @@ class LanguageReader:
             places[language][[position[key] for key in captions.keys]] = np.arange(len(captions))
         texts = {language: tokenizer.encode(captions.texts) for language, captions in files.items()}
         taught = self.teacher_texts(english)
-        empty = np.array([not self._says_something(text) for text in taught])
+        empty = np.array([not self._has_known_word(text) for text in taught])
         return LanguagePairs(
             texts=texts,
             places=places,
             starts=starts,
-            videos=self._visuals(list(slots), "train"),
+            visuals=self._visuals(list(slots), "train"),
             empty=empty,
             counts=_count(files, len(slots), int(starts[-1]), texts, int(empty.sum())),
             taught=[teacher.encode(taught) for teacher in teachers],
@@ -241,9 +241,9 @@ class LanguageReader:
         )
 
     def teacher_texts(self, english: Captions) -> list[str]:
-        """The English that teachers read of the training set's English captions.
+        """The teachers' input for the training set's English captions.
 
-        The published pickles have their own; elsewhere it is the caption reduced to its words, with spaces between.
+        Published pickles hold it; elsewhere it is the caption reduced to its words, with spaces between.
         A caption without words is the empty one.
 
         Raises:
@@ -252,12 +252,12 @@ class LanguageReader:
         path = self.collection.find("train", TEACHERS)
         if path is None:
             return [" ".join(words_of(text)) for text in english.texts]
-        given = read_captions(path)
-        texts = dict(zip(given.keys, given.texts, strict=True))
+        captions = read_captions(path)
+        texts = dict(zip(captions.keys, captions.texts, strict=True))
         return [texts.get(key, "") for key in english.keys]
 
     def split(self, name: SplitName, tokenizer: Tokenizer) -> Split:
-        """A split's queries by language; the gallery is the same whichever languages are asked for.
+        """A split's queries by language; the gallery does not depend on the languages.
 
         Raises:
             UserError: missing or malformed files, items without features.
@@ -265,7 +265,7 @@ class LanguageReader:
         every = self._captions(name, ())
         chosen = self.collection.languages(name, self.languages)
         for language in chosen:
-            self.collection.file(name, language)  # says which file is missing
+            self.collection.file(name, language)  # raises if it is missing
         files = {language: every[language] for language in chosen}
         slots = _slots(every.values())
         places = {item: index for index, item in enumerate(slots)}
@@ -294,7 +294,7 @@ class LanguageReader:
         path, ids = self.collection.vectors(split)
         return Images(Vectors(path, ids), items, path)
 
-    def _says_something(self, text: str) -> bool:
+    def _has_known_word(self, text: str) -> bool:
         return any(self.words is None or word in self.words for word in words_of(text))
 
 

@@ -1,4 +1,4 @@
-"""C2KD's network, student and teachers alike: two encoders that meet in a cosine, without the losses.
+"""C2KD's network, student and teachers alike: two encoders compared by cosine, without the losses.
 
 N videos or captions in the batch, L tokens, F frames, H backbone width, W width of the video branch, D joint-space
 width. The encoder of the text branch is an argument; everything else is the same in all experiments.
@@ -98,7 +98,7 @@ class TextBranch(nn.Module):
         return text.pool
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """A pre-norm transformer block: attention, then an MLP as wide as its input, both with residual."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -144,7 +144,7 @@ class VideoBranch(nn.Module):
         self.embed_norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.cls = nn.Parameter(torch.empty(width))
         self.nothing = nn.Parameter(torch.empty(width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(layers))
         self.project = GatedUnit(width, joint)
         for token in (self.cls, self.nothing):
             nn.init.trunc_normal_(token, std=0.02)
@@ -188,7 +188,7 @@ class MultilingualOutput(TensorRecord):
 
 
 class C2KD(nn.Module):
-    """A text encoder and a video encoder with a common space.
+    """A text encoder and a video encoder with one joint space.
 
     Args:
         backbone: the text encoder, see nrccr.models.backbone.build_backbone.
@@ -227,7 +227,7 @@ class C2KD(nn.Module):
         return unit(self.project_text(text))
 
     def project_text(self, text: TextBatch) -> Tensor:
-        """Captions -> (N, D), before they are brought to unit length; evaluation mode, no gradients."""
+        """Captions -> (N, D), not of unit length; evaluation mode, no gradients."""
         with evaluating(self):
             projected: Tensor = self.text(text)
             return projected

@@ -7,7 +7,6 @@ language l, T^k the cosines of teacher k between English captions and videos.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from nrccr.losses.matrix_distill import MatrixDistillation
 from nrccr.losses.matrix_smooth_l1 import matrix_smooth_l1
 from nrccr.losses.similarity import similarity
 from nrccr.systems.c2kd.network import MultilingualOutput
-from nrccr.systems.c2kd.settings import Distillation, Stage, TeacherPooling
+from nrccr.systems.c2kd.settings import C2KDSection
 from nrccr.training.task import Player
 
 # True names: the published option "max" ran the minimum, "min" the maximum.
@@ -29,87 +28,58 @@ POOLS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
-class C2KDLosses:
-    """Weights and constants of the objective.
-
-    Attributes:
-        stage: which objective.
-        temperature: T of the contrastive terms.
-        distill_temperature: tau of the distillation.
-        balance: lambda, the share of the contrastive terms; the distillation has 1 - lambda.
-        pooling: how K matrices become the student's target. `maximum`, `minimum`, `mean`: pooled entry by entry.
-            `each`: the sum of a loss for every teacher. `learned_teachers`: these losses with learned weights.
-            `learned_pools`: the losses of the three poolings with learned weights. Learned weights are a softmax and
-            replace 1 - lambda; nothing holds them off the easiest teacher.
-        distillation: `kl`, or `smooth_l1` as an ablation.
-    """
-
-    stage: Stage = "distill"
-    temperature: float = 0.05
-    distill_temperature: float = 0.1
-    balance: float = 0.1
-    pooling: TeacherPooling = "maximum"
-    distillation: Distillation = "kl"
-
-
 class C2KDObjective(nn.Module):
     """L = lambda NCE'(en) + sum over languages l of lambda NCE(l) + (1 - lambda) KD(l).
 
     English is among the languages, so its contrast counts twice, once without empty samples (NCE'), and it is distilled
     too. The baselines have weights of one: zero-shot is NCE'(en), translate-train adds NCE(l) of the other languages.
 
-    With learned weights it has one parameter, `mixing`, which learns beside the network, see `mixing` below; otherwise
-    none.
+    The K score matrices of the teachers become the student's distillation targets by `c2kd.pooling`: `maximum`,
+    `minimum`, `mean` pool them entry by entry; `each` adds up a loss for every teacher; `learned_teachers` weights
+    these losses, `learned_pools` those of the three poolings. Learned weights are a softmax of the one parameter
+    `mixing`, see the function `mixing`, and replace 1 - lambda; nothing holds them off the easiest teacher.
     """
 
-    def __init__(self, losses: C2KDLosses, count: int = 0) -> None:
+    def __init__(self, settings: C2KDSection, count: int = 0) -> None:
         """Choose the objective.
 
         Args:
-            losses: its constants.
-            count: K, how many teachers there will be.
+            settings: its constants: `balance` is lambda, `temperature` T of the contrastive terms and
+                `distill_temperature` tau of the distillation, which is `kl` or, as an ablation, `smooth_l1`.
+            count: K, the number of teachers.
 
         Raises:
-            ValueError: distillation without teachers, or an unknown name.
+            ValueError: distillation without teachers.
         """
         super().__init__()
-        if losses.stage not in ("zero_shot", "translate_train", "distill"):
-            raise ValueError(f"stage is {losses.stage!r}: choose zero_shot, translate_train or distill")
-        if losses.pooling not in (*POOLS, "each", "learned_teachers", "learned_pools"):
-            raise ValueError(
-                f"pooling is {losses.pooling!r}: choose {', '.join(POOLS)}, each, learned_teachers or learned_pools"
-            )
-        if losses.distillation not in ("kl", "smooth_l1"):
-            raise ValueError(f"distillation is {losses.distillation!r}: choose kl or smooth_l1")
-        if losses.stage == "distill" and count < 1:
+        if settings.stage == "distill" and count < 1:
             raise ValueError("distillation needs at least one teacher")
-        self.losses = losses
-        self.contrast = ContrastiveLoss(losses.temperature)
+        self.settings = settings
+        self.contrast = ContrastiveLoss(settings.temperature)
         self.distill: Callable[[Tensor, Tensor], Tensor] = (
-            MatrixDistillation(losses.distill_temperature) if losses.distillation == "kl" else matrix_smooth_l1
+            MatrixDistillation(settings.distill_temperature) if settings.distillation == "kl" else matrix_smooth_l1
         )
-        mixed = {"learned_teachers": count, "learned_pools": len(POOLS)}.get(losses.pooling, 0)
-        learns = losses.stage == "distill" and mixed
+        mixed = {"learned_teachers": count, "learned_pools": len(POOLS)}.get(settings.pooling, 0)
+        learns = settings.stage == "distill" and mixed
         self.mixing = nn.Parameter(torch.full((mixed,), 0.33)) if learns else None  # published start
 
     def forward(self, out: MultilingualOutput, teachers: Tensor | None = None) -> dict[str, Tensor]:
         """The losses, weights applied.
 
         Args:
-            out: the student's view of the batch.
+            out: the student's output for the batch.
             teachers: (K, n, n) of the English captions and their videos, see `teacher_scores`; only distillation needs
                 it. A video without an English caption is not distilled.
 
         Returns:
-            Scalars by name; the total is the sum of those that end in `_loss`. Learned weights are shown as `weight_k`.
+            Scalars by name; the total is the sum of those that end in `_loss`. Learned weights are `weight_k`.
 
         Raises:
             ValueError: no English captions, or distillation without teachers.
         """
         if ENGLISH not in out.texts:
             raise ValueError(f"the batch has no captions in {ENGLISH!r}, which every objective needs")
-        stage, balance = self.losses.stage, self.losses.balance if self.losses.stage == "distill" else 1.0
+        stage, balance = self.settings.stage, self.settings.balance if self.settings.stage == "distill" else 1.0
         scores = {  # each (n, n)
             language: similarity(text, out.visual[out.rows[language]]) for language, text in out.texts.items()
         }
@@ -133,19 +103,19 @@ class C2KDObjective(nn.Module):
         parts = torch.stack([self.distill(target, student) for target in targets])  # (number of targets,)
         if self.mixing is not None:
             return (self.mixing.softmax(dim=0) * parts).sum()
-        return (1 - self.losses.balance) * parts.sum()
+        return (1 - self.settings.balance) * parts.sum()
 
     def targets(self, teachers: Tensor) -> Sequence[Tensor]:
-        """What the student shall be like: teachers (K, n, n) -> one or more (n, n)."""
-        if self.losses.pooling in POOLS:
-            return [POOLS[self.losses.pooling](teachers)]
-        if self.losses.pooling == "learned_pools":
+        """Distillation targets of the student: teachers (K, n, n) -> one or more (n, n)."""
+        if self.settings.pooling in POOLS:
+            return [POOLS[self.settings.pooling](teachers)]
+        if self.settings.pooling == "learned_pools":
             return [pool(teachers) for pool in POOLS.values()]
         return list(teachers)
 
 
 def mixing(objective: C2KDObjective, learning_rate: float) -> dict[str, Player]:
-    """The learned weights as a player that learns from the total loss (published rate 0.01); nobody without them."""
+    """The learned weights as a player that learns from the total loss (published rate 0.01); none without them."""
     return {} if objective.mixing is None else {"mixing": Player(objective, learning_rate, follows_schedule=True)}
 
 

@@ -18,7 +18,7 @@ from nrccr.systems.base import Published
 
 STUDENT = "sentence-transformers/LaBSE"
 S3D_WIDTH = 1024  # YouCook2's features; all others are CLIP's
-HEADS = 4  # which no tensor tells; the same in all experiments
+HEADS = 4  # not in any tensor; the same in all experiments
 
 _GATED = (("fc.", "linear."), ("cg.fc.", "gate."))
 _BLOCK = (
@@ -42,7 +42,7 @@ def is_c2kd(checkpoint: Mapping[str, Any]) -> bool:
 
 
 def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
-    """A published checkpoint, student or teacher, as ours; none if it is another system's.
+    """Convert a published checkpoint, student or teacher; none if it is another system's.
 
     The checkpoint names neither its encoder nor its collection: they are `text.model`, by default LaBSE, the students',
     and `data.collection`, by default one whose features have the right width.

@@ -1,4 +1,4 @@
-"""What a configuration may say to C2KD."""
+"""The configuration keys of C2KD."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class C2KDSection(Section):
     )
     words: str | None = key(
         None,
-        "file of words; English captions without one of them are left out of the first English term",
+        "list of words; English captions without one of them are left out of the first English term",
         min_length=1,
         words="a file",
     )
@@ -56,7 +56,7 @@ class C2KDSection(Section):
         False, "true: captions and queries in lower case; else as the encoder's own tokenizer has it"
     )
     query_tokens: int = key(
-        40, "longest query kept in validation and test; text.max_tokens is of training", ge=3, le=512
+        40, "longest query in validation and test, in tokens; text.max_tokens is for training", ge=3, le=512
     )
 
 
@@ -86,20 +86,20 @@ def check(config: Config, refuse: Refuse) -> None:
     if config.visual.kind == "clip":
         message = f"visual.kind={config.visual.kind} does not go with model={config.model}; set visual.kind=video"
         refuse(message, "visual.kind", "model")
-    own, usual = config.section(C2KDSection), C2KDSection()
-    for key_, reason in _unread(own, config.switch("pool_mask")).items():
-        value = getattr(own, key_)
-        if value != getattr(usual, key_):
+    section, default = config.section(C2KDSection), C2KDSection()
+    for key_, reason in _unread(section, config.switch("pool_mask")).items():
+        value = getattr(section, key_)
+        if value != getattr(default, key_):
             refuse(f"c2kd.{key_}={spelled(value)} is not used by c2kd.{reason}; remove it", f"c2kd.{key_}")
 
 
 def _unread(own: C2KDSection, pool_mask: str) -> dict[str, str]:
-    """What these settings leave without use, and why."""
+    """The keys that these settings leave unused, and why."""
     unread = {} if own.pooling.startswith("learned") else {"mixing_learning_rate": f"pooling={own.pooling}"}
     if own.distillation == "smooth_l1":
         unread["distill_temperature"] = "distillation=smooth_l1"
     if own.stage != "distill":
         unread = dict.fromkeys(OF_DISTILLATION, f"stage={own.stage}")
-    if pool_mask != "labse" and not own.teachers:  # published ones may need it
+    if pool_mask != "labse" and not own.teachers:  # published teachers may need it
         unread["labse"] = "teachers=[] where switches.pool_mask is own"
     return unread

@@ -25,7 +25,7 @@ from nrccr.systems.base import Trained, located, save_encoders
 from nrccr.systems.c2kd.check import check_languages
 from nrccr.systems.c2kd.data import LanguageReader
 from nrccr.systems.c2kd.network import build_c2kd
-from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective, mixing
+from nrccr.systems.c2kd.objective import C2KDObjective, mixing
 from nrccr.systems.c2kd.published import published
 from nrccr.systems.c2kd.settings import C2KDSection
 from nrccr.systems.c2kd.teacher_runs import Teacher, load_teachers, teaching
@@ -36,7 +36,7 @@ from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task, Validation
 
 __all__ = ["check", "network", "published", "splits", "task"]
-CLEANING = Cleaning(training=False, back=False, queries=False)  # every language is read as it is
+CLEANING = Cleaning(training=False, back=False, queries=False)  # no language is cleaned
 
 
 def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
@@ -54,22 +54,30 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
 
 
 def task_with(
-    faculty: Callable[[Config, Path, torch.device, int], list[Teacher]],
+    teachers_of: Callable[[Config, Path, torch.device, int], list[Teacher]],
     config: Config,
     root: Path,
     device: torch.device,
     *,
     test: bool,
 ) -> Task:
-    """As `task`; `faculty` gives the teachers of a configuration, on the device, for features of some width."""
+    """As `task`, with another way to load teachers.
+
+    Args:
+        teachers_of: the teachers of a configuration, from (configuration, root, device, feature width).
+        config: as for `task`.
+        root: as for `task`.
+        device: as for `task`.
+        test: as for `task`.
+    """
     found = _located(config, root)
     settings = found.section(C2KDSection)
     reader = open_reader(found, root, words=settings.words)
     tokenizer = language_tokenizer(found, found.text.max_tokens)
     width = reader.width("train")
-    # Before the teachers: how many there are shall not change the student's first weights.
+    # Before the teachers: their number must not change the student's initial weights.
     model = network(found, width)
-    teachers = faculty(found, root, device, width)
+    teachers = teachers_of(found, root, device, width)
     english_only = settings.stage == "zero_shot"
     taught = [teacher.tokenizer for teacher in teachers]
     pairs = reader.pairs(tokenizer, config.seed, english_only=english_only, teachers=taught)
@@ -77,7 +85,7 @@ def task_with(
     tested = reader.split("test", model.tokenizer) if test else None
     for split in (held_out, tested):
         if split is not None:
-            require_same_width(split.visuals, pairs.videos)
+            require_same_width(split.visuals, pairs.visuals)
     record: dict[str, Any] = {}
     teach = None
     if teachers:
@@ -101,7 +109,7 @@ def task_with(
             model.tokenizer.labse.config.save_pretrained(run.labse)
             model.tokenizer.labse.save(run.labse)
 
-    objective = C2KDObjective(losses_of(settings), count=len(teachers))
+    objective = C2KDObjective(settings, count=len(teachers))
     return Task(
         network=model.network,
         losses=lambda out, batch: objective(out, None if teach is None else teach(*batch.parts)),
@@ -117,7 +125,7 @@ def task_with(
 def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
     """See System: one split, with queries in every language."""
     if sample is not None:
-        raise UserError("model=c2kd: its queries are in several languages, a query bank is of one; leave it out")
+        raise UserError("model=c2kd: its queries are in several languages, a query bank holds one; use no bank")
     return [open_reader(retriever.config, root).split(name, retriever.model.tokenizer)]
 
 
@@ -128,22 +136,10 @@ def check(config: Config, root: Path) -> Checked:
 
 
 def _located(config: Config, root: Path) -> Config:
-    """The configuration with encoders and LaBSE's tokeniser as folders under the root, where they are there."""
+    """The configuration with encoders and LaBSE's tokeniser as folders under the root, if they are there."""
     settings = config.section(C2KDSection)
     own = settings.model_copy(update={"labse": find_backbone(root, settings.labse)})
     return located(config, root).model_copy(update={"c2kd": own})
-
-
-def losses_of(settings: C2KDSection) -> C2KDLosses:
-    """The objective's constants."""
-    return C2KDLosses(
-        stage=settings.stage,
-        temperature=settings.temperature,
-        distill_temperature=settings.distill_temperature,
-        balance=settings.balance,
-        pooling=settings.pooling,
-        distillation=settings.distillation,
-    )
 
 
 def locate_data(config: Config, root: Path) -> LanguageCollection:

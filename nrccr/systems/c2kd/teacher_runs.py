@@ -1,4 +1,4 @@
-"""C2KD's teachers as runs: loaded, recorded, and set to teaching."""
+"""C2KD's teachers as runs: loaded, recorded, and turned into distillation targets."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from nrccr.systems.loading import load_retriever, run_of
 from nrccr.terminal import say
 from nrccr.training.runfolder import RunFolder
 
-PRECOMPUTED = 256  # captions or videos that a teacher encodes at once: no embedding depends on its batch
+PRECOMPUTED = 256  # captions or items that a teacher encodes at once: no embedding depends on its batch
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen model and the tokeniser through which it reads the student's captions.
+    """A frozen model and its tokeniser of the student's captions.
 
     Attributes:
         name: its folder or file.
@@ -44,7 +44,7 @@ class Teacher:
     digest: str = ""
 
     def record(self, captions: TokenTable) -> dict[str, str]:
-        """What run.json says of it: its name, its weights, and the captions as it reads them."""
+        """Its entry in run.json: its name, its weights, and the captions as it reads them."""
         return {
             "name": self.name,
             "weights": self.digest,
@@ -57,9 +57,9 @@ def load_teachers(config: Config, root: Path, device: torch.device, width: int) 
 
     Args:
         config: the student's. A teacher's captions are cut where the student's are, as published.
-        root: where encoders may lie, besides the hub.
+        root: folder that may hold encoders, besides the hub.
         device: where they compute.
-        width: of the features that they will see.
+        width: of the features.
 
     Raises:
         UserError: distillation without teachers, one that is missing, of another system or of other features.
@@ -71,36 +71,36 @@ def load_teachers(config: Config, root: Path, device: torch.device, width: int) 
     if len(models) != len(settings.teachers):
         raise UserError(
             f"c2kd.teacher_models: {len(models)} encoders for {len(settings.teachers)} teachers; give one each, '' for "
-            "what the run folder says"
+            "the encoder recorded in the run folder"
         )
     teachers = []
     for name, model in zip(settings.teachers, models, strict=True):
         run = run_of(Path(name))
-        given = {"text.model": model} if model else {}
+        named = {"text.model": model} if model else {}
         if run is None:  # a published checkpoint has no tokeniser beside it
-            given["c2kd.labse"] = settings.labse
-        places = [f"{key}={json.dumps(find_backbone(root, place))}" for key, place in given.items()]
+            named["c2kd.labse"] = settings.labse
+        places = [f"{key}={json.dumps(find_backbone(root, place))}" for key, place in named.items()]
         try:
             loaded = load_retriever(Path(name), places, str(device))
         except UserError as error:
             raise UserError(_of_teacher(name, str(error))) from error
-        taught = loaded.model.network
-        if not isinstance(taught, C2KD):
+        network = loaded.model.network
+        if not isinstance(network, C2KD):
             raise UserError(f"c2kd.teachers: {name} is a model of {loaded.config.model}; teachers are C2KD's")
         if run is not None:
-            _say_what_is_odd(name, run, loaded.config, config)
-        if taught.feature_width != width:
+            _warn_of_differences(name, run, loaded.config, config)
+        if network.feature_width != width:
             raise UserError(
-                f"c2kd.teachers: {name} was trained on features {taught.feature_width} wide, these are {width}; "
+                f"c2kd.teachers: {name} was trained on features {network.feature_width} wide, these are {width}; "
                 "give teachers trained on the same features"
             )
         tokenizer = language_tokenizer(loaded.config, config.text.max_tokens, root)
-        teachers.append(Teacher(name, taught, tokenizer, digest_of(loaded.checkpoint)))
+        teachers.append(Teacher(name, network, tokenizer, digest_of(loaded.checkpoint)))
     return teachers
 
 
 def _of_teacher(name: str, reason: str) -> str:
-    """What is wrong with a teacher, in the words of the student's configuration."""
+    """An error of a teacher, in terms of the student's configuration."""
     reason = reason.removeprefix(f"{name}: ").replace("text.model=", "encoder ", 1)
     if not Path(name).exists():
         reason += "; train it first (scripts/c2kd/teachers.sh)"
@@ -109,8 +109,8 @@ def _of_teacher(name: str, reason: str) -> str:
     return f"c2kd.teachers: {name}: {reason}"
 
 
-def _say_what_is_odd(name: str, run: Path, teacher: Config, student: Config) -> None:
-    """A note on a teacher that stopped early, or that saw other data."""
+def _warn_of_differences(name: str, run: Path, teacher: Config, student: Config) -> None:
+    """Notes on a teacher that has not finished, or was trained on other data."""
     if "finished" not in json.loads(RunFolder(run).run.read_text(encoding="utf-8")):
         say(f"note: teacher {name} has not finished its training; it teaches with its best epoch so far")
     for key in ("collection", "feature"):
@@ -122,7 +122,7 @@ def _say_what_is_odd(name: str, run: Path, teacher: Config, student: Config) -> 
 def teaching(
     config: Config, teachers: Sequence[Teacher], pairs: LanguagePairs, device: torch.device
 ) -> tuple[TeachersInLoop | PrecomputedTeachers, LanguagePairs]:
-    """How teachers score batches, and the training set without what only they needed to do so before.
+    """The teachers' scores as a function of a batch, and the training set without what precomputed ones do not need.
 
     Raises:
         UserError: a teacher's embedding that is not finite.

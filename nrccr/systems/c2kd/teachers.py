@@ -1,4 +1,4 @@
-"""C2KD's frozen teachers: what they score of a batch, in the loop or from embeddings computed once.
+"""C2KD's frozen teachers: their scores of a batch, in the loop or from embeddings computed once.
 
 N videos in a batch, n of them with an English caption, K teachers, D a teacher's own joint-space width.
 """
@@ -41,7 +41,7 @@ class TeachersInLoop:
 
 
 class PrecomputedTeachers:
-    """Teachers whose embeddings of the whole training set are at hand: frozen ones never change.
+    """Teachers with precomputed embeddings of the whole training set: frozen ones never change.
 
     Args:
         embeddings: for each teacher all English captions (captions, D) and all videos (videos, D), on the device.
@@ -64,7 +64,7 @@ def precompute(
 
     Args:
         networks: K teachers on the device.
-        names: what they are called, for messages.
+        names: of the teachers, for messages.
         pairs: the training set, with each teacher's `taught`.
         batch_size: captions or videos encoded together.
         device: where the embeddings are kept: 4 (captions + videos) D bytes a teacher.
@@ -76,11 +76,11 @@ def precompute(
     for network, name, texts in zip(TeachersInLoop(networks).networks, names, pairs.taught, strict=True):
         both = (
             encode_texts(network, texts, batch_size, device),
-            encode_visuals(network, pairs.videos, batch_size, device),
+            encode_visuals(network, pairs.visuals, batch_size, device),
         )
         try:
             require_finite(both[0], [f"English caption {row + 1}" for row in range(len(texts))])
-            require_finite(both[1], pairs.videos.ids)
+            require_finite(both[1], pairs.visuals.ids)
         except UserError as error:
             raise UserError(f"teacher {name}: {error}") from error
         # Made in inference mode, which autograd would refuse: clones are ordinary tensors.

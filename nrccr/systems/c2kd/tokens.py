@@ -47,21 +47,21 @@ def language_tokenizer(config: Config, max_tokens: int, root: Path | None = None
         config: names the encoder, the mask, LaBSE's tokeniser, and whether captions are lower-cased; if they are not,
             letter case is left to each tokeniser, as published.
         max_tokens: longest caption kept, special tokens included.
-        root: where the tokenisers' folders may lie, besides the hub.
+        root: folder that may hold the tokenisers, besides the hub.
 
     Raises:
-        UserError: no tokeniser there.
+        UserError: no such tokeniser.
     """
-    own_keys = config.section(C2KDSection)
-    named = (config.text.model, own_keys.labse)
+    section = config.section(C2KDSection)
+    named = (config.text.model, section.labse)
     model, labse = (name if root is None else find_backbone(root, name) for name in named)
-    own = CaptionTokenizer(model, max_tokens, lower_case=own_keys.lower_case)
+    own = CaptionTokenizer(model, max_tokens, lower_case=section.lower_case)
     if config.switch("pool_mask") == "own":
         return own
     if labse == model:
         return PooledTokenizer(own, own)
     try:
-        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=own_keys.lower_case))
+        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=section.lower_case))
     except UserError as error:
         reason = str(error).removeprefix(f"text.model={labse}: ")
         raise UserError(
@@ -70,7 +70,7 @@ def language_tokenizer(config: Config, max_tokens: int, root: Path | None = None
 
 
 class PooledTokenTable(TokenTable):
-    """Token ids that are averaged over other positions.
+    """Token ids pooled over other positions.
 
     Args:
         own: the tokens.

@@ -1,6 +1,6 @@
 """What MLCMR reads: training captions in two languages with masked views, and queries in either.
 
-Source is English, target the language beside it, whichever of them is translated.
+Source is English, target the other language, whichever of them is translated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ViewPairs:
         videos: the items.
         item_of: (pairs,) each pair's item as a position in `videos`.
         parts: parts of like length that a batch is cut into; 1 where padding counts.
-        counts: what was read.
+        counts: of captions, items and more.
         seed: of the views.
         mask_id: the vocabulary's [MASK].
         epoch: whose views.
@@ -111,7 +111,7 @@ class ViewPairs:
 
 @dataclass(frozen=True)
 class ViewReader:
-    """Reads splits of a collection in English and the language beside it, as MLCMR's configuration says."""
+    """Reads splits of a collection in English and the other language, for MLCMR."""
 
     config: Config
     collection: Collection
@@ -129,8 +129,8 @@ class ViewReader:
         return cls(config, collection, BigFile(collection.features), tokenizer)
 
     @property
-    def beside(self) -> str:
-        """The language beside English."""
+    def other(self) -> str:
+        """The other language, besides English."""
         return self.collection.target
 
     def training(self) -> tuple[ViewPairs, Split | None]:
@@ -144,30 +144,33 @@ class ViewReader:
         held = self._held_out(items)
         kept = [place for place, item in enumerate(captions[0].items) if item not in held]
         others = [place for place, item in enumerate(captions[0].items) if item in held]
-        mine = [part.take(kept) for part in captions]
-        if len(mine[0]) < 2:
+        training = [part.take(kept) for part in captions]
+        if len(training[0]) < 2:
             raise UserError(f"{captions[0].path}: training needs at least two captions")
-        tables = [self.tokenizer.encode(_cleaned(part, said)) for part, said in zip(mine, self._fields, strict=True)]
-        names, item_of = items_of(mine[0])
+        tables = [
+            self.tokenizer.encode(_cleaned(part, language))
+            for part, language in zip(training, self._fields, strict=True)
+        ]
+        names, item_of = items_of(training[0])
         pairs = ViewPairs(
             source=tables[0],
             target=tables[1] if len(tables) == 2 else None,
             videos=self._videos(names),
             item_of=item_of,
             parts=PARTS if padding_free(self.config) else 1,
-            counts=Counts(len(mine[0]), len(names), unmatched, 0, sum(table.cut for table in tables)),
+            counts=Counts(len(training[0]), len(names), unmatched, 0, sum(table.cut for table in tables)),
             seed=self.config.seed,
             mask_id=self.tokenizer.mask_id,
         )
-        return pairs, self._spoken([part.take(others) for part in captions], self._fields) if held else None
+        return pairs, self._by_language([part.take(others) for part in captions], self._fields) if held else None
 
     @property
     def _fields(self) -> list[str | None]:
         """Languages of the training captions; none where both are mixed."""
-        return [None] if self.config.data.scenario == "unparallel" else [ENGLISH, self.beside]
+        return [None] if self.config.data.scenario == "unparallel" else [ENGLISH, self.other]
 
     def validation(self) -> Split:
-        """The validation split, English and the other language each for itself; the test split if so configured.
+        """The validation split, English and the other language separately; the test split if so configured.
 
         Raises:
             UserError: missing or malformed files, items without features.
@@ -176,13 +179,13 @@ class ViewReader:
         split: SplitName = "test" if data.validate_on_test else "val"
         human = data.validation_english == "human"
         english = (self.collection.human if human else self.collection.translated)(split, ENGLISH)
-        paths = (english, self.collection.human(split, self.beside))
-        return self._spoken([read_captions(path) for path in paths], [ENGLISH, self.beside])
+        paths = (english, self.collection.human(split, self.other))
+        return self._by_language([read_captions(path) for path in paths], [ENGLISH, self.other])
 
     @property
     def languages(self) -> list[str]:
         """Both query languages, the configured target first."""
-        both = [ENGLISH, self.beside]
+        both = [ENGLISH, self.other]
         return sorted(both, key=lambda language: language != self.config.data.target)
 
     def split(self, name: SplitName, language: str, sample: Sample | None = None) -> Split:
@@ -194,7 +197,7 @@ class ViewReader:
             UserError: missing or malformed files, items without features, too many unmatched lines; training captions
                 of an unparallel scenario, which have no translations.
         """
-        other = self.beside if language == ENGLISH else ENGLISH
+        other = self.other if language == ENGLISH else ENGLISH
         if name == "train":
             if self.config.data.scenario == "unparallel":
                 raise UserError("data.scenario=unparallel: training captions have no translations; draw from val")
@@ -206,8 +209,8 @@ class ViewReader:
             files, lost = matched.captions, sum(len(ids) for ids in matched.unmatched.values())
         source, target = files if sample is None else sample.take(name, files)
         tables = [
-            self.tokenizer.encode(CLEANING.of_queries(part.texts, said))
-            for part, said in ((source, other), (target, language))
+            self.tokenizer.encode(CLEANING.of_queries(part.texts, each))
+            for part, each in ((source, other), (target, language))
         ]
         items, item_of = items_of(source)
         return Split(
@@ -254,20 +257,20 @@ class ViewReader:
         )
 
     def _held_out(self, items: Sequence[str]) -> set[str]:
-        """Training videos that are kept for validation, drawn by the seed alone."""
+        """Training videos held out for validation, drawn by the seed alone."""
         count = self.config.data.held_out
         if count > len(items) - 2:
             raise UserError(f"data.held_out={count}: there are {len(items)} training videos; hold out fewer")
         drawn = torch.randperm(len(items), generator=torch.Generator().manual_seed(self.config.seed))[:count]
         return {items[place] for place in drawn.tolist()}
 
-    def _spoken(self, files: Sequence[Captions], fields: Sequence[str | None]) -> Split:
+    def _by_language(self, files: Sequence[Captions], fields: Sequence[str | None]) -> Split:
         """Captions by language with the videos of all of them, for validation."""
         by_language: dict[str, Captions] = {}
         for file, field in zip(files, fields, strict=True):
             languages = file.languages if field is None else [field] * len(file)
             for language in dict.fromkeys(languages):
-                by_language[language] = file.take([at for at, said in enumerate(languages) if said == language])
+                by_language[language] = file.take([at for at, own in enumerate(languages) if own == language])
         places: dict[str, int] = {}
         queries = {
             language: Queries(
@@ -317,14 +320,14 @@ def _training_files(config: Config, collection: Collection) -> FileGroup:
 
 
 def _cleaned(captions: Captions, language: str | None) -> list[str]:
-    """Training texts, English ones cleaned; without `language`, each caption's tag tells its own."""
-    said = captions.languages if language is None else [language] * len(captions)
-    texts = zip(captions.texts, said, strict=True)
+    """Training texts, English ones cleaned; without `language`, each caption's own, from its tag."""
+    languages = captions.languages if language is None else [language] * len(captions)
+    texts = zip(captions.texts, languages, strict=True)
     return [text for caption, word in texts for text in CLEANING.of_training([caption], word)]
 
 
 def locate_both(config: Config, root: Path) -> Collection:
-    """The collection that a configuration names, its target the language beside English.
+    """The collection of a configuration, its target the language besides English.
 
     Raises:
         UserError: as `locate`; a collection of images.

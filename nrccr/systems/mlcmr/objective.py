@@ -17,8 +17,8 @@ class MLCMRObjective:
     """The sum of one scenario, all weights 1, every term summed over the batch.
 
     `parallel` (human captions in both languages) and `translate` (pseudo-parallel: one language is machine-translated)
-    have the same sum; `unparallel` (each caption in one language or the other) has a term less a kind. No term compares
-    the two languages with each other, nor a masked view with another modality.
+    have the same sum; `unparallel` (each caption in one language or the other) has one term fewer of each kind. No term
+    compares the two languages with each other, nor a masked view with another modality.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class MLCMRObjective:
         """The losses of a batch.
 
         Args:
-            out: the network's view of the batch, with a target unless the scenario is unparallel.
+            out: the network's output for the batch, with a target unless the scenario is unparallel.
 
         Returns:
             Scalars by name; the total is the sum of those that end in `_loss`.

@@ -1,6 +1,6 @@
-"""State dicts of MLCMR's published checkpoints -> ours.
+"""StateDict dicts of MLCMR's published checkpoints -> ours.
 
-Every width comes from the tensors. The options say how it was trained; the scenario is among them.
+Every width comes from the tensors. The options record the training, among them the scenario.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from nrccr.errors import UserError
-from nrccr.models.statedicts import MAPPING, State, is_state, rename, whole, without_unused
+from nrccr.models.statedicts import MAPPING, StateDict, is_state, rename, whole, without_unused
 from nrccr.systems.base import Published
 from nrccr.systems.mlcmr.network import KERNELS
 
@@ -28,7 +28,7 @@ def is_mlcmr(checkpoint: Mapping[str, Any]) -> bool:
 
 
 def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
-    """A published checkpoint as ours; none if it is another system's.
+    """Convert a published checkpoint; none if it is another system's.
 
     Raises:
         UserError: parts or tensors that are missing or unknown.
@@ -53,8 +53,8 @@ def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
     return Published(_plain_config(options, weights["visual"], weights["map_text"]), whole(weights))
 
 
-def _plain_config(options: Mapping[str, Any], visual: State, map_text: State) -> dict[str, Any]:
-    """What it was trained with, as far as a test needs it.
+def _plain_config(options: Mapping[str, Any], visual: StateDict, map_text: StateDict) -> dict[str, Any]:
+    """The configuration that it was trained with, as far as a test needs it.
 
     The scenario, which `train_mode` and `label_situation` name, decides how a test mixes scores: 0.85 of the query
     itself where both languages are human, 0.55 elsewhere.
@@ -77,8 +77,8 @@ def _plain_config(options: Mapping[str, Any], visual: State, map_text: State) ->
     }
 
 
-def _require_shapes(path: Path, visual: State, map_text: State) -> None:
-    """What widths are read from must be there, with as many dimensions as a width is looked for in."""
+def _require_shapes(path: Path, visual: StateDict, map_text: StateDict) -> None:
+    """Make sure that the tensors that give the widths exist, with the right number of dimensions."""
     convolutions = [(visual, f"convs1.{place}.weight", 4) for place in range(len(KERNELS))]
     matrices = [(visual, "rnn.weight_ih_l0", 2), (visual, "rnn.weight_hh_l0", 2), (map_text, "mapping.fc1.weight", 2)]
     for state, key, dimensions in [*matrices, *convolutions]:

@@ -1,4 +1,4 @@
-"""What a configuration may say to MLCMR."""
+"""The configuration keys of MLCMR."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     pairs, held_out = reader.training()
     validation = held_out if held_out is not None else reader.validation()
     if config.data.validate_on_test:
-        say("note: data.validate_on_test: the epoch is chosen on the test split, so that its figures flatter the model")
+        say("note: data.validate_on_test: the epoch is chosen on the test split, so its test results are optimistic")
     tested = [reader.split("test", language) for language in reader.languages] if test else []
     for split in (validation, *tested):
         require_same_width(split.visuals, pairs.videos)

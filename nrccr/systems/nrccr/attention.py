@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nrccr.config.choices import AttentionMask, AttentionScale
-
-QUERY_KEY_WIDTH = 512  # of all heads together, whatever the number of heads and the width
+from nrccr.systems.nrccr.settings import QUERY_KEY_WIDTH
 
 
 def additive_mask(query_mask: Tensor, key_mask: Tensor, kind: AttentionMask) -> Tensor:
-    """What is added to attention scores: 0 where a query may look, -10000 where not, (N, 1, Q, K).
+    """Added to attention scores: 0 where a query may attend, -10000 elsewhere, (N, 1, Q, K).
 
     "outer" is the released reading: the outer product of both masks, so that a padded query's row is shifted
     as a whole and attends to everything, padding included. "key" hides padded keys from every query.
@@ -34,7 +33,7 @@ class Projection(nn.Module):
     Args:
         inputs: width of the input states.
         width: width of the output.
-        positions: longest sequence there are position vectors for.
+        positions: the number of position vectors, the longest sequence.
     """
 
     def __init__(self, inputs: int, width: int, positions: int, dropout: float = 0.1) -> None:
@@ -103,7 +102,7 @@ class AttentionBlock(nn.Module):
         return self._finish(self.norm(self._mix(heads.query, mask, heads, mask) + states))
 
     def cross(self, queries: Heads, query_mask: Tensor, keys: Heads, key_mask: Tensor) -> Tensor:
-        """Cross-attention without residual: queries of Q positions look at K positions -> (N, Q, W)."""
+        """Cross-attention without residual: queries of Q positions attend to K positions -> (N, Q, W)."""
         return self._finish(self.norm(self._mix(queries.query, query_mask, keys, key_mask)))
 
     def _mix(self, query: Tensor, query_mask: Tensor, keys: Heads, key_mask: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nrccr.config.choices import Sampling
+from nrccr.config.choices import FrameSampling
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.bigfile import BigFile
@@ -35,16 +35,16 @@ class Pairs:
 
     Attributes:
         source, target, back: tokens of the three captions of each pair.
-        videos: the items, videos or images.
-        item_of: (pairs,) each pair's item as a position in `videos`.
+        visuals: the items, videos or images.
+        item_of: (pairs,) each pair's item as a position in `visuals`.
         parts: parts of like length that a batch is cut into; 1 where padding counts.
-        counts: what was read.
+        counts: of captions, items and more.
     """
 
     source: TokenTable
     target: TokenTable
     back: TokenTable
-    videos: Visuals
+    visuals: Visuals
     item_of: Indices
     parts: int
     counts: Counts
@@ -62,12 +62,12 @@ class Pairs:
         return self
 
     def fingerprint(self) -> str:
-        """A hash of all captions' tokens and of which video each pair has."""
-        digest = hashlib.sha256("\n".join(self.videos.ids).encode())
+        """A hash of all captions' tokens and of which item each pair has."""
+        digest = hashlib.sha256("\n".join(self.visuals.ids).encode())
         for table in (self.source, self.target, self.back):
             digest.update(table.content())
         digest.update(self.item_of.tobytes())
-        digest.update(self.videos.lengths.tobytes())
+        digest.update(self.visuals.lengths.tobytes())
         return digest.hexdigest()
 
     def batch(self, indices: Sequence[int] | Indices) -> PairBatch:
@@ -77,18 +77,18 @@ class Pairs:
             source=self.source.batch(indices),
             target=self.target.batch(indices),
             back=self.back.batch(indices),
-            visual=self.videos.batch(items),
+            visual=self.visuals.batch(items),
             items=torch.from_numpy(items),
         )
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads splits of a collection the way a configuration says.
+    """Reads splits of a collection as configured.
 
     Attributes:
         features: frame features; none on a collection of images, which has vectors by split or raw images.
-        preprocess: of raw images, where the configuration asks for those.
+        preprocess: of raw images, if configured.
     """
 
     collection: Collection
@@ -98,7 +98,7 @@ class Reader:
     workers: int
     cleaning: Cleaning
     max_frames: int
-    sampling: Sampling
+    sampling: FrameSampling
     mismatch_tolerance: float
     padding_free: bool
 
@@ -150,21 +150,21 @@ class Reader:
             source=tables[0],
             target=tables[1],
             back=tables[2],
-            videos=self._visuals(items, "train"),
+            visuals=self._visuals(items, "train"),
             item_of=item_of,
             parts=PARTS if self.padding_free else 1,
             counts=_count(sources, items, matched, tables),
         )
 
     def split(self, name: SplitName, sample: Sample | None = None) -> Split:
-        """A split as evaluation sees it: target-language queries with their English translations.
+        """A split for evaluation: target-language queries with their English translations.
 
         In validation and test the target is human and the source its translation, in training the reverse. Items are in
         the order in which the first caption file, the source's, names them.
 
         Args:
             name: train, val or test.
-            sample: only so many captions, drawn; their items alone are the gallery.
+            sample: only these captions, and their items as gallery.
 
         Raises:
             UserError: missing or malformed files, items without features, too many unmatched lines.
@@ -197,13 +197,13 @@ class Reader:
 
 
 def cleaning_of(config: Config) -> Cleaning:
-    """The published cleaning: translations of queries on videos alone, back-translations in no published model."""
+    """The published cleaning: translations of queries only on videos, back-translations in no published model."""
     everything = bool(config.switch("english_cleaning") == "all")
     return Cleaning(training=True, back=everything, queries=cleans_queries(config))
 
 
 def locate_data(config: Config, root: Path) -> Collection:
-    """The collection that a configuration names.
+    """The collection of a configuration.
 
     Raises:
         UserError: as `locate`; a collection of images for a video encoder or the reverse.

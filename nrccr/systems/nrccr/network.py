@@ -24,7 +24,7 @@ from nrccr.systems.nrccr.video import VideoEncoder
 
 
 @dataclass(frozen=True)
-class States(TensorRecord):
+class BackboneStates(TensorRecord):
     """Backbone states m (N, L, H) of captions, and their mask (N, L)."""
 
     states: Tensor
@@ -37,9 +37,9 @@ class PairOutput(TensorRecord):
 
     Attributes:
         source, target, visual: c^S, c^T and v.
-        teacher, back: h and c^B, or none where no loss asks for them.
+        teacher, back: h and c^B, or none where no loss uses them.
         items: (N,) which item each pair belongs to.
-        source_states, target_states: backbone states m for the discriminator, one entry a part of the batch.
+        source_states, target_states: backbone states m for the discriminator, one entry for each part of the batch.
     """
 
     source: Tensor
@@ -48,16 +48,16 @@ class PairOutput(TensorRecord):
     teacher: Tensor | None
     back: Tensor | None
     items: Tensor
-    source_states: list[States]
-    target_states: list[States]
+    source_states: list[BackboneStates]
+    target_states: list[BackboneStates]
 
 
 class _Texts(NamedTuple):
     """Pooled vectors (N, W) by branch, and the states that the discriminator sees."""
 
     pooled: dict[str, Tensor]
-    source: States
-    target: States
+    source: BackboneStates
+    target: BackboneStates
 
 
 class NRCCR(nn.Module):
@@ -132,7 +132,7 @@ class NRCCR(nn.Module):
             pooled["teacher"] = self.text.teach(heads[0], masks[0], heads[1], masks[1], hidden[1])  # (N, W)
         if self.with_back:
             pooled["back"] = self.text.pool(hidden[2], masks[2], heads[2])  # (N, W)
-        return _Texts(pooled, States(states[0], masks[0]), States(states[1], masks[1]))
+        return _Texts(pooled, BackboneStates(states[0], masks[0]), BackboneStates(states[1], masks[1]))
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length; evaluation mode, no gradients."""

@@ -43,7 +43,7 @@ class NRCCRObjective:
         """The encoder's losses, weights applied.
 
         Args:
-            out: the network's view of the batch.
+            out: the network's output for the batch.
             discriminator: already updated on this batch; none where the adversary's weight is zero.
 
         Returns:
@@ -90,7 +90,7 @@ class NRCCRObjective:
 
 
 def adversary(objective: NRCCRObjective, discriminator: nn.Module | None, learning_rate: float) -> dict[str, Player]:
-    """The discriminator as a player that learns before the network does; nobody where there is none."""
+    """The discriminator as a player that steps before the network; none without a discriminator."""
     if discriminator is None:
         return {}
     return {

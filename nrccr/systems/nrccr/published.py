@@ -1,6 +1,6 @@
-"""State dicts of the published checkpoints -> ours.
+"""StateDict dicts of the published checkpoints -> ours.
 
-Every width comes from the tensors; what no tensor tells (heads, the reading, the collection) from the run's options.
+Every width comes from the tensors; what no tensor shows (heads, collection, loss weights) from the run's options.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from nrccr.errors import UserError
 from nrccr.models.openai import visual_tensors
-from nrccr.models.statedicts import MAPPING, State, count_layers, is_state, rename, whole, without_unused
+from nrccr.models.statedicts import MAPPING, StateDict, count_layers, is_state, rename, whole, without_unused
 from nrccr.systems.base import Published
 
 _BRANCH = [
@@ -36,7 +36,7 @@ _ENCODER = "encoder."  # the whole CLIP of an image run
 
 
 def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
-    """A published checkpoint as ours; none if it is another system's.
+    """Convert a published checkpoint; none if it is another system's.
 
     Raises:
         UserError: tensors that are missing or unknown, or a kind that is not supported.
@@ -63,10 +63,15 @@ def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
 
 
 def _plain_config(
-    path: Path, options: dict[str, Any], text: State, visual: State, map_text: State, discriminator: State
+    path: Path,
+    options: dict[str, Any],
+    text: StateDict,
+    visual: StateDict,
+    map_text: StateDict,
+    discriminator: StateDict,
 ) -> dict[str, Any]:
-    """The configuration that the options and tensors of a checkpoint speak of."""
-    # Video runs carry img_encoder too, so that only model_type tells.
+    """The configuration that the options and tensors of a checkpoint describe."""
+    # Video runs carry img_encoder too, so that only model_type decides.
     images = options.get("model_type") == "img"
     needed = [
         (text, "input_proj_layer.net.1.weight"),
@@ -121,11 +126,11 @@ def _plain_config(
     }
 
 
-def _visual_kind(visual: State) -> str:
+def _visual_kind(visual: StateDict) -> str:
     return "clip" if any(key.startswith(_ENCODER) for key in visual) else "vectors"
 
 
-def _rename_image(visual: State, path: Path) -> State:
+def _rename_image(visual: StateDict, path: Path) -> StateDict:
     """The linear layer and, in transformers' names, the visual half of CLIP where there is one."""
     clip = {key.removeprefix(_ENCODER): value for key, value in visual.items() if key.startswith(_ENCODER)}
     ours = rename({key: v for key, v in visual.items() if not key.startswith(_ENCODER)}, _IMAGE, path)
@@ -136,7 +141,7 @@ def _is_weight(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
 
 
-def _strength(discriminator: State) -> str:
+def _strength(discriminator: StateDict) -> str:
     if "discriminator.convolve.0.weight" in discriminator:
         return "strong"
     return "weak" if "discriminator.model.weight" in discriminator else "not-so-weak"

@@ -1,4 +1,4 @@
-"""What a configuration may say to NRCCR."""
+"""The configuration keys of NRCCR."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nrccr.config.schema import Config, Refuse
 
 Strength: TypeAlias = Literal["weak", "not-so-weak", "strong"]
 
-POSITIONS = {"text": 250, "visual": 80}  # position vectors of the branches' own
-KEY_WIDTH = 512  # of queries and keys in its attention
+TEXT_POSITIONS, FRAME_POSITIONS = 250, 80  # position vectors of the two branches
+QUERY_KEY_WIDTH = 512  # of all attention heads together, whatever their number and the width
 
 
 class AdversarySection(Section):
@@ -49,12 +49,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 def check(config: Config, refuse: Refuse) -> None:
     """Refuse longer inputs than there are position vectors, and heads that do not divide the attention's widths."""
-    tokens, frames = POSITIONS["text"], POSITIONS["visual"]
-    require_at_most(config, "text.max_tokens", tokens, f"between 3 and {tokens}", refuse)
-    require_at_most(config, "data.max_frames", frames, f"at most {frames}, the number of position vectors", refuse)
-    require_heads(config, "text", refuse, KEY_WIDTH)
+    require_at_most(config, "text.max_tokens", TEXT_POSITIONS, f"between 3 and {TEXT_POSITIONS}", refuse)
+    frames = f"at most {FRAME_POSITIONS}, the number of position vectors"
+    require_at_most(config, "data.max_frames", FRAME_POSITIONS, frames, refuse)
+    require_heads(config, "text", refuse, QUERY_KEY_WIDTH)
     if config.visual.kind == "video":
-        require_heads(config, "visual", refuse, KEY_WIDTH)
+        require_heads(config, "visual", refuse, QUERY_KEY_WIDTH)
 
 
 def cleans_queries(config: Config) -> bool:

@@ -43,9 +43,9 @@ def network(config: Config, features: int | None = None, trained: Trained | None
     if trained is not None:
         names = "project.linear.weight" if config.visual.kind == "video" else "linear.weight"
         features = trained.width_of(f"visual.{names}")
-    made = build_nrccr(config, backbone, features, encoder)
+    nrccr = build_nrccr(config, backbone, features, encoder)
     tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
-    return Model(made, tokenizer, cleaning_of(config), preprocess)
+    return Model(nrccr, tokenizer, cleaning_of(config), preprocess)
 
 
 def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
@@ -54,15 +54,15 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     tokenizer = CaptionTokenizer(found.text.model, found.text.max_tokens)
     reader = Reader.open(found, root, tokenizer)
     pairs, held_out = reader.pairs(), reader.split("val")
-    # A broken test split is reported now, not after hours.
+    # A damaged test split is reported now, not after hours.
     for other in (held_out, *([reader.split("test")] if test else [])):
-        require_same_width(other.visuals, pairs.videos)
-    model = network(found, pairs.videos.width)
+        require_same_width(other.visuals, pairs.visuals)
+    model = network(found, pairs.visuals.width)
     backbone_width = int(model.network.text.backbone.config.hidden_size)
     discriminator = build_discriminator(config, backbone_width)
     cache = _image_cache(config, model.network, device)
     if cache is not None:
-        pairs = replace(pairs, videos=cache.encoded(f"{reader.collection.name}-train", pairs.videos))
+        pairs = replace(pairs, visuals=cache.encoded(f"{reader.collection.name}-train", pairs.visuals))
         held_out = _with_vectors(cache, held_out)
     objective = NRCCRObjective(config)
     rule = Rule.of(config, device)
@@ -127,9 +127,9 @@ def _image_encoder(config: Config, trained: Trained | None) -> tuple[PreTrainedM
     return build_image_encoder(described, None), clip_preprocessor(int(described.image_size))
 
 
-def _image_cache(config: Config, made: NRCCR, device: torch.device) -> ImageCache | None:
-    """Where a frozen image encoder keeps its vectors; none where there is no such encoder."""
-    visual = made.visual
+def _image_cache(config: Config, nrccr: NRCCR, device: torch.device) -> ImageCache | None:
+    """The cache of a frozen image encoder's vectors; none without such an encoder."""
+    visual = nrccr.visual
     if not isinstance(visual, ImageEncoder) or visual.encoder is None or visual.trainable:
         return None
     return ImageCache(Path(config.image.cache), visual.to(device), device, config.evaluation.batch_size)

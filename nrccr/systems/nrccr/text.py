@@ -16,8 +16,7 @@ from nrccr.data.batch import TextBatch
 from nrccr.models.backbone import backbone_states
 from nrccr.models.layers import mean_over_positions
 from nrccr.systems.nrccr.attention import AttentionBlock, Heads, Projection
-
-TEXT_POSITIONS = 250
+from nrccr.systems.nrccr.settings import TEXT_POSITIONS
 
 
 class TextEncoder(nn.Module):
@@ -53,7 +52,7 @@ class TextEncoder(nn.Module):
         return mean_over_positions(attended, mask, self.pooling)
 
     def teach(self, source: Heads, source_mask: Tensor, target: Heads, target_mask: Tensor, states: Tensor) -> Tensor:
-        """The teacher's vector: source of S tokens looks at target of T tokens -> (N, W) (section 3.3.1).
+        """The teacher's vector: source of S tokens attends to target of T tokens -> (N, W) (section 3.3.1).
 
         Released: the mean over the cross output (N, S, W) and the block's input of the target, `states` (N, T, W), side
         by side; paper: over the cross output alone.

@@ -11,8 +11,7 @@ from nrccr.config.choices import AttentionMask, AttentionScale, Pooling
 from nrccr.data.batch import VideoBatch
 from nrccr.models.layers import mean_over_positions
 from nrccr.systems.nrccr.attention import AttentionBlock, Projection
-
-FRAME_POSITIONS = 80
+from nrccr.systems.nrccr.settings import FRAME_POSITIONS
 
 
 class VideoEncoder(nn.Module):

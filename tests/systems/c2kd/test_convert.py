@@ -12,7 +12,7 @@ import pytest
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import read_captions
 from nrccr.errors import UserError
-from nrccr.systems.c2kd.convert import Published, convert_c2kd, guess_split
+from nrccr.systems.c2kd.convert import PublishedCollection, convert_c2kd, guess_split
 
 
 def frames(count: int, seed: int = 0, width: int = 4) -> Any:
@@ -173,7 +173,9 @@ def test_real_numbers_of_any_type(tmp_path: Path, kind: Any) -> None:
         ("rudder", {"captions": {"en": np.array([1, 2])}}, "en"),
     ],
 )
-def test_captions_that_are_arrays(tmp_path: Path, collection: Published, record: dict[str, Any], field: str) -> None:
+def test_captions_that_are_arrays(
+    tmp_path: Path, collection: PublishedCollection, record: dict[str, Any], field: str
+) -> None:
     path = write(tmp_path / "t.pkl", [{"id": "a", "2d": frames(2)} | record])
     with pytest.raises(UserError, match=f"entry 0: the captions in '{field}' are no text"):
         convert_c2kd({"train": path}, tmp_path, collection)
@@ -255,7 +257,7 @@ def test_an_out_that_is_no_folder(tmp_path: Path) -> None:
 
 def test_unknown_names(tmp_path: Path) -> None:
     unknown: Any = "coco"
-    known: Published = "vatex"
+    known: PublishedCollection = "vatex"
     with pytest.raises(UserError, match="choose one of msrvtt, vatex, youcook2, rudder"):
         convert_c2kd({"train": tmp_path}, tmp_path, unknown)
     with pytest.raises(UserError, match="no data pickles"):

@@ -19,9 +19,10 @@ from nrccr.data.batch import PooledTextBatch, TextBatch, VideoBatch
 from nrccr.errors import UserError
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.c2kd.batch import MultilingualBatch
-from nrccr.systems.c2kd.network import C2KD, Block, GatedUnit, PoolMask
-from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective, teacher_scores
+from nrccr.systems.c2kd.network import C2KD, GatedUnit, PoolMask, TransformerBlock
+from nrccr.systems.c2kd.objective import C2KDObjective, teacher_scores
 from nrccr.systems.c2kd.published import is_c2kd, published
+from nrccr.systems.c2kd.settings import C2KDSection
 from nrccr.systems.retriever import Retriever
 from nrccr.training.task import total
 
@@ -78,7 +79,7 @@ def test_gated_unit_in_closed_form() -> None:
 
 def test_a_block_equals_the_loop() -> None:
     torch.manual_seed(3)
-    block, states, mask = Block(8, 2), torch.randn(1, 5, 8), torch.tensor([[True, True, True, False, False]])
+    block, states, mask = TransformerBlock(8, 2), torch.randn(1, 5, 8), torch.tensor([[True, True, True, False, False]])
     query, key, value = block.query_key_value(block.attention_norm(states[0])).chunk(3, dim=1)  # each (5, 8)
     attended = torch.zeros(5, 8)
     for head in (slice(0, 4), slice(4, 8)):
@@ -202,7 +203,7 @@ def test_teachers_precomputed_equal_teachers_in_the_loop(encoder: Path) -> None:
         VideoBatch(videos.frames[chosen], videos.mask[chosen]),
     )
     out = student(MultilingualBatch.of({"en": own}, {"en": torch.arange(3)}, clips))
-    objective = C2KDObjective(C2KDLosses(), count=2)
+    objective = C2KDObjective(C2KDSection(), count=2)
     in_loop = teacher_scores([(teacher.embed_text(own), teacher.embed_visual(clips)) for teacher in teachers])
     precomputed = teacher_scores([(texts[chosen], visual[chosen]) for texts, visual in stored])
     assert not torch.allclose(in_loop[0], in_loop[1], atol=1e-3)

@@ -153,7 +153,7 @@ def test_a_run_goes_on_with_the_teachers_it_began_with(learn: Command, teachers:
     weights = load_weights(teachers[0] / "model.safetensors")
     save_weights({name: value * 2 for name, value in weights.items()}, teachers[0] / "model.safetensors")
     done = learn(run, *options, "train.epochs=2", "--resume")
-    assert done.code == 2 and "run.json: the teachers changed since; give those it began with" in done.err
+    assert done.code == 2 and "run.json: the teachers changed since; resume with the same" in done.err
     assert (run / "run.json").read_bytes() == before
 
 

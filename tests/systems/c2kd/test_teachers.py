@@ -15,7 +15,8 @@ from nrccr.losses.similarity import similarity
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.c2kd.data import LanguagePairs, LanguageReader
 from nrccr.systems.c2kd.network import C2KD, PoolMask
-from nrccr.systems.c2kd.objective import C2KDLosses, C2KDObjective
+from nrccr.systems.c2kd.objective import C2KDObjective
+from nrccr.systems.c2kd.settings import C2KDSection
 from nrccr.systems.c2kd.teachers import TeachersInLoop, precompute
 from nrccr.systems.c2kd.tokens import PooledTokenizer
 from nrccr.training.task import total
@@ -51,7 +52,7 @@ def test_precomputed_equals_in_the_loop(
     student = build(0, "own").train()
     looped = TeachersInLoop(networks)
     ready = precompute(networks, "ab", pairs, 3, CPU)
-    objective = C2KDObjective(C2KDLosses("distill"), count=2)
+    objective = C2KDObjective(C2KDSection(), count=2)
     for epoch in range(4):
         batch = pairs.at_epoch(epoch).batch([3, 5, 0, 9, 7, 1])
         scores = looped(batch)
@@ -73,7 +74,7 @@ def test_a_batch_without_english_teaches_nothing(build: Build, tiny_bert: Path, 
     tokenizer = CaptionTokenizer(str(tiny_bert), 35)
     pairs = read(tiny_languages, tokenizer, [tokenizer])
     networks = [build(1, "own")]
-    objective = C2KDObjective(C2KDLosses("distill"), count=1)
+    objective = C2KDObjective(C2KDSection(), count=1)
     batch = next(b for epoch in range(20) if not len((b := pairs.at_epoch(epoch).batch([5])).rows["en"]))
     for teach in (TeachersInLoop(networks), precompute(networks, "a", pairs, 3, CPU)):
         assert teach(batch).shape == (1, 0, 0)

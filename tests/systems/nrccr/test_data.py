@@ -45,7 +45,7 @@ def test_pairs_are_matched_cleaned_and_point_to_their_video(tiny_config: Path, t
         rows = reader.features.rows(item)
         matrix = np.fromfile(reader.features.folder / "feature.bin", dtype=np.float32).reshape(-1, 16)
         assert torch.equal(batch.visual.frames[0], torch.from_numpy(matrix[rows]))
-        assert pairs.videos.ids[int(batch.items[0])] == item
+        assert pairs.visuals.ids[int(batch.items[0])] == item
 
 
 def test_the_paper_cleans_back_translations_too(tiny_config: Path, tiny_collection: Path) -> None:

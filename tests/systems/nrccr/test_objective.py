@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from nrccr.losses.triplet import TripletLoss
-from nrccr.systems.nrccr.network import PairOutput, States
+from nrccr.systems.nrccr.network import BackboneStates, PairOutput
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.settings import load_config
 from nrccr.training.task import total
@@ -48,8 +48,8 @@ def out() -> PairOutput:
     def vectors() -> Tensor:
         return F.normalize(torch.randn(6, 8, generator=generator), dim=1).requires_grad_()
 
-    def states() -> States:
-        return States(torch.randn(3, 5, 4, generator=generator).requires_grad_(), torch.ones(3, 5))
+    def states() -> BackboneStates:
+        return BackboneStates(torch.randn(3, 5, 4, generator=generator).requires_grad_(), torch.ones(3, 5))
 
     return PairOutput(
         source=vectors(), target=vectors(), visual=vectors(), teacher=vectors(), back=vectors(),
@@ -112,7 +112,7 @@ def test_captions_of_one_item_are_negatives_unless_masked(out: PairOutput) -> No
     assert total(masked) < total(plain)
 
 
-def gradient(states: list[States]) -> bool:
+def gradient(states: list[BackboneStates]) -> bool:
     """Whether any gradient came to the states."""
     return any(part.states.grad is not None and bool(part.states.grad.any()) for part in states)
 
@@ -174,7 +174,7 @@ def test_an_output_maps_every_tensor(out: PairOutput) -> None:
     seen: list[Tensor] = []
     detached = out.map(lambda tensor: seen.append(tensor) or tensor.detach())
     assert len(seen) == 6 + 2 * 2 * 2  # five vectors, items, and states with mask of two parts in two languages
-    assert isinstance(detached.source_states[1], States) and not detached.source_states[1].states.requires_grad
+    assert isinstance(detached.source_states[1], BackboneStates) and not detached.source_states[1].states.requires_grad
     gathered = replace(out, back=None).map(lambda tensor: torch.cat([tensor, tensor]))  # as from two processes
     assert (
         gathered.back is None and gathered.source.shape == (12, 8) and gathered.items.tolist() == 2 * out.items.tolist()

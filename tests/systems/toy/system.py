@@ -76,7 +76,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     """See System."""
     reader = Reader.open(config, root, CaptionTokenizer(config.text.model, config.text.max_tokens))
     pairs, held_out = reader.pairs(), reader.split("val")
-    model = network(config, pairs.videos.width)
+    model = network(config, pairs.visuals.width)
     contrast = ContrastiveLoss(config.section(ToySection).temperature)
 
     def validate() -> Validation:
