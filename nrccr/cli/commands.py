@@ -153,6 +153,7 @@ def test_run(
             "--by-length": by_length,
             "--bank": bank is not None,
             "--tune": tune,
+            "evaluation.normalise": config.evaluation.normalise != "none",
         }
         for option in (option for option, is_given in given.items() if is_given):
             raise UserError(f"{option}: not offered for model={config.model}; leave it out")
