@@ -35,6 +35,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 @of_each_document
 def test_commands_exist(path: Path) -> None:
     known = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
+    known |= {str(group.name) for group in app.registered_groups}
     named = re.findall(r"(?:^|`|&& )nrccr ([a-z]+)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(named) <= known, f"{path.name} names {set(named) - known}"
 

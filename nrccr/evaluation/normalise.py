@@ -38,7 +38,6 @@ from nrccr.evaluation.blocks import (
     Transposed,
     dense,
     highest_columns,
-    in_tiles,
     log_sum_exp,
     lowest_and_highest,
     mean_of_highest,
@@ -180,17 +179,17 @@ def normalised(
     if method == "dsl":
         return _DualSoftmax(test, beta, log, memory_mb)
     if method == "sinkhorn":
-        item, query = _sinkhorn(test, beta, k)
+        item, query = _sinkhorn(test, beta, k, memory_mb)
         return _Biased(test, beta, item, query, exponential=not log)
     assert bank is not None
     if method == "nnn":
-        return _Biased(test, 1.0, nearest_neighbour_bias(bank, k, settings.alpha))
+        return _Biased(test, 1.0, nearest_neighbour_bias(bank, k, settings.alpha, memory_mb))
     if method == "csls":
-        item, query = mean_of_highest(bank, k), mean_of_highest(Transposed(test), k)
+        item, query = mean_of_highest(bank, k, memory_mb), mean_of_highest(Transposed(test), k, memory_mb)
         return _Biased(test, 2.0, _finite(item), query)
-    item, scale = log_sum_exp(bank, beta), beta
+    item, scale = log_sum_exp(bank, beta, memory_mb=memory_mb), beta
     if gallery_bank is not None:
-        item, scale = item + log_sum_exp(gallery_bank, beta), 2 * beta
+        item, scale = item + log_sum_exp(gallery_bank, beta, memory_mb=memory_mb), 2 * beta
     item = _finite(item)
     active = None
     if method in DYNAMIC:
@@ -205,9 +204,9 @@ def normalised(
     return _Biased(test, scale, item, active=active, exponential=not log)
 
 
-def nearest_neighbour_bias(bank: Blocks, k: int, alpha: float) -> Tensor:
+def nearest_neighbour_bias(bank: Blocks, k: int, alpha: float, memory_mb: float | None = None) -> Tensor:
     """alpha r_g, the bias of nnn: `alpha` times the mean of every item's k highest bank scores, (N,) float64."""
-    return _finite(alpha * mean_of_highest(bank, k))
+    return _finite(alpha * mean_of_highest(bank, k, memory_mb))
 
 
 def fold_bias(items: Scores, bias: Scores) -> npt.NDArray[np.float32]:
@@ -246,7 +245,7 @@ class _Biased(Shaped):
         if self._query is not None:
             made -= self._query[rows.start : rows.stop, None]
         if self._exponential:
-            made = in_tiles(torch.exp, made)
+            made = made.exp()
         if self._active is None:
             return made
         return torch.where(self._active[rows.start : rows.stop, None], made, raw)
@@ -258,7 +257,7 @@ class _DualSoftmax(Shaped):
     def __init__(self, scores: Blocks, beta: float, log: bool, memory_mb: float | None) -> None:
         super().__init__(scores.shape, scores.device)
         self._scores, self._beta, self._log = scores, beta, log
-        self._item = _finite(log_sum_exp(scores, beta), "test_scores")
+        self._item = _finite(log_sum_exp(scores, beta, memory_mb=memory_mb), "test_scores")
         lowest, _ = lowest_and_highest(scores, memory_mb)
         # No logarithm of a float64 is below -745, and none of a softmax below beta lowest - log Z.
         self._shift = 746.0 - (beta * lowest - float(self._item.max()))
@@ -267,17 +266,18 @@ class _DualSoftmax(Shaped):
         raw = self._scores.block(rows, columns).double()
         softmax = self._beta * raw - self._item[columns.start : columns.stop]  # its logarithm
         if not self._log:
-            return raw * in_tiles(torch.exp, softmax)
-        return torch.where(raw == 0, 0.0, raw.sign() * (in_tiles(torch.log, raw.abs()) + softmax + self._shift))
+            return raw * softmax.exp()
+        return torch.where(raw == 0, 0.0, raw.sign() * (raw.abs().log() + softmax + self._shift))
 
 
-def _sinkhorn(test: Blocks, beta: float, rounds: int) -> tuple[Tensor, Tensor]:
+def _sinkhorn(test: Blocks, beta: float, rounds: int, memory_mb: float | None) -> tuple[Tensor, Tensor]:
     """What to subtract from beta s_qg: of every item (N,) and of every query (Q,)."""
     queries, items = test.shape
     query = torch.zeros(queries, dtype=torch.float64, device=test.device)
     for _ in range(rounds):
-        item = _finite(log_sum_exp(test, beta, -query) + math.log(items), "test_scores")  # columns sum to 1 / N
-        query = log_sum_exp(Transposed(test), beta, -item) + math.log(queries)  # rows sum to 1 / Q
+        sums = log_sum_exp(test, beta, -query, memory_mb)
+        item = _finite(sums + math.log(items), "test_scores")  # columns sum to 1 / N
+        query = log_sum_exp(Transposed(test), beta, -item, memory_mb) + math.log(queries)  # rows sum to 1 / Q
     return item, query
 
 

@@ -1,4 +1,4 @@
-"""Embeddings -> score matrices, whole or block by block, with the same numbers.
+"""Scores of both sides, scaled and mixed, block by block.
 
 Q queries, N items, D joint-space width.
 """

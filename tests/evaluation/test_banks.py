@@ -223,8 +223,8 @@ def test_scores_that_may_not_be_held_are_not_saved(
 
 def test_memory_changes_nothing(run_test: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain tests as well: metrics, ranks and the lists of the ten best."""
-    monkeypatch.setattr("nrccr.evaluation.blocks.TILE", 4)
     assert run_test(trained, "--out", trained / "held").code == 0
+    monkeypatch.setattr("nrccr.evaluation.blocks.LEAST_ROWS", 4)
     monkeypatch.setattr("nrccr.evaluation.directions.fits", lambda shape, memory_mb: False)
     monkeypatch.setattr("nrccr.evaluation.blocks.BYTES_PER_ENTRY", 2**20)
     assert run_test(trained, "--out", trained / "blocks", "evaluation.memory_mb=32").code == 0

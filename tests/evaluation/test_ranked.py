@@ -18,12 +18,13 @@ from nrccr.evaluation.ranked import Scored
 
 Brute = Callable[..., dict[str, dict[str, float]]]
 Array = npt.NDArray[np.float32]
-LIMITS = (None, *(tiles * 8 * 8 * blocks.BYTES_PER_ENTRY / 2**20 for tiles in (1, 2, 3, 7, 1000)))
+LIMITS = (None, *(times * 8 * 8 * blocks.BYTES_PER_ENTRY / 2**20 for times in (1, 2, 3, 7, 1000)))
 
 
 @pytest.fixture(autouse=True)
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "TILE", 8)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LEAST_ROWS", 8)
+    monkeypatch.setattr(blocks, "USUAL_ENTRIES", 200)
 
 
 def whole_numbers(*shape: int, seed: int = 0) -> Array:
