@@ -46,13 +46,13 @@ def test(
         raise UserError(f"--task {task}: give text-to-visual or text-to-text")
 
     among_texts = task == TEXT_TO_TEXT
-    options = TestOptions(overrides or [], split_of(split), out, device, among_texts, by_length, bank, tune)
+    options = EvaluationOptions(overrides or [], split_of(split), out, device, among_texts, by_length, bank, tune)
     test_run(path, root, options)
 
 
 @dataclass(frozen=True)
-class TestOptions:
-    """The options of a test.
+class EvaluationOptions:
+    """What a test is asked for.
 
     Attributes:
         overrides: `key=value`, over the recorded configuration.
@@ -75,7 +75,7 @@ class TestOptions:
     tune: bool = False
 
 
-def test_run(path: Path, root: Path, options: TestOptions) -> None:
+def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     """Test a run or a checkpoint: tables, and files in `options.out` or the folder of the split.
 
     Raises:
@@ -124,7 +124,7 @@ def test_run(path: Path, root: Path, options: TestOptions) -> None:
 
 
 def _normalising(
-    retriever: Retriever, root: Path, path: Path, rule: Rule, split: Split, options: TestOptions, at: int
+    retriever: Retriever, root: Path, path: Path, rule: Rule, split: Split, options: EvaluationOptions, at: int
 ) -> Rule:
     """The rule with the normalisation of `evaluation.normalise`; `at`: position among the test's splits."""
     from nrccr.cli.bank import bank_folder
@@ -145,7 +145,7 @@ def _normalising(
     return replace(rule, normalisation=normalisation)
 
 
-def _require_together(method: str, options: TestOptions) -> None:
+def _require_together(method: str, options: EvaluationOptions) -> None:
     """Options that need each other, or exclude each other."""
     if options.among_texts and (options.tune or method != "none"):
         raise UserError("--task text-to-text: scores among texts are not normalised; leave out evaluation.normalise")

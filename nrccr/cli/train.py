@@ -31,7 +31,7 @@ def train(
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one")
 
-    from nrccr.cli.test import TestOptions, test_run
+    from nrccr.cli.test import EvaluationOptions, test_run
     from nrccr.systems.settings import load_config
     from nrccr.training.runfolder import RunFolder
 
@@ -41,7 +41,7 @@ def train(
         loaded, root, folder, device, start="resume" if resume else "overwrite" if overwrite else "new", test=test
     )
     if test:
-        test_run(folder.path, root, TestOptions(device=device))
+        test_run(folder.path, root, EvaluationOptions(device=device))
 
 
 def train_run(config: Config, root: Path, folder: RunFolder, device: str | None, *, start: Start, test: bool) -> None:

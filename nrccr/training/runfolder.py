@@ -162,10 +162,11 @@ class RunFolder:
             if run.get(key) != value:
                 raise UserError(f"{self.run}: the {key} changed since; resume with the same, or give another --out")
         run.pop("finished", None)
+        was, is_ = ({"threads": one["threads"], **one["versions"]} for one in (run, now))
         changed = [
-            f"{key} was {run[key]}, is {now[key]}: the last digits may differ from an uninterrupted run"
-            for key in ("threads", "versions")
-            if run[key] != now[key]
+            f"{name} was {was[name]}, is {is_[name]}: the last digits may differ from an uninterrupted run"
+            for name in is_
+            if name in was and was[name] != is_[name]
         ]
         write_text(self.config, to_yaml(config))
         run.setdefault("resumed", []).append({"after_step": step, "command": sys.argv, "commit": _commit()} | now)

@@ -297,7 +297,7 @@ def test_resume_is_recorded_with_what_changed(train: Train, whole: Path) -> None
     run = json.loads((whole / "run.json").read_text())
     (whole / "run.json").write_text(json.dumps(run | {"threads": 99}))
     done = train(whole, "--resume", "train.epochs=4")
-    assert done.code == 0 and "note: threads was 99" in done.out
+    assert done.code == 0 and "note: threads was 99, is" in done.out
     assert yaml.safe_load((whole / "config.yaml").read_text())["train"]["epochs"] == 4
     assert json.loads((whole / "run.json").read_text())["resumed"][0]["after_step"] == 3 * STEPS
 
