@@ -45,8 +45,8 @@ def bank(
 
     retriever = load_retriever(path, overrides or [], device)
     rule = Rule.of(retriever.config, retriever.device)
-    samples = splits_of(retriever, root, chosen, Sample(size, seed))
-    tested = splits_of(retriever, root, "test")
+    samples = list(splits_of(retriever, root, chosen, Sample(size, seed)))
+    tested = list(splits_of(retriever, root, "test"))
     folder = bank_folder(path, out)
     for sample, test in zip(samples, tested, strict=True):
         label = f"bank from {chosen}" + (f", queries in {sample.language}" if len(samples) > 1 else "")

@@ -95,7 +95,7 @@ def _compare(
     from nrccr.training.runfolder import RunFolder
 
     system = load_config(comparison.config, comparison.overrides).model
-    variants = getattr(part_of(system, "settings"), "VARIANTS", {})
+    variants = part_of(system, "settings").VARIANTS
     unknown = [model for model in comparison.models if model not in variants]
     if unknown:
         known = f"choose from {', '.join(variants)}" if variants else "it has no variants; give another configuration"

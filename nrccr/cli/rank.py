@@ -29,7 +29,7 @@ def rank(
     import numpy as np
 
     from nrccr.data.items import Images, Videos
-    from nrccr.evaluation.encode import encode_visuals
+    from nrccr.evaluation.encode import encode_gallery
     from nrccr.report.screen import ranked_table
     from nrccr.report.strips import Strip, draw_strips
     from nrccr.systems.base import splits_of
@@ -38,13 +38,14 @@ def rank(
 
     retriever = load_retriever(path, [], device)
     config = retriever.config
-    visuals = splits_of(retriever, root, split_of(split))[0].visuals
+    searched = next(splits_of(retriever, root, split_of(split)))
+    visuals = searched.visuals
     if picture is not None and not isinstance(visuals, Videos):
         raise UserError(f"--picture {picture}: draws videos; leave it out for images")
     missing = [item for item in expected or () if item not in visuals.ids]
     if missing:
         raise UserError(f"--right {missing[0]}: no such item in split {split}")
-    visual = encode_visuals(retriever.network, visuals, config.evaluation.batch_size, retriever.device).cpu().numpy()
+    visual = encode_gallery(retriever.network, searched, config.evaluation.batch_size, retriever.device).cpu().numpy()
     scores = retriever.encode_text(queries) @ visual.T  # (queries, items)
     order = np.argsort(-scores, axis=1, kind="stable")
     ranked: list[tuple[str, list[Strip]]] = []

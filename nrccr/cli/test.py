@@ -15,6 +15,7 @@ from nrccr.config.choices import TEXT_TO_TEXT
 from nrccr.errors import UserError
 
 if TYPE_CHECKING:
+    from nrccr.config.schema import Config
     from nrccr.data.queries import Split
     from nrccr.evaluation.rule import Rule
     from nrccr.systems.retriever import Retriever
@@ -81,6 +82,7 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     Raises:
         UserError: no model, no such split, features or a bank that do not fit, a folder that cannot be written.
     """
+    from nrccr.cli.bank import bank_folder
     from nrccr.config.schema import resolved_switches
     from nrccr.data.queries import among_texts
     from nrccr.evaluation.evaluate import evaluate
@@ -92,20 +94,19 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
 
     retriever = load_retriever(path, options.overrides, options.device)
     config = retriever.config
-    _require_together(config.evaluation.normalise, options)
+    _require_together(config, options)
     name = f"{options.split}-{TEXT_TO_TEXT}" if options.among_texts else options.split
     folder = options.out if options.out is not None else (path if path.is_dir() else path.parent) / name
     _require_writable(folder)
-    splits = splits_of(retriever, root, options.split)
-    plain = replace(Rule.of(config, retriever.device), by_length=options.by_length)
+    splits = list(splits_of(retriever, root, options.split))
+    rule = replace(Rule.of(config, retriever.device), by_length=options.by_length)
+    rules = [rule] * len(splits)
     if options.among_texts:
-        plain = replace(plain, save_scores=False)
-    normalises = config.evaluation.normalise != "none" and not options.among_texts
-    # All banks are read before anything is written.
-    rules = [
-        _normalising(retriever, root, path, plain, split, options, at) if normalises else plain
-        for at, split in enumerate(splits)
-    ]
+        rules = [replace(rule, save_scores=False)] * len(splits)
+    elif config.evaluation.normalise != "none":  # all banks are read before anything is written
+        bank = bank_folder(path, options.bank)
+        held_out = list(splits_of(retriever, root, "val")) if options.tune else [None] * len(splits)
+        rules = [_normalising(retriever, rule, *both, bank) for both in zip(splits, held_out, strict=True)]
     for split, rule in zip(splits, rules, strict=True):
         label = f"{split.name}, queries in {split.language}" if len(splits) > 1 else split.name
         say(counts_line(label, dict(split.counts)))
@@ -123,36 +124,39 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     say(f"written: {folder}")
 
 
-def _normalising(
-    retriever: Retriever, root: Path, path: Path, rule: Rule, split: Split, options: EvaluationOptions, at: int
-) -> Rule:
-    """The rule with the normalisation of `evaluation.normalise`; `at`: position among the test's splits."""
-    from nrccr.cli.bank import bank_folder
+def _normalising(retriever: Retriever, rule: Rule, split: Split, held_out: Split | None, bank: Path) -> Rule:
+    """The rule with the normalisation of `evaluation.normalise`, tuned on `held_out` if there is one."""
     from nrccr.evaluation.banks import BankFolder, normalisation_with, tuned
     from nrccr.evaluation.tune import settings_of
-    from nrccr.systems.base import splits_of
     from nrccr.terminal import say
 
     evaluation = retriever.config.evaluation
     settings = settings_of(evaluation.normalise, evaluation.beta, evaluation.k, evaluation.alpha)
-    place = BankFolder(bank_folder(path, options.bank) / split.folder, retriever.checkpoint)
+    place = BankFolder(bank / split.folder, retriever.checkpoint)
     normalisation = normalisation_with(settings, place, split, retriever.device)
-    if options.tune:
-        held_out = splits_of(retriever, root, "val")[at]
+    if held_out is not None:
         normalisation, best = tuned(retriever.network, normalisation, held_out, rule, place)
         chosen = ", ".join(f"{name}={value:g}" for name, value in normalisation.settings.used().items())
         say(f"chosen on validation: {chosen}, SumR {best:.1f}")
     return replace(rule, normalisation=normalisation)
 
 
-def _require_together(method: str, options: EvaluationOptions) -> None:
-    """Options that need each other, or exclude each other."""
+def _require_together(config: Config, options: EvaluationOptions) -> None:
+    """Options that need each other, exclude each other, or do nothing for this model."""
+    from nrccr.config.keys import declared
+    from nrccr.evaluation.normalise import TRANSDUCTIVE
+
+    method = config.evaluation.normalise
+    given = {"--tune": options.tune, "--bank": options.bank is not None}
+    for option in (option for option, is_given in given.items() if is_given):
+        if config.model not in config.readers(declared(type(config))["evaluation.normalise"]):
+            raise UserError(f"{option}: scores of model={config.model} are not normalised; leave it out")
+        if method == "none":
+            raise UserError(f"{option}: no scores are normalised; give evaluation.normalise=dis or another method")
+        if option == "--bank" and method in TRANSDUCTIVE:
+            raise UserError(f"--bank: {method} uses no bank; leave it out")
     if options.among_texts and (options.tune or method != "none"):
         raise UserError("--task text-to-text: scores among texts are not normalised; leave out evaluation.normalise")
-    if method == "none" and options.tune:
-        raise UserError("--tune: there is nothing to choose; give evaluation.normalise=dis or another method")
-    if method == "none" and options.bank is not None:
-        raise UserError("--bank: no scores are normalised; give evaluation.normalise=dis or another method")
     if options.tune and options.split == "val":
         raise UserError("--tune with --split val: parameters are chosen on val; test them on --split test")
 

@@ -88,5 +88,9 @@ def _explain(kind: type[BaseModel], key: str, problem: str, value: Any, *, insid
         return f"{key}: needs a list, such as [en,de]; write {key}=[VALUE]"
     wanted = TYPES.get(problem.removesuffix("_type"), "another value")
     entry = "each of its entries" if inside else "it"
-    quotes = ", put it in quotes" if problem == "string_type" and isinstance(value, (int, float)) else ""
+    quotes = (
+        f", put it in quotes ('{key}=\"{value}\"' in a shell)"
+        if problem == "string_type" and isinstance(value, (int, float))
+        else ""
+    )
     return f"{key}: {spelled(value)} has the wrong type; {entry} must be {wanted}{quotes}"

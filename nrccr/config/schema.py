@@ -44,12 +44,16 @@ class SystemSettings(Protocol):
         READS: keys and whole sections that it reads besides its own and those that every system reads.
         SWITCHES: values of switches that it has in every reading, where they are not set themselves.
         NOTES: what a shared key means to it in particular, for the comments of base.yaml.
+        FOLDERS: folders in a run folder, besides the backbone's, and the keys whose values they replace.
+        VARIANTS: what `nrccr noise` compares: overrides by name; none where nothing is compared.
     """
 
     SECTIONS: Mapping[str, type[Section]]
     READS: frozenset[str]
     SWITCHES: Mapping[str, Any]
     NOTES: Mapping[str, str]
+    FOLDERS: Mapping[str, str]
+    VARIANTS: Mapping[str, tuple[str, ...]]
 
     def check(self, config: Config, refuse: Refuse) -> None:
         """Refuse what breaks the system's own rules, in a configuration whose types and ranges are right."""

@@ -103,7 +103,18 @@ def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: `no` is a word (a language, too), 1e-4 is a number, 2026-01-01 is a word. No key twice."""
+    """YAML 1.2 scalars: `no` is a word (a language, too), 1e-4 is a number, 2026-01-01 is a word. No key twice.
+
+    Aliases are refused: a few of them can stand for more values than memory holds. A merge key `<<` is a key like any.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """A node that is no alias."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping of words, refused if a key is duplicated."""
@@ -119,7 +130,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
@@ -153,7 +164,7 @@ def _parse(text: str, name: str, *, several: bool) -> tuple[Any, dict[str, int]]
             node = loader.get_single_node()
             if node is None:
                 return None, {}
-            lines = dict(_lines(node, "", ()))
+            lines = dict(_lines(node))
             return loader.construct_document(node), lines
         finally:
             loader.dispose()
@@ -166,17 +177,13 @@ def _parse(text: str, name: str, *, several: bool) -> tuple[Any, dict[str, int]]
         raise UserError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
-def _lines(node: yaml.Node, prefix: str, around: tuple[yaml.Node, ...]) -> list[tuple[str, int]]:
-    if node in around:
-        raise yaml.constructor.ConstructorError(None, None, "a value holds itself", node.start_mark)
+def _lines(node: yaml.Node, prefix: str = "") -> list[tuple[str, int]]:
+    """The line of each key below a node, by its name with dots."""
     found: list[tuple[str, int]] = []
-    if isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _lines(value, prefix, (*around, node))
-    elif isinstance(node, yaml.MappingNode):
+    if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             name = f"{prefix}{key.value}"
-            found += [(name, key.start_mark.line + 1), *_lines(value, f"{name}.", (*around, node))]
+            found += [(name, key.start_mark.line + 1), *_lines(value, f"{name}.")]
     return found
 
 

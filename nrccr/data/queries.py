@@ -5,7 +5,7 @@ Q queries, N items of the gallery.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,6 +86,7 @@ class Split:
         averaged: whether the captions of an item are one query, the mean of their vectors.
         by_language: whether results are reported by language, with their mean; else there is one language.
         folder: its folder within the test folder; empty for the test folder itself.
+        as_vectors: turns a gallery of raw images into vectors when it is encoded; none where it is encoded as it is.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Split:
     averaged: bool = False
     by_language: bool = False
     folder: str = ""
+    as_vectors: Callable[[Visuals], Visuals] | None = None
 
     @property
     def language(self) -> str:
@@ -178,4 +180,6 @@ def among_texts(split: Split) -> Split:
     if split.by_language or queries.translations is None:
         raise UserError("--task text-to-text: these queries have no translations to be ranked; leave it out")
     own = Queries(queries.tokens, queries.ids, np.arange(len(queries.ids)))
-    return replace(split, queries={split.language: own}, gallery=TextGallery(queries.translations, queries.ids))
+    return replace(
+        split, queries={split.language: own}, gallery=TextGallery(queries.translations, queries.ids), as_vectors=None
+    )

@@ -124,7 +124,8 @@ def encode_gallery(network: Encoder, split: Split, batch_size: int, device: torc
     if isinstance(gallery, TextGallery):
         found = encode_texts(network, gallery.tokens, batch_size, device)
     else:
-        found = encode_visuals(network, gallery, batch_size, device)
+        visuals = gallery if split.as_vectors is None else split.as_vectors(gallery)
+        found = encode_visuals(network, visuals, batch_size, device)
     require_finite(found, gallery.ids)
     return found
 

@@ -51,11 +51,12 @@ def evaluate(
     """
     _require_offered(split, rule)
     evaluation = _Evaluation(split, rule, folder)
-    encoded = encode_split(network, split, rule.batch_size, rule.device)
+    # All of it, before anything of an earlier test is deleted.
+    encoded = dict(encode_split(network, split, rule.batch_size, rule.device))
     if split.by_language:
         found = evaluation.by_language(encoded)
     else:
-        found = evaluation.of_one_language(next(encoded)[1])
+        found = evaluation.of_one_language(encoded[split.language])
     metrics = {**(header or {}), **found}
     if folder is not None:
         write_json(folder / "metrics.json", metrics)  # the last of a test's files
@@ -70,6 +71,9 @@ def _require_offered(split: Split, rule: Rule) -> None:
             f"evaluation.save_scores: {shape[0]:,} x {shape[1]:,} scores need more than "
             f"evaluation.memory_mb={rule.memory_mb:g}; raise it or leave save_scores out"
         )
+    if split.by_language and (rule.save_scores or rule.normalisation is not None):
+        key = "evaluation.save_scores" if rule.save_scores else "evaluation.normalise"
+        raise UserError(f"{key}: not offered for queries in several languages at once; leave it out")
     if rule.by_length and split.averaged:
         raise UserError(
             f"--by-length: the captions of an item of {split.collection} are averaged into one query; leave it out"
@@ -94,8 +98,8 @@ class _Evaluation:
             return ranked.metrics()
         metrics: dict[str, Any] = {"queries": len(encoded.ids), "items": len(split.gallery)}
         if isinstance(split.gallery, TextGallery):
-            named = {AMONG_TEXTS.get(name, name): value for name, value in ranked.metrics().items()}
-            metrics = {"task": TEXT_TO_TEXT, **metrics, "batch_size": rule.batch_size, **named}
+            named = {AMONG_TEXTS[name]: value for name, value in ranked.metrics().items() if name in AMONG_TEXTS}
+            metrics = {"task": TEXT_TO_TEXT, "queries": len(encoded.ids), "batch_size": rule.batch_size, **named}
         else:
             metrics |= {"target_weight": rule.target_weight, "batch_size": rule.batch_size}
             metrics |= {"normalisation": self._normalisation_record(), **ranked.metrics()}
@@ -112,14 +116,14 @@ class _Evaluation:
             write_ranks(self.folder, ranked, scored, encoded.ids, split.visuals.ids, rule.memory_mb)
         return metrics
 
-    def by_language(self, encoded: Any) -> dict[str, Any]:
+    def by_language(self, encoded: Mapping[str, EncodedQueries]) -> dict[str, Any]:
         """Metrics of every language and their mean; in a test by both tie rules, with the rank variance."""
         split, rule = self.split, self.rule
         if self.folder is not None:
             forget(self.folder)
         metrics, optimistic, ranks, item_of = {}, {}, {}, {}
         counts: dict[str, dict[str, Any]] = {}
-        for language, own in encoded:
+        for language, own in encoded.items():
             scored = self._scores(own)(rule.target_weight)
             ranked = scored.ranked(memory_mb=rule.memory_mb)
             metrics[language] = ranked.language_metrics()

@@ -6,7 +6,6 @@ N captions in the batch, L tokens, H backbone width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from nrccr.config.choices import Freeze
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
-from nrccr.models.statedicts import require_same_sizes
+from nrccr.models.statedicts import Trained, require_same_sizes
 
 
 def backbone_config(model: str, overrides: Mapping[str, int | float | str]) -> PretrainedConfig:
@@ -63,23 +62,20 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
         ) from error
 
 
-def configured_backbone(
-    config: Config, weights: Mapping[str, Tensor] | None = None, place: Path | None = None
-) -> PreTrainedModel:
+def configured_backbone(config: Config, trained: Trained | None = None) -> PreTrainedModel:
     """The backbone that a configuration describes.
 
     Args:
         config: the run's configuration; `text.model` is a hub name or a folder.
-        weights: of the whole trained network, loaded by the caller: the backbone then has random ones.
-        place: where `weights` come from, for messages.
+        trained: weights that will replace the backbone's: it then begins from random ones.
 
     Raises:
-        UserError: as backbone_config and build_backbone; a backbone of other sizes than `weights`.
+        UserError: as backbone_config and build_backbone; a backbone of other sizes than the trained one.
     """
     described = backbone_config(config.text.model, config.text.backbone)
-    if weights is not None:
-        require_same_sizes(described, weights, config.text.model, place or Path("weights"))
-    pretrained = config.text.pretrained and weights is None
+    if trained is not None:
+        require_same_sizes(described, trained, config.text.model)
+    pretrained = config.text.pretrained and trained is None
     return build_backbone(described, pretrained=config.text.model if pretrained else None)
 
 

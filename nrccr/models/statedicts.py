@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,31 @@ from nrccr.errors import UserError
 StateDict = dict[str, Tensor]
 MAPPING = [("mapping.fc1.", "linear."), ("mapping.bn_1.", "norm.")]
 _UNUSED = re.compile(r"backbone\.(embeddings\.position_ids|pooler\..*)")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trained weights by our names.
+
+    Attributes:
+        weights: of the whole network.
+        place: the file they come from.
+        published: whether it is a published checkpoint, which brings no files of its encoders.
+    """
+
+    weights: StateDict
+    place: Path
+    published: bool = False
+
+    def width_of(self, name: str) -> int:
+        """Input width of a matrix: the width of the features in training.
+
+        Raises:
+            UserError: the weights lack it.
+        """
+        if name not in self.weights or self.weights[name].ndim != 2:
+            raise UserError(f"{self.place}: lacks the matrix {name}; these weights are of another system")
+        return int(self.weights[name].shape[-1])
 
 
 def is_state(part: Any) -> bool:
@@ -65,33 +91,34 @@ def whole(parts: Mapping[str, StateDict]) -> StateDict:
     return {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
 
 
-def require_same_sizes(backbone: PretrainedConfig, weights: Mapping[str, Tensor], model: str, path: Path) -> None:
-    """Make sure that a backbone has the sizes that trained weights have, before it is built.
+def require_same_sizes(backbone: PretrainedConfig, trained: Trained, model: str) -> None:
+    """Make sure that a backbone has the sizes of trained weights, before it is built.
 
     Args:
         backbone: the configuration of `text.model`.
-        weights: of a whole network, by our names.
+        trained: weights of the whole network.
         model: `text.model`, for messages.
-        path: where the weights come from, for messages.
 
     Raises:
-        UserError: it has other sizes.
+        UserError: other sizes.
     """
     words, positions = (
-        weights.get(f"text.backbone.embeddings.{kind}_embeddings.weight") for kind in ("word", "position")
+        trained.weights.get(f"text.backbone.embeddings.{kind}_embeddings.weight") for kind in ("word", "position")
     )
     stored: dict[str, int] = {}
     if words is not None and words.ndim == 2:
-        stored |= {"hidden_size": words.shape[1], "vocab_size": words.shape[0]}
+        # ELECTRA and its kind look words up in vectors of another width.
+        width = "embedding_size" if hasattr(backbone, "embedding_size") else "hidden_size"
+        stored |= {width: words.shape[1], "vocab_size": words.shape[0]}
     if positions is not None:
         stored["max_position_embeddings"] = positions.shape[0]
-    layers = count_layers(weights)
+    layers = count_layers(trained.weights)
     if layers:
         stored["num_hidden_layers"] = layers
     for key, value in stored.items():
         if getattr(backbone, key, value) != value:
             raise UserError(
-                f"{path}: its backbone has {key}={value}, text.model={model} has {getattr(backbone, key)}; "
+                f"{trained.place}: its backbone has {key}={value}, text.model={model} has {getattr(backbone, key)}; "
                 "give the backbone it was trained with as text.model=NAME_OR_FOLDER"
             )
 

@@ -5,7 +5,7 @@ N captions or items, D joint-space width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -18,37 +18,11 @@ from nrccr.data.check import Checked
 from nrccr.data.collections import SplitName, find_backbone
 from nrccr.data.queries import Sample, Split
 from nrccr.errors import UserError
-from nrccr.models.statedicts import StateDict, load_state_dict
+from nrccr.models.statedicts import StateDict, Trained, load_state_dict
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.systems.table import part_of
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Trained weights by our names.
-
-    Attributes:
-        weights: of the whole network.
-        place: the file they come from.
-        published: whether it is a published checkpoint, which brings no files of its encoders.
-    """
-
-    weights: StateDict
-    place: Path
-    published: bool = False
-
-    def width_of(self, *names: str) -> int:
-        """Input width of the first existing matrix among `names`: the width of the features in training.
-
-        Raises:
-            UserError: the weights have none of them.
-        """
-        for name in names:
-            if name in self.weights and self.weights[name].ndim == 2:
-                return int(self.weights[name].shape[-1])
-        raise UserError(f"{self.place}: lacks the matrix {names[0]}; these weights are of another system")
 
 
 @dataclass(frozen=True)
@@ -74,7 +48,7 @@ class System(Protocol):
 
         Args:
             config: the run's configuration; `text.model` and the like are hub names or folders.
-            features: width of the features, from the files; none for raw images.
+            features: width of the features, from the files; none for raw images, and where `trained` tells it.
             trained: weights that the caller loads next: the network gets their sizes, and reads no pre-trained ones.
 
         Raises:
@@ -96,8 +70,8 @@ class System(Protocol):
 
     def splits(
         self, retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None
-    ) -> Sequence[Split]:
-        """A split's queries and gallery, one entry for each folder of a test, the headline first.
+    ) -> Iterator[Split]:
+        """A split's queries and gallery, one after the other for each folder of a test, the headline first.
 
         Args:
             retriever: the trained model.
@@ -167,18 +141,17 @@ def load_trained(config: Config, trained: Trained) -> Model:
     return model
 
 
-def splits_of(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
-    """A split's queries and gallery, one entry for each folder of a test, the headline first; see System.splits.
+def splits_of(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Iterator[Split]:
+    """A split's queries and gallery, one after the other for each folder of a test; see System.splits.
 
     Raises:
         UserError: no such split, damaged data, or features of another width than the model was trained on.
     """
-    found = system_of(retriever.config.model).splits(retriever, root, name, sample)
-    for split in found:
+    for split in system_of(retriever.config.model).splits(retriever, root, name, sample):
         visuals, width = split.visuals, retriever.feature_width
         if visuals.width not in (None, width):
             raise UserError(
                 f"{visuals.place}: features are {visuals.width} wide, {retriever.checkpoint} was trained "
                 f"on {width}; give the features it was trained on as data.feature=NAME"
             )
-    return found
+        yield split

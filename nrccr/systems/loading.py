@@ -8,19 +8,18 @@ from typing import Any
 
 import torch
 
-from nrccr.config.yaml import Layer, read_layers
+from nrccr.config.yaml import Layer, merged, read_layers
 from nrccr.distributed import choose_device
 from nrccr.errors import UserError
+from nrccr.models.statedicts import Trained
 from nrccr.safeload.unpickle import load_checkpoint, load_weights
-from nrccr.systems.base import Trained, load_trained, system_of
+from nrccr.systems.base import load_trained, system_of
 from nrccr.systems.retriever import Retriever
 from nrccr.systems.settings import build_config
-from nrccr.systems.table import SYSTEMS
+from nrccr.systems.table import SYSTEMS, part_of
 
 WEIGHTS_NAME = "model.safetensors"
 CHECKPOINT_NAMES = ("model_best.pth.tar", "latest_model.pth")  # as the published codes name theirs
-# Folders in a run folder that replace what the configuration names, perhaps a path on another machine.
-ENCODER_FOLDERS = {"backbone": "text.model", "image_encoder": "image.model", "labse": "c2kd.labse"}
 
 
 def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> Retriever:
@@ -57,12 +56,15 @@ def run_of(path: Path) -> Path | None:
 
 
 def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
-    encoders: dict[str, Any] = {}
-    for name, key in ENCODER_FOLDERS.items():
+    layers = read_layers(folder / "config.yaml")
+    system = str(merged(layers).get("model"))
+    kept: dict[str, Any] = {}
+    # Folders that replace what the configuration names, perhaps a path on another machine.
+    for name, key in {"backbone": "text.model", **part_of(system, "settings").FOLDERS}.items():
         if (folder / name).is_dir():
             section, _, own = key.partition(".")
-            encoders[section] = encoders.get(section, {}) | {own: str(folder / name)}
-    config = build_config([*read_layers(folder / "config.yaml"), Layer(str(folder), encoders)], overrides)
+            kept[section] = kept.get(section, {}) | {own: str(folder / name)}
+    config = build_config([*layers, Layer(str(folder), kept)], overrides)
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():
         raise UserError(f"{folder}: no {WEIGHTS_NAME} yet, the run has not finished an epoch; resume or restart it")

@@ -24,7 +24,7 @@ def part_of(name: str, part: str) -> ModuleType:
 
     Args:
         name: the system, as `model` names it.
-        part: `settings` or `system`.
+        part: `settings` or `system`; `convert` where it has one.
 
     Raises:
         UserError: no such system.

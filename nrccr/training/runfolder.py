@@ -52,16 +52,6 @@ class RunFolder:
         return self.path / "backbone"
 
     @property
-    def image_encoder(self) -> Path:
-        """The image encoder's configuration and pre-processing, where the model has one; weights are in `weights`."""
-        return self.path / "image_encoder"
-
-    @property
-    def labse(self) -> Path:
-        """LaBSE's tokeniser, where C2KD's mean over tokens needs it."""
-        return self.path / "labse"
-
-    @property
     def state(self) -> Path:
         """Everything needed to resume: weights, optimisers, schedule, position, random states."""
         return self.path / "last" / "state.pt"
@@ -208,13 +198,13 @@ def _with_players(state: dict[str, Any], path: Path) -> dict[str, Any]:
     """A state as it is written now, from one as earlier versions wrote it: a discriminator was the only player.
 
     Raises:
-        UserError: C2KD's learned mixing, which was trained by the network's own optimiser.
+        UserError: a learned mixing of losses, which was trained by the network's own optimiser.
     """
     if "players" in state:
         return state
     if state.get("learned"):
         raise UserError(
-            f"{path}: an earlier version wrote it, and its learned c2kd.pooling cannot be resumed; "
+            f"{path}: an earlier version wrote it, and its learned mixing of losses cannot be resumed; "
             "start another run with --out"
         )
     player = {"module": state.get("discriminator"), "optimizer": state.get("adversary_optimizer")}

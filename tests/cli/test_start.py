@@ -13,7 +13,7 @@ import nrccr
 
 Command = Callable[..., Any]
 CHECKOUT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "transformers", "accelerate", "omegaconf", "tensorboard", "safetensors", "numpy", "rich")
+HEAVY = ("torch", "transformers", "accelerate", "pydantic", "tensorboard", "safetensors", "numpy", "rich")
 
 
 def started(code: str, **variables: str) -> str:

@@ -288,3 +288,30 @@ def test_repeated_keys_and_sections_without_keys_are_refused(tmp_path: Path, tex
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(UserError, match=says):
         load_config(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("reading", ["released", "paper", "corrected"])
+@pytest.mark.parametrize(
+    ("model", "fixed"),
+    [("mlcmr", {"score": "raw", "frames": "first"}), ("c2kd", {"score": "raw", "frames": "first"}), ("nrccr", {})],
+)
+def test_switches_that_a_system_has_in_every_reading(
+    empty: Path, reading: str, model: str, fixed: dict[str, str]
+) -> None:
+    config = load_config(empty, [f"model={model}", f"reading={reading}"])
+    column = ("released", "paper", "corrected").index(reading)
+    for name, values in READINGS.items():
+        assert config.switch(name) == fixed.get(name, values[column]), name
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("data: &d {target: zh}\ntext: *d\n", r"a\.yaml:2: .*aliases .* are not supported"),
+        ("data:\n  <<: {target: zh}\n", r"a\.yaml:2: unknown key data\.<<"),
+    ],
+)
+def test_aliases_and_merge_keys_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(UserError, match=says):
+        load_config(tmp_path / "a.yaml")

@@ -204,13 +204,13 @@ def test_whole_numbers_are_taken_for_others_and_text_in_quotes() -> None:
 @pytest.mark.parametrize("text", ["text: &x {backbone: *x}\n", "data: {languages: &x [*x]}\n"])
 def test_a_value_that_holds_itself_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"a\.yaml:1: .*holds itself"):
+    with pytest.raises(UserError, match=r"a\.yaml:1: .*aliases .* are not supported"):
         load_config(tmp_path / "a.yaml")
 
 
 def test_layers_know_their_lines_and_stay_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    path.write_text("# head\nbase: &b {epochs: 3}\ntrain:\n  <<: *b\n  batch_size: 4\n")
+    path.write_text("# head\ntrain:\n  epochs: 3\n\n  batch_size: 4\n")
     (layer,) = read_layers(path)
     assert layer.place("train.batch_size") == f"{path}:5" and layer.place("train.epochs") == f"{path}:3"
     assert layer.place("seed") == str(path) and not layer.sets("seed") and layer.sets("train.epochs")

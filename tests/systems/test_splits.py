@@ -82,9 +82,9 @@ def test_splits_are_those_of_a_test(run: Run, name: Any) -> None:
     kind, model = KINDS[run.system], nrccr.load(run.path)
     if run.system == "mlcmr" and name == "val":  # the tiny collection has no translations of English validation queries
         with pytest.raises(UserError, match="vatexval_google_enc2zh"):
-            splits_of(model, run.root, name)
+            list(splits_of(model, run.root, name))
         return
-    splits = splits_of(model, run.root, name)
+    splits = list(splits_of(model, run.root, name))
     assert [split.folder for split in splits] == list(kind.queries)
     for split in splits:
         assert (split.name, split.collection) == (name, kind.collection)
@@ -101,7 +101,7 @@ def test_splits_are_those_of_a_test(run: Run, name: Any) -> None:
 def test_evaluating_its_splits_gives_the_metrics_of_its_test(run: Run) -> None:
     model = nrccr.load(run.path)
     rule = Rule.of(model.config, model.device)
-    for split in splits_of(model, run.root, "test"):
+    for split in list(splits_of(model, run.root, "test")):
         found = evaluate(model.network, split, rule)
         written = json.loads((run.path / "test" / split.folder / "metrics.json").read_text())
         if not split.by_language:
@@ -116,13 +116,13 @@ def test_samples(run: Run) -> None:
     model = nrccr.load(run.path)
     if run.system == "c2kd":
         with pytest.raises(UserError, match="model=c2kd: its queries are in several languages"):
-            splits_of(model, run.root, "train", Sample(5, 0))
+            list(splits_of(model, run.root, "train", Sample(5, 0)))
         return
     for seed in (0, 1):
-        for split in splits_of(model, run.root, "train", Sample(5, seed)):
+        for split in list(splits_of(model, run.root, "train", Sample(5, seed))):
             items = [name.split("#")[0] for name in split.headline.ids]
             assert len(items) == 5 and split.visuals.ids == list(dict.fromkeys(items))
-    drawn = [splits_of(model, run.root, "train", Sample(5, seed))[0].headline.ids for seed in (0, 0, 1)]
+    drawn = [list(splits_of(model, run.root, "train", Sample(5, seed)))[0].headline.ids for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -135,7 +135,7 @@ def test_features_of_another_width_are_one_line(run: Run) -> None:
     (wide / "shape.txt").write_text(f"{len(matrix)} 32\n")
     model = nrccr.load(run.path, overrides=["data.feature=wide"])
     with pytest.raises(UserError) as caught:
-        splits_of(model, run.root, "test")
+        list(splits_of(model, run.root, "test"))
     message = str(caught.value)
     assert message.startswith(str(wide)) and "\n" not in message
     assert "32 wide" in message and "on 16; give the features it was trained on as data.feature=NAME" in message

@@ -120,7 +120,7 @@ class LanguagePairs:
             {language: torch.from_numpy(own) for language, own in rows.items()},
             visual,
             padding=self.texts[ENGLISH].pad,
-            empty=torch.from_numpy(empty),
+            empty=torch.from_numpy(empty) if empty.any() else None,
             english=torch.from_numpy(english),
             items=torch.from_numpy(chosen),
             taught=[table.batch(english) for table in self.taught],

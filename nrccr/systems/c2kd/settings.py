@@ -67,7 +67,9 @@ READS = frozenset(
         *("switches.frames", "switches.pool_mask"),
     }
 )
-SWITCHES: dict[str, Any] = {"frames": "first"}
+SWITCHES: dict[str, Any] = {"score": "raw", "frames": "first"}
+FOLDERS = {"labse": "c2kd.labse"}
+VARIANTS: dict[str, tuple[str, ...]] = {}
 NOTES = {
     "data.collection": "multi_msrvtt | multi_youcook2 | multi_vatex | multi_rudder | multi30k | vatex",
     "text.max_tokens": "at most 512",

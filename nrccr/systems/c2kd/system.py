@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.metrics import recall_sum
 from nrccr.evaluation.rule import Rule
 from nrccr.models.backbone import configured_backbone
-from nrccr.systems.base import Trained, located, save_encoders
+from nrccr.models.statedicts import Trained
+from nrccr.systems.base import located, save_encoders
 from nrccr.systems.c2kd.check import check_languages
 from nrccr.systems.c2kd.data import LanguageReader
 from nrccr.systems.c2kd.network import build_c2kd
@@ -41,7 +42,7 @@ CLEANING = Cleaning(training=False, back=False, queries=False)  # no language is
 
 def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
     """See System."""
-    backbone = configured_backbone(config, *((trained.weights, trained.place) if trained else ()))
+    backbone = configured_backbone(config, trained)
     width = features if trained is None else trained.width_of("video.embed.linear.weight")
     assert width is not None
     tokenizer = language_tokenizer(config, config.section(C2KDSection).query_tokens)
@@ -106,8 +107,8 @@ def task_with(
     def save_models(run: RunFolder) -> None:
         save_encoders(run, model)
         if isinstance(model.tokenizer, PooledTokenizer):
-            model.tokenizer.labse.config.save_pretrained(run.labse)
-            model.tokenizer.labse.save(run.labse)
+            model.tokenizer.labse.config.save_pretrained(run.path / "labse")
+            model.tokenizer.labse.save(run.path / "labse")
 
     objective = C2KDObjective(settings, count=len(teachers))
     return Task(
@@ -122,11 +123,11 @@ def task_with(
     )
 
 
-def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
+def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Iterator[Split]:
     """See System: one split, with queries in every language."""
     if sample is not None:
         raise UserError("model=c2kd: its queries are in several languages, a query bank holds one; use no bank")
-    return [open_reader(retriever.config, root).split(name, retriever.model.tokenizer)]
+    return iter([open_reader(retriever.config, root).split(name, retriever.model.tokenizer)])
 
 
 def check(config: Config, root: Path) -> Checked:

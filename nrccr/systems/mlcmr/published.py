@@ -1,4 +1,4 @@
-"""StateDict dicts of MLCMR's published checkpoints -> ours.
+"""State dicts of MLCMR's published checkpoints -> ours.
 
 Every width comes from the tensors. The options record the training, among them the scenario.
 """

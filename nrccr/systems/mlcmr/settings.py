@@ -19,6 +19,8 @@ READS = frozenset(
     }
 )
 SWITCHES: dict[str, Any] = {"score": "raw", "frames": "first"}
+FOLDERS: dict[str, str] = {}
+VARIANTS: dict[str, tuple[str, ...]] = {}
 NOTES = {
     "data.collection": "vatex | msrvtt10kyu | generated",
     "text.max_tokens": "at most 512",

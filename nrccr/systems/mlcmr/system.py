@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.rule import Rule
 from nrccr.models.backbone import configured_backbone
-from nrccr.systems.base import Trained, located, save_encoders
+from nrccr.models.statedicts import Trained
+from nrccr.systems.base import located, save_encoders
 from nrccr.systems.mlcmr.data import CLEANING, ViewReader, locate_both, view_files
 from nrccr.systems.mlcmr.network import build_mlcmr
 from nrccr.systems.mlcmr.objective import MLCMRObjective
@@ -31,7 +32,7 @@ __all__ = ["check", "network", "published", "splits", "task"]
 
 def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
     """See System."""
-    backbone = configured_backbone(config, *((trained.weights, trained.place) if trained else ()))
+    backbone = configured_backbone(config, trained)
     width = features if trained is None else trained.width_of("visual.gru.weight_ih_l0")
     assert width is not None
     tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
@@ -77,10 +78,10 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     )
 
 
-def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
+def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Iterator[Split]:
     """See System: queries in the target language, then in the other one, each with translations into the other."""
     reader = ViewReader.open(retriever.config, root, retriever.model.tokenizer)
-    return [reader.split(name, language, sample) for language in reader.languages]
+    return (reader.split(name, language, sample) for language in reader.languages)
 
 
 def check(config: Config, root: Path) -> Checked:

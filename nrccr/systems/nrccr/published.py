@@ -1,4 +1,4 @@
-"""StateDict dicts of the published checkpoints -> ours.
+"""State dicts of the published checkpoints -> ours.
 
 Every width comes from the tensors; what no tensor shows (heads, collection, loss weights) from the run's options.
 """

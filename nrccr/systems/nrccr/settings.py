@@ -33,6 +33,7 @@ READS = frozenset(
     }
 )
 SWITCHES: dict[str, Any] = {}
+FOLDERS = {"image_encoder": "image.model"}
 NOTES = {
     "data.collection": "videos: vatex | msrvttcn (also found as msrvtt10kcn) | generated; images: multi30k | mscoco",
     "data.max_frames": "at most 80",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from nrccr.config.schema import Config
 from nrccr.data.check import Checked, check_collection, matched_files
 from nrccr.data.collections import SplitName
 from nrccr.data.images import Preprocessor, clip_preprocessor, load_preprocessor
-from nrccr.data.items import require_same_width
+from nrccr.data.items import Visuals, require_same_width
 from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.evaluate import evaluate
@@ -23,7 +23,8 @@ from nrccr.features.image_cache import ImageCache
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.image import ImageEncoder, build_image_encoder, image_config
 from nrccr.models.openai import visual_config
-from nrccr.systems.base import Trained, located, save_encoders
+from nrccr.models.statedicts import Trained
+from nrccr.systems.base import located, save_encoders
 from nrccr.systems.nrccr.data import Reader, cleaning_of, locate_data
 from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
@@ -38,7 +39,7 @@ __all__ = ["check", "network", "published", "splits", "task"]
 
 def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
     """See System."""
-    backbone = configured_backbone(config, *((trained.weights, trained.place) if trained else ()))
+    backbone = configured_backbone(config, trained)
     encoder, preprocess = _image_encoder(config, trained)
     if trained is not None:
         names = "project.linear.weight" if config.visual.kind == "video" else "linear.weight"
@@ -63,7 +64,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     cache = _image_cache(config, model.network, device)
     if cache is not None:
         pairs = replace(pairs, visuals=cache.encoded(f"{reader.collection.name}-train", pairs.visuals))
-        held_out = _with_vectors(cache, held_out)
+        held_out = replace(held_out, gallery=cache.encoded(f"{reader.collection.name}-val", held_out.visuals))
     objective = NRCCRObjective(config)
     rule = Rule.of(config, device)
 
@@ -76,8 +77,8 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         save_encoders(run, model)
         visual = model.network.visual
         if isinstance(visual, ImageEncoder) and visual.encoder is not None and model.preprocess is not None:
-            visual.encoder.config.save_pretrained(run.image_encoder)
-            model.preprocess.save(run.image_encoder)
+            visual.encoder.config.save_pretrained(run.path / "image_encoder")
+            model.preprocess.save(run.path / "image_encoder")
 
     rate = config.section(AdversarySection).learning_rate
     return Task(
@@ -91,12 +92,18 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     )
 
 
-def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
+def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Iterator[Split]:
     """See System: one split, queries in the target language with their English translations."""
-    model = retriever.model
-    found = Reader.open(retriever.config, root, model.tokenizer, model.preprocess).split(name, sample)
-    cache = _image_cache(retriever.config, model.network, retriever.device) if sample is None else None
-    return [found if cache is None else _with_vectors(cache, found)]
+    config, model = retriever.config, retriever.model
+    found = Reader.open(config, root, model.tokenizer, model.preprocess).split(name, sample)
+    if sample is not None:  # the cache is of whole splits
+        return iter([found])
+
+    def as_vectors(visuals: Visuals) -> Visuals:
+        cache = _image_cache(config, model.network, retriever.device)
+        return visuals if cache is None else cache.encoded(f"{found.collection}-{name}", visuals)
+
+    return iter([replace(found, as_vectors=as_vectors)])
 
 
 def check(config: Config, root: Path) -> Checked:
@@ -133,8 +140,3 @@ def _image_cache(config: Config, nrccr: NRCCR, device: torch.device) -> ImageCac
     if not isinstance(visual, ImageEncoder) or visual.encoder is None or visual.trainable:
         return None
     return ImageCache(Path(config.image.cache), visual.to(device), device, config.evaluation.batch_size)
-
-
-def _with_vectors(cache: ImageCache, split: Split) -> Split:
-    """The split with its raw images as vectors of a frozen encoder."""
-    return replace(split, gallery=cache.encoded(f"{split.collection}-{split.name}", split.visuals))

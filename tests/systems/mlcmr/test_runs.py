@@ -51,7 +51,7 @@ def test_every_scenario_trains_and_is_tested_in_both_languages(
     assert (out / "test" / "ranks.tsv").is_file() and (out / "test" / "en" / "ranks.tsv").is_file()
     # The figures follow from what the model says of every caption and video.
     model = nrccr.load(out)
-    splits = splits_of(model, both_languages, "test")
+    splits = list(splits_of(model, both_languages, "test"))
     assert [(split.language, split.folder) for split in splits] == [("zh", ""), ("en", "en")]
     for split, metrics in zip(splits, (chinese, english), strict=True):
         queries = split.headline

@@ -23,6 +23,8 @@ READS = frozenset(
 )
 SWITCHES: dict[str, Any] = {"score": "raw", "pooling": "masked"}
 NOTES: dict[str, str] = {}
+FOLDERS: dict[str, str] = {}
+VARIANTS: dict[str, tuple[str, ...]] = {}
 
 
 def check(config: Config, refuse: Refuse) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from nrccr.evaluation.rule import Rule
 from nrccr.losses.contrastive import ContrastiveLoss
 from nrccr.losses.similarity import similarity
 from nrccr.models.layers import evaluating, mean_over_positions
-from nrccr.systems.base import Published, Trained
+from nrccr.models.statedicts import Trained
+from nrccr.systems.base import Published
 from nrccr.systems.nrccr.data import Reader, cleaning_of, locate_data
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.training.task import Task, Validation
@@ -48,12 +49,12 @@ class Toy(nn.Module):
         return texts, torch.cat([self._video(part.visual) for part in parts])
 
     def embed_text(self, text: TextBatch) -> Tensor:
-        """See Network."""
+        """See nrccr.evaluation.encode.Encoder."""
         with evaluating(self):
             return self._text(text)
 
     def embed_visual(self, visual: VideoBatch) -> Tensor:
-        """See Network."""
+        """See nrccr.evaluation.encode.Encoder."""
         with evaluating(self):
             return self._video(visual)
 
@@ -94,9 +95,9 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     )
 
 
-def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Sequence[Split]:
+def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Iterator[Split]:
     """See System."""
-    return [Reader.open(retriever.config, root, retriever.tokenizer).split(name, sample)]
+    return iter([Reader.open(retriever.config, root, retriever.tokenizer).split(name, sample)])
 
 
 def check(config: Config, root: Path) -> Checked:
