@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -148,3 +149,19 @@ def test_golden_published_checkpoint(shared: Path) -> None:
 def test_metrics_are_reachable_from_the_package() -> None:
     code = "import nrccr, sys; assert 'torch' not in sys.modules; print(nrccr.evaluation.metrics.retrieval_metrics)"
     assert "retrieval_metrics" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+
+
+def test_a_backbone_whose_words_have_another_width(
+    nrccr_command: Callable[..., Any], tiny_config: Path, tiny_collection: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    """ELECTRA maps word vectors to its hidden width; a run of it is loaded as any."""
+    folder = tmp_path / "electra"
+    shutil.copytree(tiny_bert, folder)
+    config = json.loads((folder / "config.json").read_text())
+    values = {"model_type": "electra", "embedding_size": 16, "architectures": ["ElectraModel"]}
+    (folder / "config.json").write_text(json.dumps(config | values))
+    given = (f"text.model={folder}", "text.backbone={}", "train.epochs=1")
+    at = ("--root", tiny_collection, "--out", tmp_path / "run", "--device", "cpu")
+    done = nrccr_command("train", tiny_config, *at, *given)
+    assert done.code == 0, done.err
+    assert nrccr.load(tmp_path / "run").encode_text(["人"]).shape == (1, 24)

@@ -73,6 +73,8 @@ def test_clip_reads_its_cache_in_later_epochs_and_runs(
     decoded.clear()
     assert image_run("train", "--out", tmp_path / "second", *CLIP).code == 0
     assert decoded == []
+    assert image_run("test", tmp_path / "first", "--task", "text-to-text").code == 0
+    assert decoded == []  # captions alone are encoded
     for name in ("first", "second"):
         assert image_run("test", tmp_path / name).code == 0
     assert sorted(decoded) == sorted(f"test{i}" for i in range(8))
