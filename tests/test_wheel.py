@@ -65,7 +65,7 @@ def test_from_nothing_to_ranked_videos_without_the_checkout(wheel: Path, tmp_pat
     run(sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", site, wheel, folder=empty)
 
     def nrccr(*arguments: object) -> str:
-        return run(sys.executable, "-m", "nrccr", *arguments, folder=empty, PYTHONPATH=str(site), OMP_NUM_THREADS="1")
+        return run(site / "bin" / "nrccr", *arguments, folder=empty, PYTHONPATH=str(site), OMP_NUM_THREADS="1")
 
     where = "import nrccr.config.names as names; print(names.__file__, names.CONFIGS)"
     assert run(sys.executable, "-c", where, folder=empty, PYTHONPATH=str(site)).split() == [

@@ -1,6 +1,6 @@
-"""Lazy score matrices: they are asked for block by block.
+"""Lazy score matrices: they are computed block by block.
 
-A block that is asked for again is the same to the last bit, as ranks need it: a score that was read from one is found
+A block that is computed again is the same to the last bit, as ranks need it: a score that was read from one is found
 again when the whole row is counted. Blocks of other sizes may round otherwise.
 
 Q rows (queries), N columns (items), D joint-space width.
@@ -112,7 +112,7 @@ class Columns(Shaped):
         self._scores, self._chosen = scores, chosen
 
     def block(self, rows: range, columns: range) -> Tensor:
-        """See Blocks; what is computed at once spans no more columns than are asked for."""
+        """See Blocks; what is computed at once spans no more columns than requested."""
         wanted = self._chosen[columns.start : columns.stop]
         made, start = [], 0
         while start < len(wanted):

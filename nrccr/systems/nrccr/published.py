@@ -138,7 +138,8 @@ def _rename_image(visual: StateDict, path: Path) -> StateDict:
 
 
 def _is_weight(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0
 
 
 def _strength(discriminator: StateDict) -> str:
