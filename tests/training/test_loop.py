@@ -144,7 +144,7 @@ def test_a_state_of_before_with_learned_mixing_says_what_to_do(train: Train, who
     torch.save(old, path)
     done = train(whole, "--resume", "train.epochs=4")
     assert done.code == 2 and len(done.err.splitlines()) == 1
-    assert f"{path}: an earlier version wrote it" in done.err and "c2kd.pooling" in done.err and "--out" in done.err
+    assert f"{path}: an earlier version wrote it" in done.err and "learned mixing" in done.err and "--out" in done.err
 
 
 def test_a_run_killed_before_its_first_state_starts_anew(train: Train, results: Results, whole: Path) -> None:
