@@ -5,9 +5,7 @@ N images in a call, D width of a vector, 3 x H x W pixels.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, KeysView, Sequence
-from contextlib import contextmanager
+from collections.abc import KeysView, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +19,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
 from nrccr.errors import UserError, first_line
+from nrccr.terminal import without_hints
 
 BLOCK_BYTES = 64 * 2**20
 PREPROCESSOR_NAME = "preprocessor_config.json"
@@ -174,7 +173,7 @@ def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
         UserError: none there.
     """
     try:
-        with _quiet():
+        with without_hints():  # that torchvision could be used
             return Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         default = None if pretrained else _default_preprocessor(model)
@@ -204,18 +203,6 @@ def _default_preprocessor(model: str) -> Preprocessor | None:
     if str(config.model_type).startswith("siglip"):
         return Preprocessor(SiglipImageProcessorPil(size={"height": size, "width": size}))
     return clip_preprocessor(size)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the hint that torchvision could be used."""
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 class PictureFiles:

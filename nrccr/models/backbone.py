@@ -16,7 +16,10 @@ from nrccr.config.choices import Freeze
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
+from nrccr.models.pretrained import load_pretrained
 from nrccr.models.statedicts import Trained, require_same_sizes
+
+_POOLER = r"(.*\.)?pooler\."  # of a kind of model that cannot leave it out; only the last hidden states are read
 
 
 def backbone_config(model: str, overrides: Mapping[str, int | float | str]) -> PretrainedConfig:
@@ -46,20 +49,19 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
     """A transformers encoder without pooler, from random weights or from the weights of `pretrained`.
 
     Raises:
-        UserError: no such weights.
+        UserError: no such weights, or some that the encoder needs are missing; a pooler's may be.
     """
     if pretrained is None:
         try:
-            return _without_pooler(AutoModel.from_config, config, dtype=torch.float32)
+            made: PreTrainedModel = _without_pooler(AutoModel.from_config, config, dtype=torch.float32)
+            return made
         except Exception as error:  # whatever a configuration can break
             raise UserError(f"text.model, text.backbone: no encoder can be built ({first_line(error)})") from error
-    try:
-        return _without_pooler(AutoModel.from_pretrained, pretrained, config=config, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"text.model={pretrained}: no weights there ({first_line(error)}); "
-            "give a folder with weights, or text.pretrained=false for random ones"
-        ) from error
+
+    def load(model: str, **options: Any) -> Any:
+        return _without_pooler(AutoModel.from_pretrained, model, config=config, dtype=torch.float32, **options)
+
+    return load_pretrained(load, pretrained, "text", unused=_POOLER)
 
 
 def configured_backbone(config: Config, trained: Trained | None = None) -> PreTrainedModel:
@@ -79,7 +81,7 @@ def configured_backbone(config: Config, trained: Trained | None = None) -> PreTr
     return build_backbone(described, pretrained=config.text.model if pretrained else None)
 
 
-def _without_pooler(make: Callable[..., PreTrainedModel], *arguments: Any, **options: Any) -> PreTrainedModel:
+def _without_pooler(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     try:
         return make(*arguments, add_pooling_layer=False, trust_remote_code=False, **options)
     except TypeError:  # a model without the option
