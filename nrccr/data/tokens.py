@@ -5,21 +5,25 @@ N captions, L tokens.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from tqdm import tqdm
-from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import cached_file
 
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
+from nrccr.terminal import without_hints
 
+WORD_PIECE = "WordPiece"
 AT_ONCE = 10_000  # captions tokenised together: the tokeniser takes some 6 KB for each while it works
 
 
@@ -33,13 +37,16 @@ class Tokenizer(Protocol):
 
 
 class CaptionTokenizer:
-    """The backbone's tokeniser, with lower-casing forced on, or as published.
+    """The backbone's tokeniser, of the class that its files say, with lower-casing forced on or as published.
+
+    Special tokens that are typed in a caption stay text.
 
     Args:
         model: hub name or folder of the backbone, as `text.model`.
         max_tokens: longest caption kept, special tokens included; fewer where the backbone has fewer positions.
-        lower_case: force it, although the multilingual vocabulary is cased (NRCCR, MLCMR); false leaves the tokeniser
-            as it was published (C2KD, unless `c2kd.lower_case`).
+        lower_case: force it, although the multilingual vocabulary is cased (NRCCR, MLCMR): a BERT's WordPiece does it
+            itself, and strips accents with it; for any other tokeniser the text is lower-cased. False leaves the
+            tokeniser as it was published (C2KD, unless `c2kd.lower_case`).
 
     Attributes:
         special: how many special tokens every caption gets.
@@ -53,14 +60,13 @@ class CaptionTokenizer:
         try:
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
             kind = str(config.model_type)
-            if kind == "bert" and lower_case:  # its lower-casing also strips accents, which lower() alone does not
-                self.tokenizer: PreTrainedTokenizerBase = BertTokenizer.from_pretrained(model, do_lower_case=True)
-            else:
-                self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+            self.tokenizer = _read_tokenizer(model, lower_case=lower_case and kind == "bert")
+        except Exception as error:  # whatever a damaged file can break
             reason = first_line(error)
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
-        self._lower = lower_case and kind != "bert"
+        self._strips = lower_case and kind == "bert" and type(self.tokenizer) is BertTokenizer
+        self._lower = lower_case and not self._strips
+        self._typed = _special_tokens(self.tokenizer)
         self.config = config
         # RoBERTa and its relatives number positions from the padding id on.
         taken = config.pad_token_id + 1 if "roberta" in kind else 0
@@ -86,18 +92,29 @@ class CaptionTokenizer:
             raise UserError(f"text.model={self._model}: its vocabulary has no mask token; give another backbone")
         return int(self.tokenizer.mask_token_id)
 
+    def require_table(self, rows: int) -> None:
+        """Make sure that every token has a word embedding.
+
+        Args:
+            rows: of the table of embeddings.
+
+        Raises:
+            UserError: fewer than the vocabulary has words.
+        """
+        if len(self.tokenizer) > rows:
+            raise UserError(
+                f"text.model={self._model}: its tokeniser has a vocabulary of {len(self.tokenizer)}, its table of word "
+                f"embeddings {rows} rows; give a tokeniser and config.json that belong together"
+            )
+
     def encode(self, texts: Sequence[str]) -> TokenTable:
         """Token ids of all captions, special tokens included, cut at `max_tokens` (the table counts how many were)."""
         parts: list[TokenTable] = []
-        verbosity = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()  # it would warn of captions longer than the backbone, which we cut
-        try:
-            with tqdm(total=len(texts), desc="captions", unit="", disable=None, leave=False, delay=1) as progress:
-                for start in range(0, len(texts), AT_ONCE):
-                    parts.append(self._encode_part(texts[start : start + AT_ONCE]))
-                    progress.update(len(parts[-1]))
-        finally:
-            transformers_logging.set_verbosity(verbosity)
+        bar = tqdm(total=len(texts), desc="captions", unit="", disable=None, leave=False, delay=1)
+        with without_hints(), bar as progress:  # that captions are longer than the backbone: we cut them
+            for start in range(0, len(texts), AT_ONCE):
+                parts.append(self._encode_part(texts[start : start + AT_ONCE]))
+                progress.update(len(parts[-1]))
         return TokenTable.joined(parts, self._pad, self.special)
 
     @property
@@ -105,18 +122,73 @@ class CaptionTokenizer:
         return int(self.tokenizer.pad_token_id or 0)
 
     def _encode_part(self, texts: Sequence[str]) -> TokenTable:
-        captions = [text.lower() for text in texts] if self._lower else list(texts)
-        rows: list[list[int]] = self.tokenizer(captions, add_special_tokens=True)["input_ids"]
+        captions = [self._as_text(text.lower() if self._lower else text) for text in texts]
+        rows: list[list[int]] = self.tokenizer(captions, split_special_tokens=True)["input_ids"]
         long = [index for index, row in enumerate(rows) if len(row) > self.max_tokens]
         if long:  # the tokeniser cuts them, as it knows where its special tokens go
-            cut = self.tokenizer([captions[index] for index in long], truncation=True, max_length=self.max_tokens)
+            part = [captions[index] for index in long]
+            cut = self.tokenizer(part, split_special_tokens=True, truncation=True, max_length=self.max_tokens)
             for index, row in zip(long, cut["input_ids"], strict=True):
                 rows[index] = row
         return TokenTable(rows, self._pad, cut=len(long))
 
+    def _as_text(self, caption: str) -> str:
+        """The caption with typed special tokens broken up; SentencePiece has them among its pieces."""
+        if self._typed is None or not self._typed.search(folded := unicodedata.normalize("NFKC", caption)):
+            return caption
+        return self._typed.sub(lambda found: f"{found[0][0]} {found[0][1:]}", folded)
+
+    def describe(self) -> dict[str, Any]:
+        """How captions become token ids, for `run.json`."""
+        if self._strips:
+            lower_case = "by the tokeniser, without accents"
+        else:
+            lower_case = "of the text" if self._lower else "as published"
+        return {"kind": _algorithm(self.tokenizer), "lower_case": lower_case, "vocabulary": len(self.tokenizer)}
+
     def save(self, folder: Path) -> None:
         """Write the tokeniser's files into a folder; beside the backbone's configuration they can be read again."""
         self.tokenizer.save_pretrained(folder)
+
+
+def _read_tokenizer(model: str, *, lower_case: bool) -> PreTrainedTokenizerBase:
+    """The tokeniser that a model's files say; a WordPiece with lower-casing switched on if that is asked for.
+
+    BertTokenizer makes a WordPiece of any vocabulary. With one of SentencePiece, which a BERT may have
+    (multilingual-e5-small), it would split Chinese into characters and find no beginning of a word.
+    """
+    switch = {"do_lower_case": True} if lower_case else {}
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, **switch)
+    if isinstance(tokenizer, BertTokenizer) and _algorithm_of_file(model) not in (None, WORD_PIECE):
+        return PreTrainedTokenizerFast.from_pretrained(model)  # no class is named, and a BERT's was guessed
+    if not lower_case or type(tokenizer) is BertTokenizer:
+        return tokenizer
+    if _algorithm(tokenizer) == WORD_PIECE:
+        return BertTokenizer.from_pretrained(model, do_lower_case=True)
+    return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+
+
+def _algorithm(tokenizer: PreTrainedTokenizerBase) -> str:
+    """WordPiece, Unigram, BPE and so on; the class of a tokeniser in Python."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return type(tokenizer if backend is None else backend.model).__name__
+
+
+def _algorithm_of_file(model: str) -> str | None:
+    """What a model's tokenizer.json names; none where there is no such file, or an old one that names nothing."""
+    silent = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    path = cached_file(model, "tokenizer.json", **silent)
+    if path is None:
+        return None
+    found = re.search(rb'"model"\s*:\s*\{\s*"type"\s*:\s*"(\w+)"', Path(path).read_bytes())
+    return None if found is None else found[1].decode()
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """A pattern of all special tokens; none where there are none."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    words = sorted({*added, *tokenizer.all_special_tokens}, key=lambda word: (-len(word), word))
+    return re.compile("|".join(re.escape(word) for word in words if len(word) > 1)) if words else None
 
 
 class TokenTable:

@@ -149,7 +149,7 @@ class RunFolder:
         if run["fingerprint"] != fingerprint:
             raise UserError(f"{self.run}: the training data changed since; give the same --root, or another --out")
         for key, value in record.items():
-            if run.get(key) != value:
+            if key in run and run[key] != value:  # earlier versions recorded less
                 raise UserError(f"{self.run}: the {key} changed since; resume with the same, or give another --out")
         run.pop("finished", None)
         was, is_ = ({"threads": one["threads"], **one["versions"]} for one in (run, now))

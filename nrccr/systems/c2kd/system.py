@@ -46,6 +46,7 @@ def network(config: Config, features: int | None = None, trained: Trained | None
     width = features if trained is None else trained.width_of("video.embed.linear.weight")
     assert width is not None
     tokenizer = language_tokenizer(config, config.section(C2KDSection).query_tokens)
+    tokenizer.require_table(backbone.get_input_embeddings().num_embeddings)
     return Model(build_c2kd(config, backbone, width), tokenizer, CLEANING)
 
 
@@ -87,10 +88,10 @@ def task_with(
     for split in (held_out, tested):
         if split is not None:
             require_same_width(split.visuals, pairs.visuals)
-    record: dict[str, Any] = {}
+    record: dict[str, Any] = {"tokenizer": tokenizer.describe()}
     teach = None
     if teachers:
-        record = {"teachers": [teacher.record(own) for teacher, own in zip(teachers, pairs.taught, strict=True)]}
+        record["teachers"] = [teacher.record(own) for teacher, own in zip(teachers, pairs.taught, strict=True)]
         teach, pairs = teaching(found, teachers, pairs, device)
     for note in reader.collection.notes(config.data.languages, taught=bool(teachers), english_only=english_only):
         say(f"note: {note}")

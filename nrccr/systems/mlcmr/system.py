@@ -36,6 +36,7 @@ def network(config: Config, features: int | None = None, trained: Trained | None
     width = features if trained is None else trained.width_of("visual.gru.weight_ih_l0")
     assert width is not None
     tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
+    tokenizer.require_table(backbone.get_input_embeddings().num_embeddings)
     return Model(build_mlcmr(config, backbone, width), tokenizer, CLEANING)
 
 
@@ -75,6 +76,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(validation.counts)},
         save_models=lambda run: save_encoders(run, model),
+        record={"tokenizer": tokenizer.describe()},
     )
 
 

@@ -46,6 +46,7 @@ def network(config: Config, features: int | None = None, trained: Trained | None
         features = trained.width_of(f"visual.{names}")
     nrccr = build_nrccr(config, backbone, features, encoder)
     tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
+    tokenizer.require_table(backbone.get_input_embeddings().num_embeddings)
     return Model(nrccr, tokenizer, cleaning_of(config), preprocess)
 
 
@@ -89,6 +90,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(held_out.counts)},
         save_models=save_models,
+        record={"tokenizer": tokenizer.describe()},
     )
 
 
