@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
+    import torch
+
     from nrccr.systems.retriever import Retriever
 
 __version__ = "0.1.0"
@@ -32,7 +34,7 @@ def __getattr__(name: str) -> ModuleType:
 def load(
     path: str | os.PathLike[str],
     text_model: str | os.PathLike[str] | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     overrides: Sequence[str] = (),
 ) -> Retriever:
     """Load a trained model: a run folder, or a published checkpoint file or its folder.
@@ -40,7 +42,7 @@ def load(
     Args:
         path: what to load. Nothing in it is executed.
         text_model: the backbone's name or folder (configuration and tokeniser), if not the one recorded there.
-        device: `cpu`, `cuda` or `cuda:1`.
+        device: `cpu`, `cuda` or `cuda:1`, as text or a torch device.
         overrides: `key=value` each, as on the command line, applied after `text_model`: for instance
             `c2kd.labse=FOLDER` for a published checkpoint of C2KD on a machine without network.
 
@@ -59,6 +61,8 @@ def load(
         True
     """
     import json
+    import os
+    from collections.abc import Iterable
     from pathlib import Path
 
     from nrccr.errors import UserError
@@ -66,5 +70,14 @@ def load(
 
     if isinstance(overrides, str):
         raise UserError(f"overrides={overrides!r}: give a list of key=value, not one string")
+    if not isinstance(overrides, Iterable):
+        raise UserError(f"overrides is of type {type(overrides).__name__}; give a list of key=value")
+    overrides = list(overrides)
+    for index, override in enumerate(overrides):
+        if not isinstance(override, str):
+            raise UserError(f"overrides: entry {index} is of type {type(override).__name__}; give key=value as text")
+    for name, value in (("path", path), ("text_model", "" if text_model is None else text_model)):
+        if not isinstance(value, str | os.PathLike):
+            raise UserError(f"{name} is of type {type(value).__name__}; give a path as text")
     backbone = [f"text.model={json.dumps(str(text_model))}"] if text_model is not None else []
-    return load_retriever(Path(path), [*backbone, *overrides], device)
+    return load_retriever(Path(path), [*backbone, *overrides], str(device))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
 from transformers.image_processing_utils import BaseImageProcessor
@@ -269,17 +269,42 @@ class Pictures(PictureFiles):
         return None
 
 
-def load_picture(path: Path) -> Image.Image:
+def load_picture(path: Path, *, shown: bool = False) -> Image.Image:
     """Decode an image file.
+
+    Args:
+        path: the file.
+        shown: as a viewer shows it, see as_shown; else its stored pixels, as the published code reads them.
 
     Raises:
         UserError: the file is missing, no image, or damaged.
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return as_shown(image) if shown else image.convert("RGB")
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as an image ({first_line(error)}); copy it again") from error
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """An image as a viewer shows it, in RGB: turned as its EXIF data says, transparency over white, 16 bits as 8.
+
+    Raises:
+        ValueError: 32-bit numbers, which have no known range.
+    """
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode in ("I", "F"):
+        raise ValueError(
+            f"its pixels are 32-bit numbers without a range (mode {turned.mode}); save it with 8 or 16 bits"
+        )
+    if turned.mode.startswith("I;16"):
+        grey = np.asarray(turned, dtype=np.float64) / 257  # 65535 is white
+        return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
+    if turned.has_transparency_data:
+        colours = turned.convert("RGBA")
+        white = Image.new("RGBA", colours.size, "white")
+        return Image.alpha_composite(white, colours).convert("RGB")
+    return turned.convert("RGB")
 
 
 def _read_ids(path: Path) -> list[str]:

@@ -23,6 +23,23 @@ LEAST_ROWS = 512  # of a block, where there are as many: a product of few rows w
 Vectors: TypeAlias = npt.NDArray[Any] | Tensor
 
 
+def as_matrix(scores: Any, name: str) -> Any:
+    """Scores as they are if they are a tensor, an array or `Blocks`; anything else, such as lists, as an array.
+
+    Raises:
+        ValueError: what they hold is no numbers, or rows of different lengths.
+    """
+    if not isinstance(scores, Tensor | np.ndarray) and hasattr(scores, "block"):
+        return scores
+    try:
+        made = scores if isinstance(scores, Tensor) else np.asarray(scores)
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: of tensors in a list
+        raise ValueError(f"{name} are no matrix ({error}): give queries x items") from error
+    if made.is_complex() if isinstance(made, Tensor) else made.dtype.kind not in "fiub":
+        raise ValueError(f"{name} hold values of type {made.dtype}: give a matrix of numbers, queries x items")
+    return made
+
+
 class Blocks(Protocol):
     """A score matrix (Q, N) that gives out blocks."""
 

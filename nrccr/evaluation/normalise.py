@@ -22,6 +22,7 @@ Q test queries, N items, M bank queries, P bank items.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
@@ -36,6 +37,7 @@ from nrccr.evaluation.blocks import (
     DenseScores,
     Shaped,
     Transposed,
+    as_matrix,
     dense,
     highest_columns,
     log_sum_exp,
@@ -44,6 +46,7 @@ from nrccr.evaluation.blocks import (
 )
 
 Scores: TypeAlias = npt.NDArray[Any] | Tensor
+Rows: TypeAlias = Scores | Sequence[Sequence[float]]
 
 METHODS: tuple[Method, ...] = get_args(Method)
 TRANSDUCTIVE: tuple[Method, ...] = ("dsl", "sinkhorn")
@@ -55,10 +58,10 @@ ALPHA = 0.75  # among those that `tune` tries
 
 
 def normalise(
-    test_scores: Scores,
-    bank_scores: Scores | None = None,
+    test_scores: Rows,
+    bank_scores: Rows | None = None,
     *,
-    gallery_bank_scores: Scores | None = None,
+    gallery_bank_scores: Rows | None = None,
     method: Method = "dis",
     beta: float = 20.0,
     k: int = 1,
@@ -69,8 +72,8 @@ def normalise(
     """Normalised scores; see the head of this file for the methods.
 
     Args:
-        test_scores: (Q, N), queries x items, higher is better. Never changed. For the other direction give the
-            transposed matrix, and banks of its kind.
+        test_scores: (Q, N) array, tensor or lists, queries x items, higher is better. Never changed. For the other
+            direction give the transposed matrix, and banks of its kind.
         bank_scores: (M, N), bank queries x the same items. Not for dsl and sinkhorn.
         gallery_bank_scores: (P, N), bank items x the same items; for dual_is and dual_dis.
         method: `is`, `dis`, `dual_is`, `dual_dis`, `csls`, `nnn`, `dsl` or `sinkhorn`.
@@ -88,7 +91,8 @@ def normalise(
         (Q, N), a new array or tensor like `test_scores`, in its floating type; float64 with `log` or `rankable`.
 
     Raises:
-        ValueError: an unknown method, a bank that is missing or has other items, values out of range, NaN.
+        ValueError: an unknown method, a bank that is missing or has other items, values out of range, NaN, a result
+            that overflows.
 
     Example:
         >>> import numpy as np
@@ -98,14 +102,16 @@ def normalise(
         >>> normalise(scores, bank, method="dis", beta=20.0, k=1).argmax(axis=1).tolist()
         [1, 0]
     """
-    test = DenseScores(test_scores)
-    banks = [None if scores is None else DenseScores(scores) for scores in (bank_scores, gallery_bank_scores)]
+    test = DenseScores(as_matrix(test_scores, "test_scores"))
+    given = {"bank_scores": bank_scores, "gallery_bank_scores": gallery_bank_scores}
+    banks = [None if one is None else DenseScores(as_matrix(one, name)) for name, one in given.items()]
     settings = Settings(method, beta, k, alpha)
     made = dense(normalised(test, *banks, settings=settings, log=log, rankable=rankable))
-    if made.isnan().any():
-        raise ValueError("test_scores hold NaN, or the result overflows: fix the scores, or give log=True")
     if not (log or rankable):
         made = made.to(test.block(range(1), range(1)).dtype)
+    infinite = made.isinf()
+    if made.isnan().any() or (infinite.any() and dense(test)[infinite].isfinite().any()):
+        raise ValueError("test_scores hold NaN, or the result overflows: fix the scores, or give log=True")
     return made if isinstance(test_scores, Tensor) else made.numpy()
 
 
