@@ -5,14 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from nrccr.errors import printable
+
+
+class _Console(Console):
+    """Shows control characters of names and captions as escapes."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
 
 
 def say(what: Table | str) -> None:
     """Show a table or a line on standard output."""
-    Console(highlight=False, emoji=False, soft_wrap=isinstance(what, str)).print(what, markup=False, crop=False)
+    _Console(highlight=False, emoji=False, soft_wrap=isinstance(what, str)).print(what, markup=False, crop=False)
 
 
 @contextmanager

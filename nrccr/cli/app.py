@@ -21,7 +21,7 @@ from nrccr.cli.rank import rank
 from nrccr.cli.table import table
 from nrccr.cli.test import test
 from nrccr.cli.train import train
-from nrccr.errors import Interrupted, UserError
+from nrccr.errors import Interrupted, UserError, printable
 
 app = typer.Typer(
     help="Find a video with a query in a language that has no human-labelled training data. "
@@ -63,7 +63,7 @@ def main() -> None:
         if len(arguments) < len(sys.argv) - 1:
             traceback.print_exc()
         message, code = _explain(error)
-        typer.echo(f"nrccr: {' '.join(message.split())}", err=True)
+        typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
         raise SystemExit(code) from None
 
 

@@ -137,8 +137,10 @@ def _lines(path: Path) -> list[str | None]:
         raise UserError(f"{path}: no such caption file; check the root and the collection") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+    if b"\n" not in data:  # as old Macintosh programs and some spreadsheets write
+        data = data.replace(b"\r", b"\n")
     data = data.removeprefix(b"\xef\xbb\xbf").rstrip()
-    # Only a line feed ends a line: captions may hold other characters that str.splitlines would break at.
+    # Otherwise only a line feed ends a line: captions may hold other characters that str.splitlines would break at.
     try:
         return [*data.decode("utf-8").split("\n")] if data else []
     except UnicodeDecodeError:
@@ -159,13 +161,15 @@ def is_blank(text: str) -> bool:
 
 def _parse_line(line: str) -> tuple[str, str, str, str]:
     """Full id, item, number and text of a line; ValueError says what is wrong with it."""
+    if line.startswith("\ufeff"):
+        raise ValueError("a byte order mark stands before the id, as where files were joined; remove it")
     words = line.split(None, 1)
     if not words:
         raise ValueError("empty line; remove it")
     parts = words[0].rsplit("#", 2)
     if len(parts) != 3 or not all(parts):
         raise ValueError(f"{words[0]!r} is not an id of the form item#tag#number; a line is 'ID TEXT'")
-    if len(words) == 1:
+    if len(words) == 1 or is_blank(words[1]):
         raise ValueError(f"caption {words[0]!r} has no text; add its text or remove the line from every file")
     return words[0], parts[0], parts[2], words[1].rstrip()
 
@@ -211,10 +215,30 @@ def describe_mismatch(files: Sequence[Captions], matched: Matched, tolerance: fl
     if len(lost) <= tolerance * len(worst) and matched.captions[0].ids:
         return None
     others = ", ".join(file.path.name for file in files if file is not worst)
+    elsewhere = [caption for file in files if file is not worst for caption in matched.unmatched[file.path]]
+    alike = _look_alike(lost, elsewhere)
+    if alike:
+        return (
+            f"{worst.path}: {len(lost)} of {len(worst)} lines have no line with the same item and number in {others}; "
+            f"{alike[0]} and {alike[1]} look the same, but are other characters (Unicode NFC and NFD, or invisible "
+            "ones); write all ids alike"
+        )
     return (
         f"{worst.path}: {len(lost)} of {len(worst)} lines have no line with the same item and number in {others} "
         f"({shortened(lost)}); fix the files or raise data.mismatch_tolerance above {tolerance:g}"
     )
+
+
+def _look_alike(one: Iterable[str], other: Iterable[str]) -> tuple[str, str] | None:
+    """Two ids whose items look the same, escaped; none if there are no such ids."""
+
+    def shown(caption: str) -> tuple[str, str]:
+        item, _, number = caption.rsplit("#", 2)
+        visible = (letter for letter in unicodedata.normalize("NFC", item) if unicodedata.category(letter) != "Cf")
+        return "".join(visible), number
+
+    there = {shown(caption): caption for caption in other}
+    return next(((ascii(caption), ascii(there[look])) for caption in one if (look := shown(caption)) in there), None)
 
 
 def shortened(names: Sequence[str]) -> str:
