@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from nrccr.errors import UserError
+from nrccr.files import not_written, open_to_append
 
 
 class Window:
@@ -64,7 +65,7 @@ class Log:
 
     def __init__(self, folder: Path, kept: int = 0, step: int = 0) -> None:
         self.path = folder / "metrics.jsonl"
-        self._file = self.path.open("ab")
+        self._file = os.fdopen(open_to_append(self.path), "ab")
         if self._file.tell() < kept:
             raise UserError(f"{self.path}: shorter than the state to resume from records; restore the whole folder")
         self._file.truncate(kept)
@@ -73,14 +74,20 @@ class Log:
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Write one line; `kind` is train or validation, `values` scalars or dicts of scalars."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"kind": kind, "step": step, **values}).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise not_written(self.path, error) from error
         for name, value in _flatten(values):
             self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def size(self) -> int:
         """Bytes written so far, safely on disk."""
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise not_written(self.path, error) from error
         self._board.flush()
         return self._file.tell()
 
