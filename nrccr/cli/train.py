@@ -91,6 +91,7 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
     state = folder.load_state() if resume else None
     if state is not None:
         trainer.resume(state)
+        folder.require_weights(trainer.progress.schedule.best_epoch)
         for change in folder.record_resume(config, chosen, fingerprint, task.record, trainer.progress.step):
             say(f"note: {change}")
         say(f"{folder.path}: resumes after epoch {trainer.progress.epoch}, step {trainer.progress.step}")

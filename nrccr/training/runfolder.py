@@ -204,6 +204,8 @@ class RunFolder:
             with atomic_path(self.state) as temporary, temporary.open("wb") as file:
                 torch.save(state, file)
         except (OSError, RuntimeError) as error:
+            if "DataLoader worker" in str(error):  # raised wherever the signal of its death arrives
+                raise
             raise not_written(self.state, error) from error
 
     def load_state(self) -> dict[str, Any] | None:
@@ -215,9 +217,32 @@ class RunFolder:
         """
         if self.state.is_file():
             return _with_players(load_checkpoint(self.state), self.state)
-        if self.weights.is_file():
+        if self.weights.is_file() and not self._in_first_epoch():
             raise UserError(f"{self.state}: missing, there is nothing to resume from; add --overwrite to train anew")
         return None
+
+    def require_weights(self, best_epoch: int) -> None:
+        """Make sure that the weights of the best epoch are there, which a resumed run may not reach again.
+
+        Raises:
+            UserError: they are not.
+        """
+        if best_epoch and not self.weights.is_file():
+            raise UserError(
+                f"{self.weights}: missing, the weights of epoch {best_epoch}, the best so far; put the file back, or "
+                "add --overwrite to train anew"
+            )
+
+    def _in_first_epoch(self) -> bool:
+        """Whether a run without a state was stopped before its first one, perhaps after its first weights."""
+        run = json.loads(self.run.read_text(encoding="utf-8"))
+        if "finished" in run or "resumed" in run:
+            return False
+        try:
+            lines = self.log.read_bytes().splitlines(keepends=True)
+            return all(json.loads(line)["epoch"] == 1 for line in lines if line.endswith(b"\n"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
 
 def _with_players(state: dict[str, Any], path: Path) -> dict[str, Any]:
