@@ -36,8 +36,9 @@ def bank(
         )
 
     from nrccr.data.queries import Sample
-    from nrccr.evaluation.banks import BankFolder, write_bank
+    from nrccr.evaluation.banks import WRITTEN, BankFolder, write_bank
     from nrccr.evaluation.rule import Rule
+    from nrccr.files import refuse_links
     from nrccr.report.screen import counts_line
     from nrccr.systems.base import splits_of
     from nrccr.systems.loading import load_retriever
@@ -48,6 +49,12 @@ def bank(
     samples = list(splits_of(retriever, root, chosen, Sample(size, seed)))
     tested = list(splits_of(retriever, root, "test"))
     folder = bank_folder(path, out)
+    for sample in samples:
+        places = [Path(sample.folder, name) for name in WRITTEN]
+        if out is None:  # the folder itself is in the run's
+            refuse_links(folder.parent, [Path(folder.name, place) for place in places])
+        else:
+            refuse_links(folder, places)
     for sample, test in zip(samples, tested, strict=True):
         label = f"bank from {chosen}" + (f", queries in {sample.language}" if len(samples) > 1 else "")
         say(counts_line(label, {"captions": len(sample.headline.ids), "items": len(sample.gallery)}))

@@ -85,7 +85,7 @@ def _compare(
     import json
 
     from nrccr.cli.test import EvaluationOptions, test_run
-    from nrccr.cli.train import train_run
+    from nrccr.cli.train import cache_of, train_run
     from nrccr.files import write_text
     from nrccr.report import noise as study
     from nrccr.report.screen import noise_table
@@ -118,7 +118,7 @@ def _compare(
         if not metrics.is_file():
             start: Start = "resume" if folders[cell].config.is_file() else "new"
             train_run(configs[cell], data, folders[cell], device, start=start, test=True)
-            test_run(folders[cell].path, data, EvaluationOptions(device=device))
+            test_run(folders[cell].path, data, EvaluationOptions(cache_of(configs[cell]), device=device))
         found[cell] = json.loads(metrics.read_text(encoding="utf-8"))
     rows = study.collect(found)
     write_text(out / "noise.md", study.to_markdown(rows))

@@ -86,7 +86,9 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     from nrccr.config.schema import resolved_switches
     from nrccr.data.queries import among_texts
     from nrccr.evaluation.evaluate import evaluate
+    from nrccr.evaluation.outputs import written
     from nrccr.evaluation.rule import Rule
+    from nrccr.files import refuse_links
     from nrccr.report.screen import counts_line, test_tables
     from nrccr.systems.base import splits_of
     from nrccr.systems.loading import load_retriever
@@ -96,9 +98,16 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     config = retriever.config
     _require_together(config, options)
     name = f"{options.split}-{TEXT_TO_TEXT}" if options.among_texts else options.split
-    folder = options.out if options.out is not None else (path if path.is_dir() else path.parent) / name
+    run = path if path.is_dir() else path.parent
+    folder = options.out if options.out is not None else run / name
     _require_writable(folder)
     splits = list(splits_of(retriever, root, options.split))
+    for split in splits:
+        inside = [Path(split.folder, file) for file in written(list(split.queries) if split.by_language else [])]
+        if options.out is None:
+            refuse_links(run, [Path(name, file) for file in inside])
+        else:
+            refuse_links(folder, inside)
     rule = replace(Rule.of(config, retriever.device), by_length=options.by_length)
     rules = [rule] * len(splits)
     if options.among_texts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -41,7 +42,7 @@ def train(
         loaded, root, folder, device, start="resume" if resume else "overwrite" if overwrite else "new", test=test
     )
     if test:
-        test_run(folder.path, root, EvaluationOptions(device=device))
+        test_run(folder.path, root, EvaluationOptions(cache_of(loaded), device=device))
 
 
 def train_run(config: Config, root: Path, folder: RunFolder, device: str | None, *, start: Start, test: bool) -> None:
@@ -58,6 +59,21 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
     Raises:
         UserError: damaged data, no such encoder, or a folder that cannot be used.
     """
+    if start == "resume":
+        folder.require_resumable(config)
+    else:
+        folder.refuse(overwrite=start == "overwrite")
+    with folder.held():
+        _train(config, root, folder, device, resume=start == "resume", test=test)
+
+
+def cache_of(config: Config) -> list[str]:
+    """The override by which a test right after the training finds the training's cache; a run's own is not followed."""
+    cache = json.dumps(config.image.cache, ensure_ascii=False)
+    return [f"image.cache={cache}"] if config.visual.kind == "clip" else []
+
+
+def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *, resume: bool, test: bool) -> None:
     from nrccr.distributed import Runtime, choose_device, make_deterministic
     from nrccr.report.screen import counts_line
     from nrccr.systems.base import system_of
@@ -65,10 +81,6 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
     from nrccr.training.loop import Trainer
 
     chosen = choose_device(device)
-    if start == "resume":
-        folder.require_resumable(config)
-    else:
-        folder.refuse(overwrite=start == "overwrite")
     make_deterministic(config.seed)
     runtime = Runtime(chosen, config.train.precision)
     task = system_of(config.model).task(config, root, chosen, test=test)
@@ -76,9 +88,10 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
     for split, counts in task.counts.items():
         say(counts_line(split, counts))
     fingerprint = task.pairs.fingerprint()
-    state = folder.load_state() if start == "resume" else None
+    state = folder.load_state() if resume else None
     if state is not None:
         trainer.resume(state)
+        folder.require_weights(trainer.progress.schedule.best_epoch)
         for change in folder.record_resume(config, chosen, fingerprint, task.record, trainer.progress.step):
             say(f"note: {change}")
         say(f"{folder.path}: resumes after epoch {trainer.progress.epoch}, step {trainer.progress.step}")

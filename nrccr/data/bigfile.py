@@ -250,7 +250,7 @@ def write_bigfile(folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) 
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, replace=False) as temporary:
         _write_files(temporary, folder, videos)
 
 

@@ -24,6 +24,7 @@ from nrccr.evaluation.tune import choose, quality
 from nrccr.files import atomic_path, digest_of, write_json
 
 SIDES = ("text_source", "text_target")
+WRITTEN = ("bank.json", "bank.npz", "scores.npz", "gallery_scores.npz")
 ARRAYS = {"text_source": 2, "text_target": 2, "visual": 2, "query_ids": 1, "item_ids": 1}  # and their dimensions
 
 

@@ -19,6 +19,13 @@ from nrccr.evaluation.ranked import Ranked, Scored
 from nrccr.files import atomic_path, write_text
 
 TOP = 10
+RANKS = ("ranks.tsv", "ranks_visual.tsv")
+
+
+def written(languages: Sequence[str]) -> list[Path]:
+    """The files of a test folder; `languages` are those with a folder of their own."""
+    ranks = [Path(language, name) for language in languages for name in RANKS]
+    return [Path("metrics.json"), Path("scores.npz"), *map(Path, RANKS), *ranks]
 
 
 def forget(folder: Path) -> None:
@@ -29,8 +36,9 @@ def forget(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         languages = []
     for language in languages:
-        for name in ("ranks.tsv", "ranks_visual.tsv"):
-            (folder / language / name).unlink(missing_ok=True)
+        if not (folder / language).is_symlink():  # it would lead elsewhere
+            for name in RANKS:
+                (folder / language / name).unlink(missing_ok=True)
     for name in ("metrics.json", "scores.npz"):
         (folder / name).unlink(missing_ok=True)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ from nrccr.data.bigfile import BigFile, write_bigfile
 from nrccr.data.images import EncodedImages, Pictures
 from nrccr.data.items import Images, Visuals, load_batches
 from nrccr.data.sampling import ordered_batches
-from nrccr.errors import UserError, first_line
 from nrccr.features.fingerprint import fingerprint, hash_encoder
+from nrccr.files import not_written
 from nrccr.models.image import ImageEncoder
 from nrccr.models.layers import evaluating
 
@@ -58,17 +56,12 @@ class ImageCache:
         return Images(EncodedImages(BigFile(place)), images.ids, place)
 
     def _write(self, place: Path, images: Images) -> None:
-        own = place.with_name(f"{place.name}.{os.getpid()}")  # another run may compute the same
         try:
-            write_bigfile(own, self._vectors(images))
-            if not place.is_dir():
-                os.rename(own, place)
+            write_bigfile(place, self._vectors(images))
         except OSError as error:
-            raise UserError(
-                f"{place}: cannot be written ({first_line(error)}); give another folder as image.cache=FOLDER"
-            ) from error
-        finally:
-            shutil.rmtree(own, ignore_errors=True)
+            if isinstance(error, FileExistsError) and place.is_dir():
+                return  # another run computed the same meanwhile
+            raise not_written(place, error, "give another folder as image.cache=FOLDER") from error
 
     def _vectors(self, images: Images) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         batches = [*ordered_batches(images.lengths, self.batch_size, by_length=False)]

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 from nrccr.errors import UserError, first_line
-from nrccr.files import atomic_path
+from nrccr.files import atomic_path, not_written
 from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Namespace, Ndarray, foreign_path, scalar
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
@@ -260,7 +260,7 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
         with atomic_path(path) as temporary:
             save_file(copies, temporary)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be written ({first_line(error)}); is the disk full?") from error
+        raise not_written(path, error) from error
 
 
 def _require_file(path: Path) -> None:

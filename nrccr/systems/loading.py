@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def run_of(path: Path) -> Path | None:
 
 
 def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
-    layers = read_layers(folder / "config.yaml")
+    layers = [_without_places(layer) for layer in read_layers(folder / "config.yaml")]
     system = str(merged(layers).get("model"))
     kept: dict[str, Any] = {}
     # Folders that replace what the configuration names, perhaps a path on another machine.
@@ -71,6 +72,14 @@ def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> R
     model = load_trained(config, Trained(load_weights(weights), weights))
     model.network.to(device).eval()
     return Retriever(model, config, device, weights)
+
+
+def _without_places(layer: Layer) -> Layer:
+    """A recorded configuration, but for the folder that it would make us write to: a run may be a stranger's."""
+    image = layer.values.get("image")
+    if not isinstance(image, dict):
+        return layer
+    return replace(layer, values=layer.values | {"image": {k: v for k, v in image.items() if k != "cache"}})
 
 
 def _load_published(path: Path, overrides: Sequence[str], device: torch.device) -> Retriever:

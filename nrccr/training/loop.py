@@ -64,7 +64,7 @@ class Trainer:
         """Train to the end, from the current position; returns the schedule with the best epoch and score.
 
         Raises:
-            UserError: a loss or an embedding that is not finite.
+            UserError: a loss or an embedding that is not finite, a data worker that died, a full disk.
             Interrupted: SIGINT or SIGTERM came; the state was saved.
         """
         config, progress = self.config.train, self.progress
@@ -76,6 +76,10 @@ class Trainer:
                     self._finish_epoch(log)
                     if stop:
                         raise self._interrupted()
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise self._worker_died(error) from error
         finally:
             log.close()
         return progress.schedule
@@ -121,6 +125,13 @@ class Trainer:
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(f"{self.folder.path}: stopped after step {self.progress.step}; resume with --resume")
+
+    def _worker_died(self, error: RuntimeError) -> UserError:
+        said = first_line(error).rstrip(". ")
+        return UserError(
+            f"{self.folder.path}: a process that reads data died after step {self.progress.step} ({said}); if memory "
+            "is short lower data.workers, then go on with --resume"
+        )
 
     def step(self, batch: Parts[Any]) -> dict[str, Tensor]:
         """One training step, in the published order: players with losses of their own first, then the network."""

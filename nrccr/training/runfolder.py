@@ -6,8 +6,9 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from nrccr.config.keys import keys_that_change
 from nrccr.config.schema import Config, plain, resolved_switches, to_yaml
 from nrccr.config.yaml import flatten, merged, read_layers
 from nrccr.distributed import describe_device
-from nrccr.errors import UserError, first_line
-from nrccr.files import atomic_folder, atomic_path, write_json, write_text
+from nrccr.errors import UserError
+from nrccr.files import Lock, atomic_folder, atomic_path, not_written, refuse_links, write_json, write_text
 from nrccr.safeload.unpickle import load_checkpoint
 
+WRITTEN = ("config.yaml", "run.json", "model.safetensors", "metrics.jsonl", "tensorboard", "last/state.pt")
 PACKAGES = ("nrccr", "torch", "transformers", "accelerate", "pydantic", "numpy", "safetensors")
 
 
@@ -30,6 +32,7 @@ class RunFolder:
     """Names inside a run folder."""
 
     path: Path
+    lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @property
     def config(self) -> Path:
@@ -47,6 +50,11 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def log(self) -> Path:
+        """The log, which a training holds locked."""
+        return self.path / "metrics.jsonl"
+
+    @property
     def backbone(self) -> Path:
         """The backbone's configuration and tokeniser, so that the folder can be used without `text.model`."""
         return self.path / "backbone"
@@ -55,6 +63,20 @@ class RunFolder:
     def state(self) -> Path:
         """Everything needed to resume: weights, optimisers, schedule, position, random states."""
         return self.path / "last" / "state.pt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other trainings out of the run that is here, and of one that `begin` makes.
+
+        Raises:
+            UserError: another training writes here.
+        """
+        try:
+            if self.config.is_file() and not self.lock.take(self.log):
+                raise UserError(f"{self.path}: another training is writing here; let it end, or give another --out")
+            yield
+        finally:
+            self.lock.release()
 
     def refuse(self, *, overwrite: bool) -> None:
         """Make sure that a new run may be written here; nothing is deleted yet.
@@ -73,8 +95,9 @@ class RunFolder:
         """Make sure that there is a run to resume, of this configuration.
 
         Raises:
-            UserError: no run, or other values of keys that change its numbers.
+            UserError: no run, links in its place, or other values of keys that change its numbers.
         """
+        refuse_links(self.path, WRITTEN)
         if not self.config.is_file() or not self.run.is_file():
             raise UserError(f"{self.path}: no run to resume; leave out --resume or give its folder as --out")
         # A key that is newer than the run has its default there.
@@ -128,8 +151,11 @@ class RunFolder:
                 write_text(new.config, to_yaml(config))
                 write_json(new.run, run)
                 save_models(new)
+                if not self.lock.held:  # a run that began meanwhile
+                    self.refuse(overwrite=False)
+                self.lock.take(new.log)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({first_line(error)}); give another --out") from error
+            raise not_written(self.path, error, "give another --out") from error
 
     def record_resume(
         self, config: Config, device: torch.device, fingerprint: str, record: dict[str, Any], step: int
@@ -172,13 +198,15 @@ class RunFolder:
         """Write the state to resume from, whole or not at all.
 
         Raises:
-            UserError: the disk is full.
+            UserError: the disk is full, or the folder cannot be written.
         """
         try:
-            with atomic_path(self.state) as temporary:
-                torch.save(state, temporary)
+            with atomic_path(self.state) as temporary, temporary.open("wb") as file:
+                torch.save(state, file)
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{self.state}: cannot be written ({first_line(error)}); is the disk full?") from error
+            if "DataLoader worker" in str(error):  # raised wherever the signal of its death arrives
+                raise
+            raise not_written(self.state, error) from error
 
     def load_state(self) -> dict[str, Any] | None:
         """The state to resume from; none if the run was stopped before its first one.
@@ -189,9 +217,32 @@ class RunFolder:
         """
         if self.state.is_file():
             return _with_players(load_checkpoint(self.state), self.state)
-        if self.weights.is_file():
+        if self.weights.is_file() and not self._in_first_epoch():
             raise UserError(f"{self.state}: missing, there is nothing to resume from; add --overwrite to train anew")
         return None
+
+    def require_weights(self, best_epoch: int) -> None:
+        """Make sure that the weights of the best epoch are there, which a resumed run may not reach again.
+
+        Raises:
+            UserError: they are not.
+        """
+        if best_epoch and not self.weights.is_file():
+            raise UserError(
+                f"{self.weights}: missing, the weights of epoch {best_epoch}, the best so far; put the file back, or "
+                "add --overwrite to train anew"
+            )
+
+    def _in_first_epoch(self) -> bool:
+        """Whether a run without a state was stopped before its first one, perhaps after its first weights."""
+        run = json.loads(self.run.read_text(encoding="utf-8"))
+        if "finished" in run or "resumed" in run:
+            return False
+        try:
+            lines = self.log.read_bytes().splitlines(keepends=True)
+            return all(json.loads(line)["epoch"] == 1 for line in lines if line.endswith(b"\n"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
 
 def _with_players(state: dict[str, Any], path: Path) -> dict[str, Any]:

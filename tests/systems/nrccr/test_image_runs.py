@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ def test_clip_reads_its_cache_in_later_epochs_and_runs(
         assert image_run("test", tmp_path / name).code == 0
     assert sorted(decoded) == sorted(f"test{i}" for i in range(8))
     assert metrics_of(tmp_path / "first")["SumR"] == metrics_of(tmp_path / "second")["SumR"]
+
+
+def test_a_run_does_not_choose_where_a_test_writes_its_cache(
+    image_run: Command, nrccr_command: Command, tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert image_run("train", "--out", tmp_path / "run", *CLIP, "--test").code == 0
+    assert len(os.listdir(tmp_path / "cache")) == 3, "right after the training, --test does write there"
+    shutil.rmtree(tmp_path / "cache")
+    test = ("test", tmp_path / "run", "--root", tiny_images, "--device", "cpu")
+    assert nrccr_command(*test).code == 0
+    assert not (tmp_path / "cache").exists() and len(os.listdir(tmp_path / "runs" / "image-features")) == 1
+    assert nrccr_command(*test, "image.cache=elsewhere").code == 0
+    assert len(os.listdir(tmp_path / "elsewhere")) == 1
 
 
 def test_a_run_with_clip_stands_alone(image_run: Command, tmp_path: Path, tiny_images: Path, tiny_clip: Path) -> None:
