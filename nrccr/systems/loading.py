@@ -10,7 +10,7 @@ import torch
 
 from nrccr.config.yaml import Layer, merged, read_layers
 from nrccr.distributed import choose_device
-from nrccr.errors import UserError
+from nrccr.errors import UserError, first_line
 from nrccr.models.statedicts import Trained
 from nrccr.safeload.unpickle import load_checkpoint, load_weights
 from nrccr.systems.base import load_trained, system_of
@@ -76,7 +76,13 @@ def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> R
 def _load_published(path: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
     checkpoint = load_checkpoint(path)
     for name in SYSTEMS:
-        found = system_of(name).published(path, checkpoint)
+        try:
+            found = system_of(name).published(path, checkpoint)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # options of any type at all
+            raise UserError(
+                f"{path}: its options or tensors are not those of a published checkpoint ({type(error).__name__}: "
+                f"{first_line(error)}); copy or download it again"
+            ) from error
         if found is not None:
             config = build_config([Layer(str(path), found.config)], overrides)
             model = load_trained(config, Trained(found.weights, path, published=True))
