@@ -11,7 +11,7 @@ from nrccr.config.keys import declared, sections
 from nrccr.config.limits import check_readers, check_together
 from nrccr.config.render import spelled
 from nrccr.config.schema import Config
-from nrccr.config.yaml import Layer, merged
+from nrccr.config.yaml import Layer, holds_interpolation, merged
 from nrccr.errors import UserError
 
 C = TypeVar("C", bound=Config)
@@ -41,6 +41,11 @@ def build(kind: type[C], layers: Sequence[Layer]) -> C:
         raise UserError(f"{_place(layers, keys)}: {message}")
 
     for layer in layers:
+        for key, value in layer.values.items():
+            inner = value if isinstance(value, dict) else {}
+            bad = next((f"{key}.{part}" for part, found in inner.items() if holds_interpolation([part, found])), key)
+            if holds_interpolation([key, value]):
+                raise UserError(f"{layer.place(bad)}: ${{...}} is not supported in {bad}; write the value itself")
         for section in sections(kind):
             if section in layer.values and not isinstance(layer.values[section], dict):
                 raise UserError(f"{layer.place(section)}: {section} is a section; write {section}.KEY=VALUE")

@@ -21,8 +21,11 @@ HEAD = (
 
 
 def spelled(value: Any) -> str:
-    """A value as YAML writes it, on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+    """A value as YAML writes it, on one line; by its type where YAML has no such values."""
+    try:
+        text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+    except (yaml.YAMLError, ValueError):
+        return f"a {type(value).__name__}"
     return text.removesuffix("...\n").strip()
 
 

@@ -13,6 +13,10 @@ import yaml
 
 from nrccr.errors import UserError
 
+MAX_BYTES = 256 * 2**10  # of a file
+MAX_DEPTH = 20  # of lists and mappings within each other
+MAX_DIGITS = 20
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -44,8 +48,12 @@ class Layer:
         return f"{self.name}:{self.lines[key]}" if key else self.name
 
 
-def read_layers(path: Path) -> list[Layer]:
+def read_layers(path: Path, *, alone: bool = False) -> list[Layer]:
     """The YAML file and all that it extends, the deepest first.
+
+    Args:
+        path: the file.
+        alone: it is a run folder's, whole by itself; it must not name another file.
 
     Raises:
         UserError: a missing or malformed file, or files that extend each other in a circle.
@@ -58,6 +66,8 @@ def read_layers(path: Path) -> list[Layer]:
             raise UserError(f"{current}: extends itself through other files; remove one extends")
         seen.add(current.resolve())
         layer = _read_yaml(current)
+        if alone and "extends" in layer.values:
+            raise UserError(f"{layer.place('extends')}: a run's configuration extends nothing; remove extends")
         parent = layer.values.pop("extends", None)
         layers.append(layer)
         if parent is not None and not isinstance(parent, str):
@@ -99,21 +109,37 @@ def _merge(base: dict[str, Any], values: dict[str, Any], *, top: bool) -> None:
 
 def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     """010 is ten, not eight."""
-    return int(str(loader.construct_scalar(node)))
+    digits = str(loader.construct_scalar(node))
+    if len(digits) > MAX_DIGITS:
+        message = f"a number of {len(digits)} digits; give at most {MAX_DIGITS}"
+        raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+    return int(digits)
 
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: `no` is a word (a language, too), 1e-4 is a number, 2026-01-01 is a word. No key twice.
 
     Aliases are refused: a few of them can stand for more values than memory holds. A merge key `<<` is a key like any.
+    So are tags (`!!bool`): a value's type is that of its key.
     """
 
+    depth = 0
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """A node that is no alias."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", mark)
+        """A node that is no alias, has no tag and lies in few others."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        wrong = ""
+        if isinstance(event, yaml.AliasEvent):
+            wrong = "aliases (*name) are not supported"
+        elif getattr(event, "tag", None) is not None:
+            wrong = "tags (!name) are not supported; write the value itself"
+        elif self.depth >= MAX_DEPTH:
+            wrong = f"nested more than {MAX_DEPTH} deep"
+        if wrong:
+            raise yaml.composer.ComposerError(None, None, wrong, event.start_mark)
+        self.depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -173,7 +199,7 @@ def _parse(text: str, name: str, *, several: bool) -> tuple[Any, dict[str, int]]
         place = f"{name}:{mark.line + 1}" if several and mark is not None else name
         what = " ".join(f"{error.context or ''} {error.problem or ''}".split())
         raise UserError(f"{place}: not valid YAML: {what}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -187,6 +213,15 @@ def _lines(node: yaml.Node, prefix: str = "") -> list[tuple[str, int]]:
     return found
 
 
+def holds_interpolation(value: Any) -> bool:
+    """Whether text anywhere in a value, keys too, has `${`, however it was written in the file."""
+    if isinstance(value, dict):
+        return any(holds_interpolation(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple | set):
+        return any(holds_interpolation(part) for part in value)
+    return isinstance(value, str) and "${" in value
+
+
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values by their dotted keys."""
     flat: dict[str, Any] = {}
@@ -196,10 +231,16 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> Layer:
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: cannot read this configuration: not a regular file; give a YAML file")
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        text = raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read this configuration: {error}") from error
+    if len(raw) > MAX_BYTES:
+        raise UserError(f"{path}: more than {MAX_BYTES // 2**10} KiB, which no configuration has; give a YAML file")
     values, lines = _parse(text, str(path), several=True)
     if values is None:
         return Layer(str(path), {})

@@ -19,6 +19,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
 from nrccr.errors import UserError, first_line
+from nrccr.safeload.limits import SizeError, require_npy
 from nrccr.terminal import without_hints
 
 BLOCK_BYTES = 64 * 2**20
@@ -105,8 +106,9 @@ class Vectors:
 
     def _map(self) -> npt.NDArray[Any]:
         try:
+            require_npy(self.path)
             matrix = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
+        except (OSError, ValueError, EOFError, SizeError) as error:
             raise UserError(
                 f"{self.path}: not a .npy file of numbers, or truncated ({first_line(error)}); copy it again"
             ) from error

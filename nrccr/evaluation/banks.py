@@ -22,6 +22,7 @@ from nrccr.evaluation.normalise import TRANSDUCTIVE, Settings
 from nrccr.evaluation.rule import Rule
 from nrccr.evaluation.tune import choose, quality
 from nrccr.files import atomic_path, digest_of, write_json
+from nrccr.safeload.limits import require_npz
 
 SIDES = ("text_source", "text_target")
 WRITTEN = ("bank.json", "bank.npz", "scores.npz", "gallery_scores.npz")
@@ -128,6 +129,7 @@ def read_bank(folder: Path, checkpoint: Path, device: torch.device) -> Bank:
     where = f"make one with `nrccr bank`, into {folder}, or name its folder with --bank"
     try:
         record = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
+        require_npz(folder / "bank.npz")
         with np.load(folder / "bank.npz", allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in ARRAYS if name != "text_source" or name in arrays}
         split, seed, transductive = str(record["split"]), int(record["seed"]), bool(record["transductive"])

@@ -45,7 +45,9 @@ class Trained:
 
 def is_state(part: Any) -> bool:
     """Whether this is a state dict: names and tensors."""
-    return isinstance(part, dict) and all(isinstance(value, Tensor) for value in part.values())
+    if not isinstance(part, dict):
+        return False
+    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in part.items())
 
 
 def without_unused(text: StateDict) -> StateDict:

@@ -4,14 +4,15 @@ Checkpoints pass torch's weights-only unpickler, which calls nothing but a short
 hold beyond tensors (argparse.Namespace, numpy numbers, paths) is built by the harmless stand-ins of `standins`, under
 the names in the file; any other class or function is refused. There is no way to switch this off. Pickled records
 and arrays, which are no checkpoints, pass Python's unpickler with a table of a few stand-ins for all that it may call.
+Before any of them unpickles, `scan` reads what the file would do, and `limits` compares declared sizes with the file.
 """
 
 from __future__ import annotations
 
 import pickle
-import re
 import threading
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,9 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 
 from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_path, not_written
+from nrccr.safeload.before import require_modest, scan_checkpoint, scan_records
+from nrccr.safeload.limits import SizeError, require_npy, require_npz, require_safetensors
+from nrccr.safeload.scan import DamagedError, NamedError
 from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Namespace, Ndarray, foreign_path, scalar
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
@@ -34,7 +38,7 @@ _LOCK = threading.Lock()
 
 
 # torch.serialization's pairs (what is called, the name the file gives): old and new module names of numpy and pathlib.
-_ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+_ALLOWED: list[tuple[Callable[..., Any], str]] = [
     (Namespace, "argparse.Namespace"),
     (Namespace, "parse_config.ConfigParser"),
     (foreign_path, "pathlib.PosixPath"),
@@ -54,7 +58,7 @@ def _only_allowed() -> Iterator[None]:
         warnings.simplefilter("ignore")  # torch warns of pickle protocols, which does not matter here
         marked = get_safe_globals()
         clear_safe_globals()
-        add_safe_globals(_ALLOWED)
+        add_safe_globals([*_ALLOWED])
         try:
             yield
         finally:
@@ -79,22 +83,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     _require_file(path)
     try:
+        scan_checkpoint(path, [name for _, name in _ALLOWED])
         with _only_allowed():
             content = torch.load(path, map_location="cpu", weights_only=True)
         plain = _plain(content, {})
-    except _RefusedError as error:
+        require_modest(plain, path.stat().st_size)
+    except (_RefusedError, NamedError) as error:
         raise UserError(_refusal(path, str(error))) from error
     except Exception as error:  # a damaged pickle can fail in any way at all
-        name = re.search(r"GLOBAL (\S+)", str(error))
-        if name:
-            raise UserError(_refusal(path, name[1])) from error
         raise UserError(
-            f"{path}: cannot be read as a torch checkpoint of plain data and tensors ({type(error).__name__}); "
+            f"{path}: cannot be read as a torch checkpoint of plain data and tensors ({_reason(error)}); "
             "it is truncated, damaged or another kind of file: copy or download it again"
         ) from error
     if not isinstance(plain, dict):
         raise UserError(f"{path}: holds a {type(plain).__name__}, not the dict of a checkpoint; give another file")
     return plain
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong: in words where they are ours."""
+    return first_line(error) if isinstance(error, SizeError | DamagedError) else type(error).__name__
 
 
 class _RefusedError(Exception):
@@ -130,7 +138,7 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
         items: list[Any] = seen.setdefault(id(value), [])
         items.extend(_plain(inner, seen) for inner in value)
         return items
-    if isinstance(value, set):
+    if isinstance(value, set | frozenset):
         return {_plain(inner, seen) for inner in value}
     if isinstance(value, tuple):
         return seen.setdefault(id(value), tuple(_plain(inner, seen) for inner in value))
@@ -162,9 +170,11 @@ def load_records(path: Path) -> list[dict[str, Any]]:
     """
     _require_file(path)
     try:
+        scan_records(path)
         with path.open("rb") as file:
             plain = _plain(_RecordUnpickler(file, encoding="latin1").load(), {})
-    except _RefusedError as error:
+        require_modest(plain, path.stat().st_size)
+    except (_RefusedError, NamedError) as error:
         raise UserError(_refusal(path, str(error), "a pickle of arrays and plain data")) from error
     except Exception as error:  # a damaged pickle can fail in any way at all
         raise UserError(
@@ -193,12 +203,13 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         if path.suffix in (".npy", ".npz"):
             found = _numpy_array(path)
         else:
+            scan_records(path)
             with path.open("rb") as file:
                 made = _RecordUnpickler(file, encoding="latin1").load()
             found = made.array.copy() if isinstance(made, Ndarray) else made
     except UserError:
         raise
-    except _RefusedError as error:
+    except (_RefusedError, NamedError) as error:
         raise UserError(_refusal(path, str(error), "a file with one numpy array")) from error
     except Exception as error:  # a damaged pickle can fail in any way at all
         raise UserError(
@@ -212,6 +223,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
 
 
 def _numpy_array(path: Path) -> Any:
+    (require_npz if zipfile.is_zipfile(path) else require_npy)(path)
     opened = np.load(path, allow_pickle=False)
     if isinstance(opened, np.ndarray):
         return opened
@@ -236,10 +248,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """
     _require_file(path)
     try:
+        require_safetensors(path)
         state: dict[str, Tensor] = load_file(path, device="cpu")
     except Exception as error:  # safetensors raises its own type for damage, others for types torch does not know
         raise UserError(
-            f"{path}: cannot be read as safetensors weights ({type(error).__name__}); "
+            f"{path}: cannot be read as safetensors weights ({_reason(error)}); "
             "it is truncated or damaged: copy it again or train again"
         ) from error
     return state

@@ -101,7 +101,7 @@ class RunFolder:
         if not self.config.is_file() or not self.run.is_file():
             raise UserError(f"{self.path}: no run to resume; leave out --resume or give its folder as --out")
         # A key that is newer than the run has its default there.
-        was = flatten(plain(type(config)())) | flatten(merged(read_layers(self.config)))
+        was = flatten(plain(type(config)())) | flatten(merged(read_layers(self.config, alone=True)))
         now = flatten(plain(config))
         # How long it trains may change, never what a step computes.
         free = keys_that_change(type(config), "length", "test", "nothing")
