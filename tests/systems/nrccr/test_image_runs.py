@@ -113,6 +113,17 @@ def test_a_run_with_clip_stands_alone(image_run: Command, tmp_path: Path, tiny_i
     np.testing.assert_array_equal(model.encode_image(opened), model.encode_image(files))
     raw = [np.asarray(image.convert("RGB")) for image in opened]
     np.testing.assert_array_equal(model.encode_image(raw), model.encode_image(files))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a phone's: turn right to show it
+    phone = tmp_path / "phone.png"
+    opened[0].convert("RGB").transpose(Image.Transpose.ROTATE_90).save(phone, exif=exif)
+    both = model.encode_image([phone, Image.open(phone)])
+    np.testing.assert_allclose(both, np.repeat(model.encode_image(raw[:1]), 2, axis=0), atol=1e-6)
+    with pytest.raises(UserError, match="image 1 cannot be read .*8 or 16 bits"):
+        model.encode_image([phone, Image.fromarray(np.ones((2, 2), dtype=np.float32))])
+    for wrong in (None, 3, {}, object()):
+        with pytest.raises(UserError, match="image 1 is of type"):
+            model.encode_image([phone, wrong])
 
 
 def test_workers_decode_the_same_pixels(image_run: Command, tmp_path: Path, tiny_images: Path) -> None:
