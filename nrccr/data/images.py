@@ -5,7 +5,9 @@ N images in a call, D width of a vector, 3 x H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Sequence
+import warnings
+from collections.abc import Iterator, KeysView, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +21,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
 from nrccr.errors import UserError, first_line
-from nrccr.safeload.limits import SizeError, require_npy
+from nrccr.sizes import SizeError, require_npy
 from nrccr.terminal import without_hints
 
 BLOCK_BYTES = 64 * 2**20
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # decoded by libraries in this process; EPS runs programs
+MAX_PIXELS = 64 * 2**20
+MAX_RATIO = 100  # of the longer side to the shorter, which is scaled to the encoder's size
 PREPROCESSOR_NAME = "preprocessor_config.json"
 Array = npt.NDArray[np.float32]
 
@@ -231,13 +236,13 @@ class PictureFiles:
         return self.path(str(image_id)).is_file()
 
     def unreadable(self, image_ids: Sequence[str]) -> str | None:
-        """One line about files without an image's header; they are not decoded."""
+        """One line about files without the header of an image that training reads; they are not decoded."""
         bad: list[str] = []
         for image in tqdm(image_ids, desc="images", unit="", disable=None, leave=False):
             try:
-                with Image.open(self.path(image)):
+                with opened_picture(self.path(image)):
                     pass
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            except UserError:
                 bad.append(image)
         return f"{self.folder}: {len(bad)} files are no images ({shortened(bad)}); copy them again" if bad else None
 
@@ -281,11 +286,30 @@ def load_picture(path: Path, *, shown: bool = False) -> Image.Image:
     Raises:
         UserError: the file is missing, no image, or damaged.
     """
+    with opened_picture(path) as image:
+        return as_shown(image) if shown else image.convert("RGB")
+
+
+@contextmanager
+def opened_picture(path: Path) -> Iterator[Image.Image]:
+    """An image file of a known format and moderate size, its header read; errors of decoding are ours, too.
+
+    Raises:
+        UserError: the file is missing, no image of `FORMATS`, too large, or damaged.
+    """
     try:
-        with Image.open(path) as image:
-            return as_shown(image) if shown else image.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({first_line(error)}); copy it again") from error
+        if path.exists() and not path.is_file():
+            raise ValueError("not a regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+            image = Image.open(path, formats=FORMATS)
+        with image:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_RATIO * min(image.size):
+                raise ValueError(f"{image.width} x {image.height} pixels, too many or too narrow")
+            yield image
+    except Exception as error:  # decoders fail in any way at all
+        reason = f"none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        raise UserError(f"{path}: cannot be read as an image ({reason}); copy it again") from error
 
 
 def as_shown(image: Image.Image) -> Image.Image:

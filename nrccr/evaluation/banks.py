@@ -22,7 +22,7 @@ from nrccr.evaluation.normalise import TRANSDUCTIVE, Settings
 from nrccr.evaluation.rule import Rule
 from nrccr.evaluation.tune import choose, quality
 from nrccr.files import atomic_path, digest_of, write_json
-from nrccr.safeload.limits import require_npz
+from nrccr.sizes import require_npz
 
 SIDES = ("text_source", "text_target")
 WRITTEN = ("bank.json", "bank.npz", "scores.npz", "gallery_scores.npz")

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nrccr.safeload.limits import SizeError, require_shape, zip_sizes
 from nrccr.safeload.scan import DamagedError, Rules, Scan
 from nrccr.safeload.standins import RECORD_PARTS
+from nrccr.sizes import SizeError, require_shape, zip_sizes
 
 # Of what torch's own unpickler allows, only what holds dense tensors and plain data.
 _REBUILDS = ("tensor", "tensor_v2", "tensor_v3", "parameter")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from nrccr.safeload.limits import MAX_DEPTH
+from nrccr.sizes import MAX_DEPTH
 
 Bytes = bytes | mmap.mmap
 _OPCODES = {ord(op.code): op for op in pickletools.opcodes}

@@ -29,9 +29,9 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_path, not_written
 from nrccr.safeload.before import require_modest, scan_checkpoint, scan_records
-from nrccr.safeload.limits import SizeError, require_npy, require_npz, require_safetensors
 from nrccr.safeload.scan import DamagedError, NamedError
 from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Namespace, Ndarray, foreign_path, scalar
+from nrccr.sizes import SizeError, require_npy, require_npz, require_safetensors
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
 _LOCK = threading.Lock()

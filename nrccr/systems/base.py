@@ -18,6 +18,7 @@ from nrccr.data.check import Checked
 from nrccr.data.collections import SplitName, find_backbone
 from nrccr.data.queries import Sample, Split
 from nrccr.errors import UserError
+from nrccr.models.budget import Budget
 from nrccr.models.statedicts import StateDict, Trained, load_state_dict
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.systems.table import part_of
@@ -129,7 +130,8 @@ def load_trained(config: Config, trained: Trained) -> Model:
     Raises:
         UserError: weights that do not fit the configuration or the encoder.
     """
-    model = system_of(config.model).network(config, trained=trained)
+    with Budget(trained):
+        model = system_of(config.model).network(config, trained=trained)
     network: nn.Module = model.network
     try:
         load_state_dict(network, trained.weights, trained.place)

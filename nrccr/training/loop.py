@@ -24,6 +24,7 @@ from nrccr.safeload.unpickle import save_weights
 from nrccr.training.log import Log, Window
 from nrccr.training.optim import Schedule, adam, set_learning_rate, trainable
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.state import position_of, require_adam, require_count, require_module, schedule_of, window_of
 from nrccr.training.task import Task, total
 
 
@@ -237,16 +238,26 @@ class Trainer:
             ) from error
 
     def _restore(self, state: dict[str, Any]) -> None:
+        """Check all of a state, then take it over."""
+        require_module("network", self.network, state["network"])
+        require_adam("optimizer", self.optimizer, state["optimizer"])
+        saved = state["players"]
+        if saved.keys() != self.players.keys():
+            raise ValueError(f"players are {', '.join(saved) or 'none'}")
+        for name, player in self.players.items():
+            require_module(name, player.module, saved[name]["module"])
+            require_adam(f"{name}'s optimizer", self.optimizers[name], saved[name]["optimizer"])
+        progress = Progress(schedule_of(state["schedule"]), *position_of(state["position"]))
+        sums, progress.window.count = window_of(state["window"])
+        log_bytes = require_count("log_bytes", state["log_bytes"])
+        restore_random_state(state["random"], self.runtime.device)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, player in self.players.items():
-            player.module.load_state_dict(state["players"][name]["module"])
-            self.optimizers[name].load_state_dict(state["players"][name]["optimizer"])
-        self.progress = Progress(Schedule(**state["schedule"]), **state["position"])
-        self.progress.window.sums = {k: v.to(self.runtime.device) for k, v in state["window"]["sums"].items()}
-        self.progress.window.count = state["window"]["count"]
-        self.log_bytes = state["log_bytes"]
-        restore_random_state(state["random"], self.runtime.device)
+            player.module.load_state_dict(saved[name]["module"])
+            self.optimizers[name].load_state_dict(saved[name]["optimizer"])
+        progress.window.sums = {name: value.to(self.runtime.device) for name, value in sums.items()}
+        self.progress, self.log_bytes = progress, log_bytes
 
 
 def _ignore_signals(worker: int) -> None:
