@@ -75,6 +75,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(validation.counts)},
         save_models=lambda run: save_encoders(run, model),
+        places=(pairs.videos.place,),
     )
 
 

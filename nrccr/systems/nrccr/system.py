@@ -89,6 +89,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(held_out.counts)},
         save_models=save_models,
+        places=(pairs.visuals.place, held_out.visuals.place),
     )
 
 
