@@ -78,6 +78,7 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
     from nrccr.report.screen import counts_line
     from nrccr.systems.base import system_of
     from nrccr.terminal import say
+    from nrccr.training.features import describe_features
     from nrccr.training.loop import Trainer
 
     chosen = choose_device(device)
@@ -88,15 +89,16 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
     for split, counts in task.counts.items():
         say(counts_line(split, counts))
     fingerprint = task.pairs.fingerprint()
+    record = task.record | {"features": describe_features(task.places)}
     state = folder.load_state() if resume else None
     if state is not None:
         trainer.resume(state)
         folder.require_weights(trainer.progress.schedule.best_epoch)
-        for change in folder.record_resume(config, chosen, fingerprint, task.record, trainer.progress.step):
+        for change in folder.record_resume(config, chosen, fingerprint, record, trainer.progress.step):
             say(f"note: {change}")
         say(f"{folder.path}: resumes after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
     else:
-        folder.begin(config, chosen, task.counts, fingerprint, task.record, task.save_models)
+        folder.begin(config, chosen, task.counts, fingerprint, record, task.save_models)
     best = trainer.run()
     folder.finish(trainer.progress.step, best.best_epoch)
     if task.validate is None:

@@ -100,7 +100,7 @@ class BigFile:
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (N, F)
         frames = np.zeros((*mask.shape, self.width), dtype=np.float32)  # (N, F, D)
         if len(rows):
-            frames[mask] = self._features[np.concatenate(rows)]
+            frames[mask] = self._take(np.concatenate(rows))
         return frames, mask
 
     def find_nan(self, rows: Rows | None = None, *, progress: bool = False) -> list[str]:
@@ -114,7 +114,7 @@ class BigFile:
         step = max(1, BLOCK_BYTES // (FLOAT_BYTES * self.width))
         starts = tqdm(range(0, len(wanted), step), desc="features", disable=None if progress else True, leave=False)
         blocks = (wanted[start : start + step] for start in starts)
-        bad = [block[~np.isfinite(self._features[block]).all(axis=1)] for block in blocks]
+        bad = [block[~np.isfinite(self._take(block)).all(axis=1)] for block in blocks]
         names = self._read_names() if any(map(len, bad)) else []
         return [names[row] for row in chain.from_iterable(bad)]
 
@@ -125,7 +125,7 @@ class BigFile:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the mapped matrix, so that a worker gets the names and not the data."""
-        return {name: value for name, value in self.__dict__.items() if name != "_features"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_features", "_mapped")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the names and map the matrix again."""
@@ -142,9 +142,21 @@ class BigFile:
                     f"{path}: {'truncated' if found < expected else 'too long'}, {found} bytes, not {expected} "
                     f"({self.count} x {self.width} float32 as in shape.txt); copy or extract it again"
                 )
-            return np.asarray(np.memmap(path, dtype="<f4", mode="r", shape=(self.count, self.width)))
+            mapped = np.memmap(path, dtype="<f4", mode="r", shape=(self.count, self.width))
+            self._mapped: Any = mapped.base  # Python's mmap, which knows the file's size of today
+            return np.asarray(mapped)
         except OSError as error:
             raise _unreadable(path, error) from error
+
+    def _take(self, rows: Rows) -> Frames:
+        """Rows of the matrix. Where the file was cut since it was mapped, the system would kill the process."""
+        found, expected = self._mapped.size(), self.count * self.width * FLOAT_BYTES
+        if found < expected:
+            raise UserError(
+                f"{self.folder / 'feature.bin'}: truncated while it is read, {found} bytes, not {expected}; copy or "
+                "extract it again"
+            )
+        return self._features[rows]
 
     def _read_names(self) -> list[str]:
         path = self.folder / "id.txt"

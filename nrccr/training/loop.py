@@ -90,16 +90,16 @@ class Trainer:
         batches = epoch_batches(
             len(self.pairs), config.batch_size, self.config.seed, progress.epoch, drop_last=config.drop_last
         )
-        loader = self._loader(batches[progress.batch :])
         clock = time.perf_counter()
         data_seconds = step_seconds = 0.0
         timed = 0  # steps since the last log line; unlike the window, timing begins anew in a resumed run
         saved = time.monotonic()
         self.network.train()
-        with tqdm(
+        bar = tqdm(
             total=len(batches), initial=progress.batch, desc=f"epoch {progress.epoch + 1}", disable=None, leave=False
-        ) as bar:
-            for batch in loader:
+        )
+        with bar, _stopped(iter(self._loader(batches[progress.batch :]))) as loaded_batches:
+            for batch in loaded_batches:
                 loaded = time.perf_counter()
                 progress.window.add(self.step(batch.to(self.runtime.device, non_blocking=True)))
                 progress.batch += 1
@@ -264,6 +264,17 @@ def _ignore_signals(worker: int) -> None:
     """Signals may reach all processes of a group; the loop decides when its workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _stopped(batches: Iterator[Parts[Any]]) -> Iterator[Iterator[Parts[Any]]]:
+    """End the workers, also on an error: its traceback would keep them, and they ignore the signal to end at exit."""
+    try:
+        yield batches
+    finally:
+        end = getattr(batches, "_shutdown_workers", None)  # torch does it when the iterator is collected, no sooner
+        if end is not None:
+            end()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from nrccr.distributed import describe_device
 from nrccr.errors import UserError
 from nrccr.files import Lock, atomic_folder, atomic_path, not_written, refuse_links, write_json, write_text
 from nrccr.safeload.unpickle import load_checkpoint
+from nrccr.training.features import changed_features
 
 WRITTEN = ("config.yaml", "run.json", "model.safetensors", "metrics.jsonl", "tensorboard", "last/state.pt")
 PACKAGES = ("nrccr", "torch", "transformers", "accelerate", "pydantic", "numpy", "safetensors")
@@ -163,10 +164,11 @@ class RunFolder:
         """Record in config.yaml and run.json that the run is resumed after `step`.
 
         Returns:
-            One line for each change of threads or versions, which may change the last digits.
+            One line for each change of threads or versions, which may change the last digits, and for features that
+            were written since.
 
         Raises:
-            UserError: another kind of device, other training data or teachers.
+            UserError: another kind of device, other training data, features or teachers.
         """
         run = json.loads(self.run.read_text(encoding="utf-8"))
         now = _circumstances(device)
@@ -174,12 +176,15 @@ class RunFolder:
             raise UserError(f"{self.run}: the run began on {run['device']}; resume it there, or give another --out")
         if run["fingerprint"] != fingerprint:
             raise UserError(f"{self.run}: the training data changed since; give the same --root, or another --out")
+        now_features = record.get("features", {})
+        notes = changed_features(run.get("features", {}), now_features, self.run)
+        run["features"] = now_features | run.get("features", {})  # a run of an earlier version has none
         for key, value in record.items():
-            if key in run and run[key] != value:  # earlier versions recorded less
+            if key != "features" and key in run and run[key] != value:  # earlier versions recorded less
                 raise UserError(f"{self.run}: the {key} changed since; resume with the same, or give another --out")
         run.pop("finished", None)
         was, is_ = ({"threads": one["threads"], **one["versions"]} for one in (run, now))
-        changed = [
+        changed = notes + [
             f"{name} was {was[name]}, is {is_[name]}: the last digits may differ from an uninterrupted run"
             for name in is_
             if name in was and was[name] != is_[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from torch import Tensor, nn
@@ -77,6 +78,7 @@ class Task:
         counts: by split, what was read.
         save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
         record: what the numbers depend on besides configuration and data, for run.json; the same when it is resumed.
+        places: feature folders or files that it reads; a resumed run finds them unchanged.
     """
 
     network: nn.Module
@@ -87,6 +89,7 @@ class Task:
     counts: dict[str, dict[str, Any]]
     save_models: Callable[[RunFolder], None]
     record: dict[str, Any] = field(default_factory=dict)
+    places: tuple[Path, ...] = ()
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:

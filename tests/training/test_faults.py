@@ -144,6 +144,46 @@ def _refuse(source: Path, target: Path) -> None:
     raise PermissionError(13, "Permission denied", str(source))
 
 
+def test_features_that_change_are_noticed_by_a_resume(train: Train, trained: Path, tiny_collection: Path) -> None:
+    features = tiny_collection / "vatex" / "FeatureData" / "i3d_kinetics" / "feature.bin"
+    os.utime(features, ns=(1, 1))  # as a copy has it
+    done = train(trained, "--resume", "train.epochs=4")
+    assert done.code == 0 and "note: i3d_kinetics/feature.bin was written since" in done.out
+    values = bytearray(features.read_bytes())
+    values[len(values) // 2] ^= 1
+    features.write_bytes(values)
+    before = (trained / "run.json").read_bytes()
+    done = train(trained, "--resume", "train.epochs=5")
+    assert done.code == 2 and len(done.err.splitlines()) == 1
+    assert "i3d_kinetics/feature.bin changed since" in done.err
+    assert (trained / "run.json").read_bytes() == before
+    run = json.loads(before)
+    del run["features"]  # as earlier versions wrote it
+    (trained / "run.json").write_text(json.dumps(run))
+    assert train(trained, "--resume", "train.epochs=5").code == 0
+    assert "i3d_kinetics/feature.bin" in json.loads((trained / "run.json").read_text())["features"]
+
+
+def test_features_cut_while_they_are_read_are_one_line(
+    train: Train, tiny_collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = tiny_collection / "vatex" / "FeatureData" / "i3d_kinetics" / "feature.bin"
+    epoch = Trainer._epoch
+
+    def cut_then_read(self: Trainer, *arguments: Any) -> None:
+        os.truncate(features, 100)
+        epoch(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_epoch", cut_then_read)
+    for name, workers in (("one", 0), ("two", 1)):
+        content = features.read_bytes()
+        done = train(tmp_path / name, f"data.workers={workers}")
+        features.write_bytes(content)
+        assert done.code == 2 and len(done.err.splitlines()) == 1, done.err
+        assert f"{features}: truncated while it is read" in done.err
+        assert not multiprocessing.active_children(), "they would keep the process from ending"
+
+
 def test_a_dying_worker_is_one_line(
     train: Train, results: Results, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ def task_with(
         counts={"train": asdict(pairs.counts)} | ({"val": dict(held_out.counts)} if held_out is not None else {}),
         save_models=save_models,
         record=record,
+        places=(pairs.visuals.place,),
     )
 
 

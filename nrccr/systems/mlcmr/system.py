@@ -77,6 +77,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         counts={"train": asdict(pairs.counts), "val": dict(validation.counts)},
         save_models=lambda run: save_encoders(run, model),
         record={"tokenizer": tokenizer.describe()},
+        places=(pairs.videos.place,),
     )
 
 

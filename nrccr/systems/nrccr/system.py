@@ -91,6 +91,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         counts={"train": asdict(pairs.counts), "val": dict(held_out.counts)},
         save_models=save_models,
         record={"tokenizer": tokenizer.describe()},
+        places=(pairs.visuals.place, held_out.visuals.place),
     )
 
 
