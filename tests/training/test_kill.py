@@ -1,6 +1,6 @@
 """Kill training at seeded moments, resume until done: the weights are those of a run that nothing disturbed.
 
-`NRCCR_KILLS=100 pytest -m slow tests/training/test_kill.py` takes an hour and 100 moments for each system; by default
+`NRCCR_KILLS=100 pytest -m slow tests/training/test_kill.py` takes hours: 100 moments for each system; by default
 there are three. SIGKILL and SIGTERM take turns.
 """
 
