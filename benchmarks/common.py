@@ -20,6 +20,6 @@ def step_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def wait(device: torch.device) -> None:
-    """Until a CUDA device has done what was asked of it."""
+    """Wait until a CUDA device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nrccr.evaluation.blocks import Blocks, Cosines, Matrix, Transposed
+from nrccr.evaluation.blocks import Blocks, Cosines, DenseScores, Transposed
 from nrccr.evaluation.metrics import ranks_and_precision
 from nrccr.evaluation.normalise import Settings, normalised
 
@@ -65,7 +65,7 @@ def beside_dense(queries: int, items: int, bank_size: int) -> None:
         ("visual to text", scores.T, backward_bank, captions),
     ):
         start = time.perf_counter()
-        made = normalised(Matrix(matrix), Matrix(bank), settings=Settings("dis", BETA, K))
+        made = normalised(DenseScores(matrix), DenseScores(bank), settings=Settings("dis", BETA, K))
         ours, _ = ranks_and_precision(made, relevant)
         middle = time.perf_counter()
         theirs = dense_ranks(matrix, bank, relevant)
@@ -130,12 +130,12 @@ def main() -> None:
     parser.add_argument("--slice", type=int, default=2048)
     parser.add_argument("--memory-mb", type=float, default=256.0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    if given.large:
-        large(given.queries or 1_000_000, given.items or 100_000, given.slice, given.memory_mb)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.large:
+        large(arguments.queries or 1_000_000, arguments.items or 100_000, arguments.slice, arguments.memory_mb)
     else:
-        beside_dense(given.queries or 15_000, given.items or 1_500, given.bank)
+        beside_dense(arguments.queries or 15_000, arguments.items or 1_500, arguments.bank)
 
 
 if __name__ == "__main__":

@@ -19,19 +19,22 @@ import torch
 from common import step_parser, wait
 from torch import Tensor
 
-from nrccr.config import Config, load_config
-from nrccr.data.batch import PairBatch, TextBatch, VideoBatch
+from nrccr.config.schema import Config
+from nrccr.data.batch import PairBatch, Parts, TextBatch, VideoBatch
 from nrccr.data.captions import match, read_captions
-from nrccr.data.datasets import Pairs, Reader
+from nrccr.data.cleaning import clean_english
 from nrccr.data.sampling import epoch_batches
-from nrccr.data.tokens import CaptionTokenizer, clean_english
+from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
-from nrccr.models.nrccr import NRCCR, PairOutput, States, build_discriminator, build_nrccr
-from nrccr.models.text import backbone_config, build_backbone
-from nrccr.objectives import total
-from nrccr.objectives.nrccr import NRCCRObjective
-from nrccr.training.checkpoint import RunFolder
-from nrccr.training.loop import Task, Trainer
+from nrccr.models.backbone import backbone_config, build_backbone
+from nrccr.systems.nrccr.data import Pairs, Reader
+from nrccr.systems.nrccr.network import NRCCR, BackboneStates, PairOutput, build_discriminator, build_nrccr
+from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
+from nrccr.systems.nrccr.settings import AdversarySection
+from nrccr.systems.settings import load_config
+from nrccr.training.loop import Trainer
+from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Task, total
 
 
 class PlainBatches:
@@ -95,23 +98,24 @@ def plain_forward(network: NRCCR, pairs: PairBatch) -> PairOutput:
         back=network.map_text(text.pool(hidden["back"], masks["back"])),
         visual=network.map_visual(network.visual(pairs.visual)),
         items=pairs.items,
-        source_states=[States(states["source"], masks["source"])],
-        target_states=[States(states["target"], masks["target"])],
+        source_states=[BackboneStates(states["source"], masks["source"])],
+        target_states=[BackboneStates(states["target"], masks["target"])],
     )
 
 
 def plain_step(trainer: Trainer, optimizers: list[torch.optim.Adam], pairs: PairBatch) -> Tensor:
     """A step the obvious way; returns the total loss."""
-    assert trainer.discriminator is not None
+    discriminator = trainer.players["discriminator"]
+    assert discriminator.losses is not None
     encoder_optimizer, discriminator_optimizer = optimizers
     with trainer.runtime.autocast():
         out = plain_forward(trainer.network, pairs)
-        discriminator_loss = trainer.objective.discriminate(out, trainer.discriminator)["discriminator_loss"]
+        discriminator_loss = total(discriminator.losses(out))
     discriminator_optimizer.zero_grad()
     discriminator_loss.backward()
     discriminator_optimizer.step()
     with trainer.runtime.autocast():
-        loss = total(trainer.objective(out, trainer.discriminator))
+        loss = total(trainer.losses(out, Parts([pairs])))
     encoder_optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(trainer.trainable, trainer.config.train.grad_clip)
@@ -136,7 +140,9 @@ def prepare(config: Config, root: Path, device: torch.device) -> tuple[Trainer, 
     network.train()
     nothing: Any = None
     runtime = Runtime(device, config.train.precision)
-    task = Task(network, NRCCRObjective(config), pairs, nothing, {}, nothing, discriminator)
+    objective = NRCCRObjective(config)
+    players = adversary(objective, discriminator, config.section(AdversarySection).learning_rate)
+    task = Task(network, lambda out, _: objective(out, discriminator), players, pairs, nothing, {}, nothing)
     return Trainer(config, task, runtime, RunFolder(Path("unused"))), pairs, reader
 
 
@@ -163,14 +169,14 @@ def main() -> None:
     trainer, pairs, reader = prepare(config, arguments.root, device)
     batches = epoch_batches(len(pairs), config.train.batch_size, config.seed, 0)[: arguments.steps + 2]
     ours, our_losses = measure(
-        lambda indices: trainer.step(*(part.to(device) for part in pairs[indices]))["total"].detach(), batches, device
+        lambda indices: trainer.step(pairs[indices].to(device))["total"].detach(), batches, device
     )
     trainer, pairs, reader = prepare(config, arguments.root, device)
     plain = PlainBatches(reader, pairs)
-    assert trainer.discriminator is not None
+    discriminator = trainer.players["discriminator"]
     optimizers = [
         torch.optim.Adam(trainer.trainable, lr=config.train.learning_rate, foreach=False),
-        torch.optim.Adam(trainer.discriminator.parameters(), lr=config.adversary.learning_rate, foreach=False),
+        torch.optim.Adam(discriminator.module.parameters(), lr=discriminator.learning_rate, foreach=False),
     ]
     theirs, their_losses = measure(
         lambda indices: plain_step(trainer, optimizers, plain(indices).to(device)), batches, device

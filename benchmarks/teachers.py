@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from common import step_parser, wait
 
-from nrccr.config import Config, load_config
-from nrccr.data.collections import find_backbone
+from nrccr.config.schema import Config
 from nrccr.data.sampling import epoch_batches
-from nrccr.data.tokens import language_tokenizer
 from nrccr.distributed import Runtime, choose_device, make_deterministic
-from nrccr.models.c2kd import build_c2kd
-from nrccr.models.text import configured_backbone
-from nrccr.systems.c2kd import Teacher, open_reader, prepare
-from nrccr.training.checkpoint import RunFolder
+from nrccr.systems.c2kd.system import network, task_with
+from nrccr.systems.c2kd.teacher_runs import Teacher, load_teachers
+from nrccr.systems.c2kd.tokens import language_tokenizer
+from nrccr.systems.settings import load_config
 from nrccr.training.loop import Trainer
+from nrccr.training.runfolder import RunFolder
 
 
-def fresh_teachers(config: Config, root: Path, device: torch.device, count: int) -> list[Teacher]:
+def fresh_teachers(config: Config, root: Path, device: torch.device, width: int, count: int) -> list[Teacher]:
     """Teachers like the student, from random weights."""
-    model, width = find_backbone(root, config.text.model), open_reader(config, root).width("train")
+    random = config.model_copy(update={"text": config.text.model_copy(update={"pretrained": False})})
+    models = [network(random, width) for _ in range(count)]
     tokenizer = language_tokenizer(config, config.text.max_tokens, root)
-    backbones = (configured_backbone(config, model, trained=True) for _ in range(count))
-    networks = [build_c2kd(config, backbone, width).to(device) for backbone in backbones]
-    return [Teacher(f"fresh {number}", network, tokenizer) for number, network in enumerate(networks, start=1)]
+    return [Teacher(f"fresh {at}", model.network.to(device), tokenizer) for at, model in enumerate(models, start=1)]
 
 
 def measure(
@@ -42,8 +41,8 @@ def measure(
     """Seconds to prepare, median seconds of a step after two, and the loss of the first step without dropout."""
     make_deterministic(config.seed)
     started = time.perf_counter()
-    teachers = None if fresh is None else fresh_teachers(config, root, device, fresh)
-    task = prepare(config, root, device, test=False, teachers=teachers)
+    teachers_of = load_teachers if fresh is None else partial(fresh_teachers, count=fresh)
+    task = task_with(teachers_of, config, root, device, test=False)
     prepared = time.perf_counter() - started
     trainer = Trainer(config, task, Runtime(device, config.train.precision), RunFolder(Path("unused")))
     for module in trainer.network.modules():
@@ -54,7 +53,7 @@ def measure(
     first, seconds = float("nan"), []
     for number, indices in enumerate(batches):
         started = time.perf_counter()
-        report = trainer.step(*(part.to(device) for part in task.pairs[indices]))
+        report = trainer.step(task.pairs[indices].to(device))
         if not number:
             first = float(report["total"].detach())
         wait(device)

@@ -1,6 +1,6 @@
 """NRCCR: cross-lingual cross-modal retrieval with noise-robust learning.
 
-`nrccr.load(path)` gives a trained model; the command line is `nrccr train | test | check`.
+`nrccr.load(path)` gives a trained model; `nrccr --help` lists the commands.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from types import ModuleType
 
-    from nrccr.retriever import Retriever
+    import torch
+
+    from nrccr.systems.retriever import Retriever
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -28,24 +31,53 @@ def __getattr__(name: str) -> ModuleType:
     return importlib.import_module("nrccr.evaluation")
 
 
-def load(path: str | os.PathLike[str], text_model: str | None = None, device: str = "cpu") -> Retriever:
+def load(
+    path: str | os.PathLike[str],
+    text_model: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+    overrides: Sequence[str] = (),
+) -> Retriever:
     """Load a trained model: a run folder, or a published checkpoint file or its folder.
 
     Args:
         path: what to load. Nothing in it is executed.
         text_model: the backbone's name or folder (configuration and tokeniser), if not the one recorded there.
-        device: `cpu`, `cuda` or `cuda:1`.
+        device: `cpu`, `cuda` or `cuda:1`, as text or a torch device.
+        overrides: `key=value` each, as on the command line, applied after `text_model`: for instance
+            `c2kd.labse=FOLDER` for a published checkpoint of C2KD on a machine without network.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        nrccr.errors.UserError: no model there, a damaged or refused file, a backbone that does not fit.
+        nrccr.errors.UserError: no model there, a damaged or refused file, a backbone that does not fit, an override
+            that the configuration does not have.
+
+    Example:
+        >>> import nrccr
+        >>> model = nrccr.load("runs/vatex-s0", overrides=["evaluation.batch_size=16"])
+        >>> queries = model.encode_text(["狗在水里跑"])
+        >>> queries.shape == (1, model.config.joint.width)
+        True
     """
     import json
+    import os
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from nrccr.retriever import load_retriever
+    from nrccr.errors import UserError
+    from nrccr.systems.loading import load_retriever
 
-    overrides = [f"text.model={json.dumps(str(text_model))}"] if text_model is not None else []
-    return load_retriever(Path(path), overrides, device)
+    if isinstance(overrides, str):
+        raise UserError(f"overrides={overrides!r}: give a list of key=value, not one string")
+    if not isinstance(overrides, Iterable):
+        raise UserError(f"overrides is of type {type(overrides).__name__}; give a list of key=value")
+    overrides = list(overrides)
+    for index, override in enumerate(overrides):
+        if not isinstance(override, str):
+            raise UserError(f"overrides: entry {index} is of type {type(override).__name__}; give key=value as text")
+    for name, value in (("path", path), ("text_model", "" if text_model is None else text_model)):
+        if not isinstance(value, str | os.PathLike):
+            raise UserError(f"{name} is of type {type(value).__name__}; give a path as text")
+    backbone = [f"text.model={json.dumps(str(text_model))}"] if text_model is not None else []
+    return load_retriever(Path(path), [*backbone, *overrides], str(device))

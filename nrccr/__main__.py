@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nrccr.cli import main
+from nrccr.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -7,21 +7,21 @@ import os
 import platform
 import re
 from contextlib import AbstractContextManager
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from nrccr.config.choices import Precision
 from nrccr.errors import UserError
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device a user asked for: `cpu`, `cuda`, `cuda:1`; without a name the first GPU, or else the CPU.
+    """The device of `--device`: `cpu`, `cuda`, `cuda:1`; without a name the first GPU, or else the CPU.
 
     Raises:
-        UserError: an unknown name, or a GPU that is not there.
+        UserError: an unknown name, or no such GPU.
     """
     if name is None:
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -83,10 +83,10 @@ class Runtime:
         precision: "bf16" computes forward passes in bfloat16; weights, losses and optimisers stay float32.
     """
 
-    def __init__(self, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+    def __init__(self, device: torch.device, precision: Precision = "fp32") -> None:
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        # A second run in one process may ask for another device.
+        # A second run in one process may use another device.
         AcceleratorState._reset_state(reset_partial_state=True)
         self.device = device
         self.accelerator = Accelerator(
@@ -108,6 +108,6 @@ class Runtime:
         self.accelerator.backward(loss)
 
     def clip(self, parameters: list[nn.Parameter], norm: float | None) -> Tensor:
-        """Clip the gradients' common norm, or with none only measure it; returns it as it was."""
+        """Clip the gradients' common norm, or with none only measure it; returns the norm before clipping."""
         before: Tensor = self.accelerator.clip_grad_norm_(parameters, math.inf if norm is None else norm)
         return before

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import re
+
+# What a terminal acts upon, what turns or hides text around it, and what cannot be encoded.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_LONG = re.compile(r"(\S{300})\S{100,}(\S{100})")  # names and paths are shorter
+LONGEST = 2000  # characters of a message
+
+
+def printable(text: str) -> str:
+    """A text that a terminal shows and does not obey: control characters and the like as escapes."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def _short(text: str) -> str:
+    text = _LONG.sub(r"\1...\2", text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 500]}...{text[-500:]}"
+
 
 class UserError(Exception):
-    """Bad input: one line that names the file, line or id, what is wrong, and what to do.
+    """Bad input: one line that names the file, line or id, what is wrong, and what to do; safe to print.
 
     The command line prints it without a traceback and exits with code 2.
     """
 
     def __init__(self, message: str) -> None:
         # torch's loader raises a worker's error anew, with the worker's whole traceback for a message.
-        super().__init__(message.rpartition(f"{__name__}.UserError: ")[2].strip())
+        super().__init__(_short(printable(message.rpartition(f"{__name__}.UserError: ")[2].strip())))
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
-    """The user stopped a run; what it needs to go on is saved."""
+    """The user stopped a run; the state to resume from is saved."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,51 +1,87 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and never through a link that somebody left in the way."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from nrccr.errors import UserError, first_line
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: no locks, leftovers stay
+    fcntl = None  # type: ignore[assignment]
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_locks: set[int] = set()  # descriptors of `Lock`, which a forked worker must not keep alive
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
 
-    A run that is killed leaves the temporary file behind; the next write of the same file takes its place.
+    The name is random, and the file is new: a link cannot lie in wait there. It is made as the umask says. A run that
+    is killed leaves it behind; the next write of the same file removes it.
     The file's bytes are flushed to disk before the rename, so that a reader sees the old file or the new one.
+
+    Raises:
+        OSError: as it came, with `path` for a file name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    _remove_leftovers(path)
+    temporary, descriptor = _new_file(path)
     try:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
+        os.close(descriptor)
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Give a temporary folder beside `path`; rename it to `path` on success, remove it on failure.
 
     A folder that is at `path` already is moved aside first and deleted last, so that a kill never leaves half of one.
+    Where `path` is a link, the folder that it leads to is written, and the link stays.
+
+    Raises:
+        FileExistsError: a folder is at `path` when this one is done, and `replace` is False.
     """
-    temporary, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    path = path.resolve() if path.is_symlink() else path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    temporary, old = _beside(path, "tmp"), _beside(path, "old")
+    temporary.mkdir()
+    descriptor = os.open(temporary, os.O_RDONLY) if fcntl else None
     try:
+        if descriptor is not None:
+            _hold(descriptor)
         yield temporary
         if path.exists():
+            if not replace:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             os.rename(path, old)
         os.rename(temporary, path)
     finally:
+        if descriptor is not None:
+            os.close(descriptor)
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -65,3 +101,179 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_links(folder: Path, names: Iterable[str | Path]) -> None:
+    """Make sure that what is written into a folder stays in it; the folder itself may be a link.
+
+    Args:
+        folder: somebody's run folder, perhaps a stranger's.
+        names: of files and folders in it that are to be written.
+
+    Raises:
+        UserError: one of them, or a folder on the way, is a link.
+    """
+    for name in names:
+        path = folder
+        for part in Path(name).parts:
+            path = path / part
+            _refuse_link(path)
+
+
+def open_to_append(path: Path) -> int:
+    """A descriptor of a regular file, made if it is missing, that is read and appended to.
+
+    Raises:
+        UserError: it is a link, or no regular file.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    _refuse_link(path)
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        raise not_written(path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path}: not a regular file; remove it")
+    return descriptor
+
+
+def not_written(path: Path, error: BaseException, instead: str = "") -> UserError:
+    """One line for a file that could not be written; it asks about the disk only where that is full.
+
+    Args:
+        path: the file.
+        error: an OSError, or a library's error that stands for one.
+        instead: what else to do.
+    """
+    number = _number_of(error)
+    reason = os.strerror(number) if number else first_line(error)
+    advice = "is the disk full, or a quota or size limit reached?" if number in FULL else instead
+    return UserError(f"{path}: cannot be written ({reason}){'; ' if advice else ''}{advice}")
+
+
+class Lock:
+    """A lock that ends with its process, on files that have another use too; no lock where there are none."""
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+
+    @property
+    def held(self) -> bool:
+        """Whether something is locked."""
+        return bool(self._held)
+
+    def take(self, path: Path) -> bool:
+        """Lock a file, made if it is missing; returns whether nobody else has it locked.
+
+        Raises:
+            UserError: it is a link, or no regular file.
+        """
+        descriptor = open_to_append(path)
+        if _is_free(descriptor):
+            self._held.append(descriptor)
+            _locks.add(descriptor)
+            return True
+        os.close(descriptor)
+        return False
+
+    def release(self) -> None:
+        """Unlock all."""
+        while self._held:
+            descriptor = self._held.pop()
+            _locks.discard(descriptor)
+            os.close(descriptor)
+
+
+def _close_locks() -> None:
+    """In a forked worker: its copy would hold the lock for as long as it outlives a killed run."""
+    while _locks:
+        with suppress(OSError):
+            os.close(_locks.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_locks)
+
+
+def _is_free(descriptor: int) -> bool:
+    """Lock an open file; False where another has it locked."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _hold(descriptor: int) -> None:
+    """Lock a temporary file or folder, which says that its writer is alive."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.{ending}")
+
+
+def _new_file(path: Path) -> tuple[Path, int]:
+    """A new, locked file beside `path`."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    while True:
+        temporary = _beside(path, "tmp")
+        try:
+            descriptor = os.open(temporary, flags, 0o666)
+        except OSError as error:
+            error.filename = str(path)
+            raise
+        _hold(descriptor)
+        if os.fstat(descriptor).st_nlink:  # else somebody took it for a leftover before it was locked
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete what killed writes of `path` left beside it; what is locked is being written."""
+    if fcntl is None:
+        return
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9a-f]{{16}}\.)?(tmp|old)")
+    with os.scandir(path.parent) as entries:
+        found = [entry.path for entry in entries if pattern.fullmatch(entry.name)]
+    for leftover in found:
+        with suppress(OSError):
+            _remove_if_free(leftover)
+
+
+def _remove_if_free(leftover: str) -> None:
+    mode = os.lstat(leftover).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return
+    descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISDIR(mode):
+            shutil.rmtree(leftover)
+        else:
+            os.unlink(leftover)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise UserError(f"{path}: a link, and nothing is written through links in a run folder; remove it")
+
+
+def _number_of(error: BaseException) -> int | None:
+    """The operating system's error number; torch and safetensors hide it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno:
+            return seen.errno
+        seen = seen.__cause__ or seen.__context__
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh clone to ranked videos, offline, on a laptop: scripts/quickstart.sh [FOLDER, default runs/quickstart]
 # Makes a collection of moving handwriting, trains NRCCR on it, tests it, ranks videos for three German queries and draws
-# them. What is done already is kept: run it again to go on, or give another folder to start anew.
+# them. Rerun it to resume: finished steps are kept. Give another folder to start anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh

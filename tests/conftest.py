@@ -192,7 +192,7 @@ def c2kd_config(write_tiny: TinyConfig) -> Path:
 @pytest.fixture
 def nrccr_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """Runs `nrccr ...` in this process; an exception that the command line lets through fails the test."""
-    from nrccr.cli import main
+    from nrccr.cli.app import main
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["nrccr", *map(str, arguments)])

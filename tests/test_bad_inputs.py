@@ -143,8 +143,8 @@ def test_backbone_folder_without_its_files(start: Command, tiny_bert: Path, tmp_
         (["test", "nowhere", "--root", "."], "nowhere: no such run folder or checkpoint"),
         (["test", ".", "--root", ".", "--split", "dev"], "--split dev"),
         (["train", "--frobnicate"], "--frobnicate"),
-        (["train"], "CONFIG.yaml"),
-        (["train", "x.yaml"], "--root"),
+        (["train"], "CONFIG"),
+        (["train", "nrccr/vatex"], "--root"),
         (["fly"], "fly"),
     ],
 )

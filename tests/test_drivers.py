@@ -307,4 +307,4 @@ def test_c2kd_teachers_that_are_not_there(drive: Drive) -> None:
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "teachers.sh: no teacher 'other' of vatex; choose from distil mbert xlmr\n"
     done = drive("scripts/c2kd/teachers.sh", "vatex", "root", "cpu", CONFIG="mine.yaml")
-    assert done.returncode == 2 and "CONFIG means nothing here" in done.stderr
+    assert done.returncode == 2 and "CONFIG is not used here" in done.stderr

@@ -5,34 +5,68 @@ N items or captions, L tokens, F frames, D feature width, 3 x H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-ENGLISH = "en"  # the language that models of several languages start from
+ENGLISH = "en"
 
 
-class _Batch:
-    """A dataclass of tensors and batches that moves itself; a field may be none."""
+class TensorRecord:
+    """Base of dataclasses that hold tensors, themselves or in records, lists, tuples and dicts; a field may be none."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same record with `change` applied to every tensor in it."""
+        changed = {f.name: _mapped(getattr(self, f.name), change) for f in fields(cast(Any, self))}
+        return type(self)(**changed)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """Return the batch on `device`."""
-        return self._map(lambda part: part.to(device, non_blocking=non_blocking))
+        """Return the record on `device`."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """Return the batch in page-locked memory (called by torch's loader)."""
-        return self._map(lambda part: part.pin_memory())
+        """Return the record in page-locked memory (called by torch's loader)."""
+        return self.map(lambda tensor: tensor.pin_memory())
 
-    def _map(self, change: Callable[[Any], Any]) -> Self:
-        parts = (getattr(self, f.name) for f in fields(cast(Any, self)))
-        return type(self)(*(None if part is None else change(part) for part in parts))
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A field's value with `change` applied to every tensor in it.
+
+    Raises:
+        TypeError: neither a tensor, nor none, nor a collection of those.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, TensorRecord):
+        return value.map(change)
+    if isinstance(value, Mapping):
+        return {key: _mapped(part, change) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_mapped(part, change) for part in value)
+    raise TypeError(f"a {type(value).__name__} cannot be mapped: give tensors, records, lists, tuples or dicts of them")
+
+
+Batch = TypeVar("Batch", bound=TensorRecord)
 
 
 @dataclass(frozen=True)
-class TextBatch(_Batch):
+class Parts(TensorRecord, Generic[Batch]):
+    """What a training set gives for a batch; a network takes it as `network(*batch.parts)`.
+
+    Attributes:
+        parts: one, or several of like length, each padded for itself.
+    """
+
+    parts: list[Batch]
+
+
+@dataclass(frozen=True)
+class TextBatch(TensorRecord):
     """Captions as token ids.
 
     Attributes:
@@ -45,14 +79,14 @@ class TextBatch(_Batch):
 
 
 @dataclass(frozen=True)
-class VideoBatch(_Batch):
+class VideoBatch(TensorRecord):
     """Videos as frame features.
 
     Attributes:
         frames: (N, F, D) float features, zeros after the last real frame.
         mask: (N, F), true or 1 at real frames.
         mean: (N, D), the mean of all frames of each video, also of those that `frames` leaves out; none where no frame
-            is left out or no network asks for it.
+            is left out or no network uses it.
     """
 
     frames: Tensor
@@ -61,7 +95,7 @@ class VideoBatch(_Batch):
 
 
 @dataclass(frozen=True)
-class ImageBatch(_Batch):
+class ImageBatch(TensorRecord):
     """Images, raw or as vectors.
 
     Attributes:
@@ -75,7 +109,7 @@ VisualBatch = VideoBatch | ImageBatch
 
 
 @dataclass(frozen=True)
-class PairBatch(_Batch):
+class PairBatch(TensorRecord):
     """Training pairs: (v, s^S, s^T, s^B) of the paper, and which item each belongs to.
 
     Attributes:
@@ -94,7 +128,7 @@ class PairBatch(_Batch):
 
 
 @dataclass(frozen=True)
-class ViewBatch(_Batch):
+class ViewBatch(TensorRecord):
     """MLCMR's training pairs, each part with a masked view of itself (see nrccr.data.sampling.masked_view).
 
     Attributes:
@@ -117,7 +151,7 @@ class ViewBatch(_Batch):
 
 @dataclass(frozen=True)
 class PooledTextBatch(TextBatch):
-    """Captions that are averaged over other positions than their own tokens (C2KD's released reading).
+    """Captions pooled over other positions than their own tokens (C2KD's released reading).
 
     Attributes:
         pool: (N, L), true at the positions of LaBSE's tokens of the same captions. `tokens` is padded far enough for
@@ -125,39 +159,3 @@ class PooledTextBatch(TextBatch):
     """
 
     pool: Tensor
-
-
-@dataclass(frozen=True)
-class MultilingualBatch(_Batch):
-    """Videos with a caption each in several languages; a video may lack some (C2KD).
-
-    Attributes:
-        texts: language -> captions of the videos that have one, (n, L).
-        rows: language -> (n,) integers, which videos these are.
-        visual: the N videos, or vectors of N images.
-        empty: (N,) bool, true where a video's English caption or the video itself says nothing; such a video is left
-            out of the first English term. None: nothing is empty.
-        english: (n,) integers, the English captions' positions in the training set, for embeddings computed before.
-        items: (N,) integers, the videos' positions there.
-        taught: for each teacher in the loop its own tokens of the English captions.
-    """
-
-    texts: dict[str, TextBatch]
-    rows: dict[str, Tensor]
-    visual: VisualBatch
-    empty: Tensor | None = None
-    english: Tensor | None = None
-    items: Tensor | None = None
-    taught: Sequence[TextBatch] = ()
-
-    def _map(self, change: Callable[[Any], Any]) -> Self:
-        empty, english, items = (None if p is None else change(p) for p in (self.empty, self.english, self.items))
-        return type(self)(
-            {language: change(text) for language, text in self.texts.items()},
-            {language: change(rows) for language, rows in self.rows.items()},
-            change(self.visual),
-            empty,
-            english,
-            items,
-            [change(text) for text in self.taught],
-        )

@@ -15,12 +15,13 @@ import warnings
 from collections.abc import Iterable, KeysView, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from nrccr.config.choices import FrameSampling
 from nrccr.errors import UserError
 from nrccr.files import atomic_folder
 
@@ -29,8 +30,7 @@ FLOAT_BYTES = 4
 BLOCK_BYTES = 64 * 2**20
 
 Rows = npt.NDArray[np.int64]
-Matrix = npt.NDArray[np.float32]
-Sampling = Literal["first", "uniform"]
+Frames = npt.NDArray[np.float32]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -45,8 +45,8 @@ class BigFile:
         width: columns of the matrix, D.
 
     Raises:
-        UserError: a file is missing or malformed, `feature.bin` has not the size that `shape.txt` says, `id.txt` not as
-            many names or one twice, `video2frames.txt` has a video without frames or a frame that `id.txt` lacks.
+        UserError: a file is missing or malformed, `feature.bin` or `id.txt` has another length than `shape.txt` says, a
+            frame name is duplicated, `video2frames.txt` has a video without frames or a frame that `id.txt` lacks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,8 +58,8 @@ class BigFile:
         names = self._read_names()
         row_of = {name: row for row, name in enumerate(names)}
         if len(row_of) != len(names):
-            twice = next(name for row, name in enumerate(names) if row_of[name] != row)
-            raise UserError(f"{folder / 'id.txt'}: frame name {twice!r} stands there twice; each row needs its own")
+            duplicate = next(name for row, name in enumerate(names) if row_of[name] != row)
+            raise UserError(f"{folder / 'id.txt'}: frame name {duplicate!r} is duplicated; each row needs its own")
         videos = read_video_frames(folder / "video2frames.txt")
         # One flat array with an offset per video: a million small lists would take ten times the memory.
         lengths = np.fromiter(map(len, videos.values()), dtype=np.int64, count=len(videos))
@@ -87,7 +87,7 @@ class BigFile:
             raise UserError(f"{self.folder}: video {video_id!r} has no features; extract them or remove its captions")
         return self._rows[self._offsets[position] : self._offsets[position + 1]]
 
-    def read(self, rows: Sequence[Rows]) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+    def read(self, rows: Sequence[Rows]) -> tuple[Frames, npt.NDArray[np.bool_]]:
         """Read the frames of several videos at once, padded with zeros to the longest.
 
         Args:
@@ -100,21 +100,21 @@ class BigFile:
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (N, F)
         frames = np.zeros((*mask.shape, self.width), dtype=np.float32)  # (N, F, D)
         if len(rows):
-            frames[mask] = self._features[np.concatenate(rows)]
+            frames[mask] = self._take(np.concatenate(rows))
         return frames, mask
 
     def find_nan(self, rows: Rows | None = None, *, progress: bool = False) -> list[str]:
-        """Names of the frames that hold a NaN or an infinity, in row order.
+        """Names of frames with a NaN or an infinity, in row order.
 
         Args:
-            rows: the rows to look at; by default every row that a video uses.
+            rows: the rows to check; by default every row that a video uses.
             progress: show a progress bar if standard error is a terminal.
         """
         wanted = np.unique(self._rows if rows is None else rows)
         step = max(1, BLOCK_BYTES // (FLOAT_BYTES * self.width))
         starts = tqdm(range(0, len(wanted), step), desc="features", disable=None if progress else True, leave=False)
         blocks = (wanted[start : start + step] for start in starts)
-        bad = [block[~np.isfinite(self._features[block]).all(axis=1)] for block in blocks]
+        bad = [block[~np.isfinite(self._take(block)).all(axis=1)] for block in blocks]
         names = self._read_names() if any(map(len, bad)) else []
         return [names[row] for row in chain.from_iterable(bad)]
 
@@ -125,14 +125,14 @@ class BigFile:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the mapped matrix, so that a worker gets the names and not the data."""
-        return {name: value for name, value in self.__dict__.items() if name != "_features"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_features", "_mapped")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the names and map the matrix again."""
         self.__dict__.update(state)
         self._features = self._map()
 
-    def _map(self) -> Matrix:
+    def _map(self) -> Frames:
         path = self.folder / "feature.bin"
         expected = self.count * self.width * FLOAT_BYTES
         try:
@@ -142,9 +142,21 @@ class BigFile:
                     f"{path}: {'truncated' if found < expected else 'too long'}, {found} bytes, not {expected} "
                     f"({self.count} x {self.width} float32 as in shape.txt); copy or extract it again"
                 )
-            return np.asarray(np.memmap(path, dtype="<f4", mode="r", shape=(self.count, self.width)))
+            mapped = np.memmap(path, dtype="<f4", mode="r", shape=(self.count, self.width))
+            self._mapped: Any = mapped.base  # Python's mmap, which knows the file's size of today
+            return np.asarray(mapped)
         except OSError as error:
             raise _unreadable(path, error) from error
+
+    def _take(self, rows: Rows) -> Frames:
+        """Rows of the matrix. Where the file was cut since it was mapped, the system would kill the process."""
+        found, expected = self._mapped.size(), self.count * self.width * FLOAT_BYTES
+        if found < expected:
+            raise UserError(
+                f"{self.folder / 'feature.bin'}: truncated while it is read, {found} bytes, not {expected}; copy or "
+                "extract it again"
+            )
+        return self._features[rows]
 
     def _read_names(self) -> list[str]:
         path = self.folder / "id.txt"
@@ -166,7 +178,7 @@ class BigFile:
             ) from None
 
 
-def select_frames(frames: npt.NDArray[Scalar], max_frames: int, sampling: Sampling) -> npt.NDArray[Scalar]:
+def select_frames(frames: npt.NDArray[Scalar], max_frames: int, sampling: FrameSampling) -> npt.NDArray[Scalar]:
     """Keep at most `max_frames` of a video: the first ones, or those at the centres of as many equal segments.
 
     Args:
@@ -189,7 +201,7 @@ def read_video_frames(path: Path) -> dict[str, list[str]]:
         video -> its frame names, in file order.
 
     Raises:
-        UserError: the file is missing or no such literal, names a video twice or one without frames.
+        UserError: the file is missing or no such literal, or a video is duplicated or has no frames.
     """
     wanted = "it must be one dict literal, {'video': ['frame', ...], ...}"
     try:
@@ -202,9 +214,9 @@ def read_video_frames(path: Path) -> dict[str, list[str]]:
         if not (isinstance(video, str) and isinstance(frames, list) and set(map(type, frames)) <= {str}):
             raise UserError(f"{path}: entry {_short(video)} is not a video name with a list of frame names; {wanted}")
         if not frames:
-            raise UserError(f"{path}: video {video!r} has no frames; take it out or extract its features")
+            raise UserError(f"{path}: video {video!r} has no frames; remove it or extract its features")
         if video in videos:
-            raise UserError(f"{path}: video {video!r} stands there twice; keep one of the two")
+            raise UserError(f"{path}: video {video!r} is duplicated; keep one of the two")
         videos[video] = frames
     if not videos:
         raise UserError(f"{path}: holds no video; {wanted}")
@@ -212,7 +224,7 @@ def read_video_frames(path: Path) -> dict[str, list[str]]:
 
 
 class _Entries(list[tuple[Any, Any]]):
-    """A dict's entries in written order, repeated keys kept; a type of its own, not to be taken for a list."""
+    """A dict's entries in written order, repeated keys kept; a type of its own, to tell it from a list."""
 
 
 def _dict_entries(text: str) -> list[tuple[Any, Any]]:
@@ -245,12 +257,12 @@ def write_bigfile(folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) 
         videos: video name and its frames (n, D), n >= 1, D the same for all.
 
     Raises:
-        UserError: the folder exists, there is no video, or a video has a name that is taken or that the format cannot
+        UserError: the folder exists, there is no video, or a video has a duplicated name or one that the format cannot
             hold, no frames, another width, or a NaN or infinity in float32.
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, replace=False) as temporary:
         _write_files(temporary, folder, videos)
 
 
@@ -261,7 +273,7 @@ def _write_files(temporary: Path, folder: Path, videos: Iterable[tuple[str, npt.
         for video, values in videos:
             matrix = _checked(folder, video, values, width)
             if video in counts:
-                raise UserError(f"{folder}: video {video!r} came twice; give each video once")
+                raise UserError(f"{folder}: video {video!r} is duplicated; give each video once")
             counts[video], width = matrix.shape
             features.write(matrix.tobytes())
         _sync(features)
@@ -279,7 +291,7 @@ def _write_files(temporary: Path, folder: Path, videos: Iterable[tuple[str, npt.
             _sync(file)
 
 
-def _checked(folder: Path, video: str, values: npt.NDArray[Any], width: int) -> Matrix:
+def _checked(folder: Path, video: str, values: npt.NDArray[Any], width: int) -> Frames:
     name = video.encode("latin-1", errors="replace")
     if name.decode("latin-1") != video or name.split() != [name]:
         raise UserError(f"{folder}: video name {video!r} is empty, has white space or is not Latin-1; rename it")
@@ -306,7 +318,7 @@ def _read_shape(path: Path) -> tuple[int, int]:
     except ValueError:
         count = width = 0
     if count < 1 or width < 1:
-        raise UserError(f"{path}: must hold two positive integers, rows and columns, not {_short(text)}; mend it")
+        raise UserError(f"{path}: must hold two positive integers, rows and columns, not {_short(text)}; fix it")
     return count, width
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nrccr.errors import UserError
+from nrccr.files import write_text
 
-Key = tuple[str, str]
+CaptionKey = tuple[str, str]
 SHOWN = 3
 
 
@@ -40,7 +42,7 @@ class Captions:
         return [_language(caption) for caption in self.ids]
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[CaptionKey]:
         """(item, number) of each caption: what the files of a split are matched by."""
         return list(zip(self.items, self.numbers, strict=True))
 
@@ -52,7 +54,7 @@ class Captions:
 
 @dataclass(frozen=True)
 class Matched:
-    """Files of one split, cut down to the lines that all of them have.
+    """Files of one split, reduced to the lines that all of them have.
 
     Attributes:
         captions: one a file, all with the same (item, number) at the same position, in the order of the first file.
@@ -72,7 +74,7 @@ def read_captions(path: Path, *, mixed: bool = False) -> Captions:
 
     Args:
         path: the file.
-        mixed: it holds captions in several languages, so that an (item, k) may come once in each.
+        mixed: it holds captions in several languages; an (item, k) may occur once in each.
 
     Raises:
         UserError: the file is missing or empty, or a line is not UTF-8, has no text, an id that is not `item#tag#k`, or
@@ -84,8 +86,18 @@ def read_captions(path: Path, *, mixed: bool = False) -> Captions:
     return captions
 
 
+def caption_line(item: str, tag: str, number: int | str, text: str) -> str:
+    """One caption as a line of a caption file."""
+    return f"{item}#{tag}#{number} {text}\n"
+
+
+def write_captions(path: Path, lines: Iterable[str]) -> None:
+    """Write a caption file of lines from `caption_line`, whole or not at all."""
+    write_text(path, "".join(lines))
+
+
 def parse_captions(path: Path, *, mixed: bool = False) -> tuple[Captions, list[str]]:
-    """Read a caption file to its end, whatever is wrong with single lines; `mixed` as in read_captions.
+    """Read a caption file to its end, past malformed lines; `mixed` as in read_captions.
 
     Returns:
         the good lines, and one message for each bad one.
@@ -125,8 +137,10 @@ def _lines(path: Path) -> list[str | None]:
         raise UserError(f"{path}: no such caption file; check the root and the collection") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+    if b"\n" not in data:  # as old Macintosh programs and some spreadsheets write
+        data = data.replace(b"\r", b"\n")
     data = data.removeprefix(b"\xef\xbb\xbf").rstrip()
-    # Only a line feed ends a line: captions may hold other characters that str.splitlines would break at.
+    # Otherwise only a line feed ends a line: captions may hold other characters that str.splitlines would break at.
     try:
         return [*data.decode("utf-8").split("\n")] if data else []
     except UnicodeDecodeError:
@@ -140,15 +154,22 @@ def _decoded(line: bytes) -> str | None:
         return None
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: white space, and characters of no width (zero-width spaces, marks of direction)."""
+    return all(letter.isspace() or unicodedata.category(letter) in ("Cf", "Cc") for letter in text)
+
+
 def _parse_line(line: str) -> tuple[str, str, str, str]:
     """Full id, item, number and text of a line; ValueError says what is wrong with it."""
+    if line.startswith("\ufeff"):
+        raise ValueError("a byte order mark stands before the id, as where files were joined; remove it")
     words = line.split(None, 1)
     if not words:
         raise ValueError("empty line; remove it")
     parts = words[0].rsplit("#", 2)
     if len(parts) != 3 or not all(parts):
         raise ValueError(f"{words[0]!r} is not an id of the form item#tag#number; a line is 'ID TEXT'")
-    if len(words) == 1:
+    if len(words) == 1 or is_blank(words[1]):
         raise ValueError(f"caption {words[0]!r} has no text; add its text or remove the line from every file")
     return words[0], parts[0], parts[2], words[1].rstrip()
 
@@ -194,10 +215,30 @@ def describe_mismatch(files: Sequence[Captions], matched: Matched, tolerance: fl
     if len(lost) <= tolerance * len(worst) and matched.captions[0].ids:
         return None
     others = ", ".join(file.path.name for file in files if file is not worst)
+    elsewhere = [caption for file in files if file is not worst for caption in matched.unmatched[file.path]]
+    alike = _look_alike(lost, elsewhere)
+    if alike:
+        return (
+            f"{worst.path}: {len(lost)} of {len(worst)} lines have no line with the same item and number in {others}; "
+            f"{alike[0]} and {alike[1]} look the same, but are other characters (Unicode NFC and NFD, or invisible "
+            "ones); write all ids alike"
+        )
     return (
         f"{worst.path}: {len(lost)} of {len(worst)} lines have no line with the same item and number in {others} "
-        f"({shortened(lost)}); mend the files or raise data.mismatch_tolerance above {tolerance:g}"
+        f"({shortened(lost)}); fix the files or raise data.mismatch_tolerance above {tolerance:g}"
     )
+
+
+def _look_alike(one: Iterable[str], other: Iterable[str]) -> tuple[str, str] | None:
+    """Two ids whose items look the same, escaped; none if there are no such ids."""
+
+    def shown(caption: str) -> tuple[str, str]:
+        item, _, number = caption.rsplit("#", 2)
+        visible = (letter for letter in unicodedata.normalize("NFC", item) if unicodedata.category(letter) != "Cf")
+        return "".join(visible), number
+
+    there = {shown(caption): caption for caption in other}
+    return next(((ascii(caption), ascii(there[look])) for caption in one if (look := shown(caption)) in there), None)
 
 
 def shortened(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Every collection's languages, splits, file names and folders: with `languages` the only place that knows a path.
+"""Every collection's languages, splits, file names and folders: the only paths, with `nrccr.data.languages`.
 
 A collection lies in `ROOT/<collection>/TextData/<name>.caption.txt` and `ROOT/<collection>/FeatureData/<feature>/`;
 images as pixels lie in a folder of their own.
@@ -13,10 +13,10 @@ from typing import Literal
 
 from nrccr.errors import UserError
 
-Split = Literal["train", "val", "test"]
+SplitName = Literal["train", "val", "test"]
 Role = Literal["source", "target", "back"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-Templates = Mapping[Split, Mapping[Role, tuple[str, ...]]]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+Templates = Mapping[SplitName, Mapping[Role, tuple[str, ...]]]
 
 
 def _train(prefix: str) -> dict[Role, tuple[str, ...]]:
@@ -65,11 +65,11 @@ class ImageLayout:
     """
 
     folder: str
-    ids: Mapping[Split, tuple[str, ...]]
+    ids: Mapping[SplitName, tuple[str, ...]]
 
 
 # Vectors of each split, {f} the feature, which is spelled in two ways.
-VECTOR_FILES: Mapping[Split, str] = {
+VECTOR_FILES: Mapping[SplitName, str] = {
     "train": "train-{f}-avgpool.npy",
     "val": "val-{f}-avgpool.npy",
     "test": "test_2016_flickr-{f}-avgpool.npy",
@@ -79,7 +79,7 @@ SPELLINGS = ("resnet_152", "resnet152")
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of a collection before looking at the disk.
+    """What is known of a collection before reading the disk.
 
     Attributes:
         names: its names on disk and in configs, ours first.
@@ -102,7 +102,7 @@ class Layout:
     def file_names(
         self,
         prefix: str,
-        split: Split,
+        split: SplitName,
         role: Role,
         translator: str,
         target: str,
@@ -167,13 +167,13 @@ class Collection:
     """A collection found on disk.
 
     Attributes:
-        name: our name of it.
+        name: our name for it.
         folder: its folder.
         target: target language.
         translator: whose translations.
         features: the folder of its visual features: of videos for `BigFile`, of images with a file a split.
         layout: its file names.
-        round_trips: how often the training split's translation went to the source language and back once more.
+        round_trips: further round trips of the training split's translation through the source language.
         task: which of its tasks, 1 or 2.
         pictures: the folder of the images themselves; none where it has videos.
     """
@@ -188,7 +188,7 @@ class Collection:
     task: int = 1
     pictures: Path | None = None
 
-    def split(self, split: Split) -> SplitFiles:
+    def split(self, split: SplitName) -> SplitFiles:
         """Caption files of a split.
 
         Raises:
@@ -197,13 +197,13 @@ class Collection:
         back = self.file(split, "back") if "back" in self.roles(split) else None
         return SplitFiles(self.file(split, "source"), self.file(split, "target"), back)
 
-    def roles(self, split: Split) -> list[Role]:
+    def roles(self, split: SplitName) -> list[Role]:
         """Which files a split has."""
         if split not in self.layout.files:
             raise UserError(f"split {split!r} is unknown; choose one of {', '.join(self.layout.files)}")
         return list(self.layout.files[split])
 
-    def file(self, split: Split, role: Role) -> Path:
+    def file(self, split: SplitName, role: Role) -> Path:
         """One caption file of a split.
 
         Raises:
@@ -218,7 +218,7 @@ class Collection:
         ]
         return self._text_file(names, f"{split}, {role} captions")
 
-    def human(self, split: Split, language: str) -> Path:
+    def human(self, split: SplitName, language: str) -> Path:
         """What people wrote in English or the target language, for MLCMR.
 
         Raises:
@@ -226,7 +226,7 @@ class Collection:
         """
         return self._text_file(self._names(HUMAN, split, language), f"{split}, human captions in {language}")
 
-    def translated(self, split: Split, language: str) -> Path:
+    def translated(self, split: SplitName, language: str) -> Path:
         """What people wrote in the target language, translated into English, or the reverse, for MLCMR.
 
         Raises:
@@ -243,7 +243,7 @@ class Collection:
         """Files are named after their folder; a folder that was renamed keeps files named the other way."""
         return sorted(self.layout.names, key=lambda name: name != self.folder.name)
 
-    def _names(self, templates: Mapping[str, tuple[str, ...]], split: Split, language: str) -> list[str]:
+    def _names(self, templates: Mapping[str, tuple[str, ...]], split: SplitName, language: str) -> list[str]:
         words = {"split": split, "t": self.translator, "x": self.target}
         return [
             template.format(c=prefix, **words) + ".caption.txt"
@@ -261,7 +261,7 @@ class Collection:
             raise UserError(f"{folder}: no file {' or '.join(names)} ({self.name}, {what}); add it or check --root")
         return found
 
-    def vectors(self, split: Split) -> tuple[Path, Path]:
+    def vectors(self, split: SplitName) -> tuple[Path, Path]:
         """The vectors of a split's images, a `.npy` file, and the list of their ids, one a row.
 
         Raises:
@@ -275,7 +275,7 @@ class Collection:
         ids = [place / name for name in names for place in (folder.parent, folder)]
         return self._first(vectors, split, "vectors"), self._first(ids, split, "image ids")
 
-    def _first(self, paths: list[Path], split: Split, what: str) -> Path:
+    def _first(self, paths: list[Path], split: SplitName, what: str) -> Path:
         for path in paths:
             if path.is_file():
                 return path
@@ -300,11 +300,11 @@ def locate(
 
     Args:
         root: the folder that holds the collections.
-        collection: its name, or another name that it is known by.
+        collection: its name, or an alternative name.
         target: target language.
         translator: whose translations.
         feature: name of the visual feature; by default the collection's usual one. `BigFile` checks its folder.
-        round_trips: further translations of the training text into the source language and back.
+        round_trips: further round trips of the training text through the source language.
         task: which of its tasks.
         pictures: folder of the images themselves; by default the collection's usual one.
 

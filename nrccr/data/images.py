@@ -5,7 +5,7 @@ N images in a call, D width of a vector, 3 x H x W pixels.
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Iterator, KeysView, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
 from transformers.image_processing_utils import BaseImageProcessor
@@ -21,8 +21,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
 from nrccr.errors import UserError, first_line
+from nrccr.sizes import SizeError, require_npy
+from nrccr.terminal import without_hints
 
 BLOCK_BYTES = 64 * 2**20
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # decoded by libraries in this process; EPS runs programs
+MAX_PIXELS = 64 * 2**20
+MAX_RATIO = 100  # of the longer side to the shorter, which is scaled to the encoder's size
 PREPROCESSOR_NAME = "preprocessor_config.json"
 Array = npt.NDArray[np.float32]
 
@@ -35,13 +40,13 @@ class ImageSource(Protocol):
         """Width of the vectors; none where they are pixels."""
 
     def __contains__(self, image_id: object) -> bool:
-        """Whether the image is there."""
+        """Whether the image exists."""
 
     def read(self, image_ids: Sequence[str]) -> Array:
         """The images: (N, D) or (N, 3, H, W)."""
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
-        """One line about what is wrong with the images, which are all there, or none."""
+        """One line about damaged images among existing ones, or none."""
 
 
 class Vectors:
@@ -54,7 +59,7 @@ class Vectors:
         ids: text file with the image of each row, between white space; a name may end in `.jpg`.
 
     Raises:
-        UserError: a file that is missing, damaged, or of another shape or type; another number of ids, or one twice.
+        UserError: a file that is missing, damaged, or of another shape or type; missing or duplicated ids.
     """
 
     def __init__(self, path: Path, ids: Path) -> None:
@@ -67,8 +72,8 @@ class Vectors:
             raise UserError(f"{ids}: {len(names)} ids, but {path} has {self.count} rows; copy both again")
         self._row = {name: row for row, name in enumerate(names)}
         if len(self._row) != len(names):
-            twice = next(name for row, name in enumerate(names) if self._row[name] != row)
-            raise UserError(f"{ids}: id {twice!r} stands there twice; each row needs its own")
+            duplicate = next(name for row, name in enumerate(names) if self._row[name] != row)
+            raise UserError(f"{ids}: id {duplicate!r} is duplicated; each row needs its own")
 
     @property
     def image_ids(self) -> KeysView[str]:
@@ -106,8 +111,9 @@ class Vectors:
 
     def _map(self) -> npt.NDArray[Any]:
         try:
+            require_npy(self.path)
             matrix = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
+        except (OSError, ValueError, EOFError, SizeError) as error:
             raise UserError(
                 f"{self.path}: not a .npy file of numbers, or truncated ({first_line(error)}); copy it again"
             ) from error
@@ -164,22 +170,22 @@ class Preprocessor:
 
 
 def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
-    """The pre-processing that a hub name or folder asks for.
+    """The pre-processing of a hub name or folder.
 
     Args:
         model: as `image.model`.
-        pretrained: false takes the usual one of its kind where the model comes without.
+        pretrained: false takes its kind's default where the model has none.
 
     Raises:
         UserError: none there.
     """
     try:
-        with _quiet():
+        with without_hints():  # that torchvision could be used
             return Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-        usual = None if pretrained else _usual_preprocessor(model)
-        if usual is not None:
-            return usual
+        default = None if pretrained else _default_preprocessor(model)
+        if default is not None:
+            return default
         raise UserError(
             f"image.model={model}: no pre-processing of images there ({first_line(error)}); "
             f"give a hub name, or a folder with {PREPROCESSOR_NAME}"
@@ -192,7 +198,7 @@ def clip_preprocessor(size: int) -> Preprocessor:
     return Preprocessor(CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size=crop))
 
 
-def _usual_preprocessor(model: str) -> Preprocessor | None:
+def _default_preprocessor(model: str) -> Preprocessor | None:
     """That of CLIP or SigLIP, at the size that the model's configuration names."""
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
@@ -204,18 +210,6 @@ def _usual_preprocessor(model: str) -> Preprocessor | None:
     if str(config.model_type).startswith("siglip"):
         return Preprocessor(SiglipImageProcessorPil(size={"height": size, "width": size}))
     return clip_preprocessor(size)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the remark that torchvision would be another way."""
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 class PictureFiles:
@@ -238,17 +232,17 @@ class PictureFiles:
         return self.folder / f"{image_id}.jpg"
 
     def __contains__(self, image_id: object) -> bool:
-        """Whether the image's file is there."""
+        """Whether the image's file exists."""
         return self.path(str(image_id)).is_file()
 
     def unreadable(self, image_ids: Sequence[str]) -> str | None:
-        """One line about files whose head is not that of an image; they are not decoded."""
+        """One line about files without the header of an image that training reads; they are not decoded."""
         bad: list[str] = []
         for image in tqdm(image_ids, desc="images", unit="", disable=None, leave=False):
             try:
-                with Image.open(self.path(image)):
+                with opened_picture(self.path(image)):
                     pass
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            except UserError:
                 bad.append(image)
         return f"{self.folder}: {len(bad)} files are no images ({shortened(bad)}); copy them again" if bad else None
 
@@ -278,21 +272,65 @@ class Pictures(PictureFiles):
         return np.stack([self.preprocess(load_picture(self.path(image))) for image in image_ids])
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
-        """None: what is damaged is told when it is decoded."""
+        """None: damaged files are reported when they are decoded."""
         return None
 
 
-def load_picture(path: Path) -> Image.Image:
+def load_picture(path: Path, *, shown: bool = False) -> Image.Image:
     """Decode an image file.
+
+    Args:
+        path: the file.
+        shown: as a viewer shows it, see as_shown; else its stored pixels, as the published code reads them.
 
     Raises:
         UserError: the file is missing, no image, or damaged.
     """
+    with opened_picture(path) as image:
+        return as_shown(image) if shown else image.convert("RGB")
+
+
+@contextmanager
+def opened_picture(path: Path) -> Iterator[Image.Image]:
+    """An image file of a known format and moderate size, its header read; errors of decoding are ours, too.
+
+    Raises:
+        UserError: the file is missing, no image of `FORMATS`, too large, or damaged.
+    """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({first_line(error)}); copy it again") from error
+        if path.exists() and not path.is_file():
+            raise ValueError("not a regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+            image = Image.open(path, formats=FORMATS)
+        with image:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_RATIO * min(image.size):
+                raise ValueError(f"{image.width} x {image.height} pixels, too many or too narrow")
+            yield image
+    except Exception as error:  # decoders fail in any way at all
+        reason = f"none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        raise UserError(f"{path}: cannot be read as an image ({reason}); copy it again") from error
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """An image as a viewer shows it, in RGB: turned as its EXIF data says, transparency over white, 16 bits as 8.
+
+    Raises:
+        ValueError: 32-bit numbers, which have no known range.
+    """
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode in ("I", "F"):
+        raise ValueError(
+            f"its pixels are 32-bit numbers without a range (mode {turned.mode}); save it with 8 or 16 bits"
+        )
+    if turned.mode.startswith("I;16"):
+        grey = np.asarray(turned, dtype=np.float64) / 257  # 65535 is white
+        return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
+    if turned.has_transparency_data:
+        colours = turned.convert("RGBA")
+        white = Image.new("RGBA", colours.size, "white")
+        return Image.alpha_composite(white, colours).convert("RGB")
+    return turned.convert("RGB")
 
 
 def _read_ids(path: Path) -> list[str]:

@@ -5,14 +5,15 @@ N items in a batch, F frames, D feature width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
-from nrccr.data.batch import ImageBatch, VideoBatch
+from nrccr.config.choices import FrameSampling
+from nrccr.data.batch import ImageBatch, VideoBatch, VisualBatch
 from nrccr.data.bigfile import BigFile, select_frames
 from nrccr.data.captions import shortened
 from nrccr.data.images import ImageSource
@@ -28,7 +29,7 @@ class Videos:
         video_ids: which items, in order.
         max_frames: frames kept of a longer video.
         sampling: the first of them, or spread evenly.
-        whole: let batches have the mean of all frames where some are left out, and `view` see all frames.
+        whole: keep all frames for `view` and for the mean of batches that leave some out.
 
     Raises:
         UserError: an item without features.
@@ -39,7 +40,7 @@ class Videos:
         features: BigFile,
         video_ids: Sequence[str],
         max_frames: int,
-        sampling: Literal["first", "uniform"],
+        sampling: FrameSampling,
         *,
         whole: bool = False,
     ) -> None:
@@ -72,7 +73,7 @@ class Videos:
         return self._read([self._rows[index] for index in indices])
 
     def view(self, indices: Sequence[int] | Indices, frames: Sequence[Indices]) -> VideoBatch:
-        """The items at `indices` as if they had only some of their frames, of which positions are given for each."""
+        """The items at `indices` with only some of their frames, given as positions."""
         return self._read([self._rows[index][kept] for index, kept in zip(indices, frames, strict=True)])
 
     def _select(self, rows: Indices) -> Indices:
@@ -131,6 +132,21 @@ class Images:
 
 
 Visuals = Videos | Images
+
+
+def load_batches(visuals: Visuals, batches: list[Indices]) -> Iterator[VisualBatch]:
+    """The batches of items, one after the other, prepared by `workers` processes if there are any."""
+    if not visuals.workers:
+        return map(visuals.batch, batches)
+    # Its own generator: the loader would otherwise draw from the global one.
+    loader: DataLoader[VisualBatch] = DataLoader(
+        visuals,  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=batches,
+        num_workers=visuals.workers,
+        generator=torch.Generator(),
+    )
+    return iter(loader)
 
 
 def require_same_width(others: Visuals, training: Visuals) -> None:

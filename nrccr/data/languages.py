@@ -1,7 +1,7 @@
 """Collections read by language, for C2KD: which file holds a split's captions in which language.
 
 Beside nrccr.data.collections the only place that knows a path. A collection converted from C2KD's published pickles
-(`nrccr convert c2kd`) has one file a split and language; Multi30K and VATEX have what NRCCR reads, read otherwise: the
+(`nrccr convert c2kd`) has one file a split and language; Multi30K and VATEX have the files that NRCCR reads: the
 English captions and their translations in training, what people wrote in each language in validation and test.
 """
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nrccr.data.batch import ENGLISH
-from nrccr.data.collections import SPLITS, Collection, Split, locate
+from nrccr.data.collections import SPLITS, Collection, SplitName, locate
 from nrccr.errors import UserError
 
 TEACHERS = "en_words"  # the English that C2KD's published teachers read
 OTHERS = "*"  # in place of a language: all that have no entry of their own
 
-# {c} collection, {t} translator, {l} language. Every split has the languages whose files are there.
-LanguageFiles = Mapping[Split, Mapping[str, str]]
+# {c} collection, {t} translator, {l} language. A split has the languages whose files exist.
+LanguageFiles = Mapping[SplitName, Mapping[str, str]]
 CONVERTED_FILES: LanguageFiles = {split: {OTHERS: "{c}" + split + "_{l}"} for split in SPLITS}
 _MULTI30K_FILES: LanguageFiles = {
     "train": {ENGLISH: "{c}train_enc", OTHERS: "{c}train_{t}_enc2{l}"},
@@ -35,22 +35,20 @@ _VATEX_FILES: LanguageFiles = {
 
 @dataclass(frozen=True)
 class LanguageLayout:
-    """What is known of a collection before looking at the disk.
+    """What is known of a collection before reading the disk.
 
     Attributes:
         name: its name on disk and in configs.
-        languages: all that it may have, English first.
+        languages: all that it can have, English first.
         files: caption files of each split.
         feature: the usual visual feature; none where nrccr.data.collections knows it.
-        width: how wide the published one is.
-        averaged: whether the published evaluation makes one query of all captions of an item.
+        averaged: whether the published evaluation averages the captions of an item into one query.
     """
 
     name: str
     languages: tuple[str, ...]
     files: LanguageFiles
     feature: str | None = None
-    width: int = 0
     averaged: bool = False
 
     @property
@@ -58,22 +56,22 @@ class LanguageLayout:
         """Whether it comes from a published pickle; the others are collections of NRCCR."""
         return self.feature is not None
 
-    def file_name(self, split: Split, language: str, translator: str) -> str:
+    def file_name(self, split: SplitName, language: str, translator: str) -> str:
         """The caption file of a split in a language."""
         names = self.files[split]
         template = names.get(language, names[OTHERS])
         return template.format(c=self.name, t=translator, l=language) + ".caption.txt"
 
 
-def _converted(name: str, languages: str, feature: str, width: int) -> LanguageLayout:
-    return LanguageLayout(f"multi_{name}", tuple(languages.split()), CONVERTED_FILES, feature, width, averaged=True)
+def _converted(name: str, languages: str, feature: str) -> LanguageLayout:
+    return LanguageLayout(f"multi_{name}", tuple(languages.split()), CONVERTED_FILES, feature, averaged=True)
 
 
 LANGUAGE_LAYOUTS = (
-    _converted("msrvtt", "en de fr cs zh ru vi sw es", "clip", 512),
-    _converted("vatex", "en zh", "clip", 512),
-    _converted("youcook2", "en de fr cs zh ru vi es ja", "s3d", 1024),
-    _converted("rudder", "en hi mr kn", "clip", 512),
+    _converted("msrvtt", "en de fr cs zh ru vi sw es", "clip"),
+    _converted("vatex", "en zh", "clip"),
+    _converted("youcook2", "en de fr cs zh ru vi es ja", "s3d"),
+    _converted("rudder", "en hi mr kn", "clip"),
     LanguageLayout("multi30k", ("en", "de", "fr", "cs"), _MULTI30K_FILES),
     LanguageLayout("vatex", ("en", "zh"), _VATEX_FILES),
 )
@@ -93,7 +91,7 @@ class LanguageCollection:
         folder: its folder.
         features: the folder of its visual features: of videos for `BigFile`, of images with a file a split.
         translator: whose translations.
-        images: of a collection of images, what knows where its vectors are.
+        images: for a collection of images, the layout that locates its vectors.
     """
 
     layout: LanguageLayout
@@ -107,11 +105,11 @@ class LanguageCollection:
         """Its name in configs."""
         return self.layout.name
 
-    def languages(self, split: Split, wanted: Sequence[str] = ()) -> list[str]:
-        """The languages of a split: those asked for, or else those whose files are there; English first.
+    def languages(self, split: SplitName, wanted: Sequence[str] = ()) -> list[str]:
+        """The languages of a split: the configured ones, or else those whose files exist; English first.
 
         Raises:
-            UserError: one asked for that the collection does not know, or no file at all.
+            UserError: a configured one that the collection does not have, or no file at all.
         """
         for language in wanted:
             if language not in self.layout.languages:
@@ -120,17 +118,17 @@ class LanguageCollection:
         found = [language for language in self.layout.languages if self.find(split, language) is not None]
         chosen = wanted or found
         if not chosen:
-            self.file(split, ENGLISH)  # says which file is missing
+            self.file(split, ENGLISH)  # raises, as it is missing
         return [language for language in self.layout.languages if language in chosen]
 
-    def find(self, split: Split, language: str) -> Path | None:
-        """The caption file of a split in a language, if it is there; also of the teachers' English."""
+    def find(self, split: SplitName, language: str) -> Path | None:
+        """The caption file of a split in a language, if it exists; also of the teachers' English."""
         if language == TEACHERS and not self.layout.converted:
             return None
         path = self.folder / "TextData" / self.layout.file_name(split, language, self.translator)
         return path if path.is_file() else None
 
-    def file(self, split: Split, language: str) -> Path:
+    def file(self, split: SplitName, language: str) -> Path:
         """The caption file of a split in a language.
 
         Raises:
@@ -145,17 +143,17 @@ class LanguageCollection:
             )
         return found
 
-    def has(self, split: Split) -> bool:
-        """Whether the split is there, in any language."""
+    def has(self, split: SplitName) -> bool:
+        """Whether the split exists in any language."""
         return any(self.find(split, language) is not None for language in self.layout.languages)
 
     def notes(self, wanted: Sequence[str], *, taught: bool, english_only: bool) -> list[str]:
-        """What a training should know: languages that are tested only, English that teachers do not find.
+        """Notes for a training: languages that are only tested, a missing file of the teachers' English.
 
         Args:
-            wanted: the languages asked for; empty: all whose files are there.
+            wanted: the configured languages; empty: all whose files exist.
             taught: whether there are teachers.
-            english_only: whether training is in English alone, as meant.
+            english_only: whether training is in English alone.
         """
         found = []
         if taught and self.layout.converted and self.find("train", TEACHERS) is None:
@@ -168,7 +166,7 @@ class LanguageCollection:
                 found.append(f"no training captions in {', '.join(unseen)}, which the test split has")
         return found
 
-    def vectors(self, split: Split) -> tuple[Path, Path]:
+    def vectors(self, split: SplitName) -> tuple[Path, Path]:
         """The vectors of a split's images and the list of their ids, see nrccr.data.collections.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Which items come together in a batch, and when; what a masked view of an item leaves out."""
+"""Which items make up a batch, and in what order; what a masked view of an item leaves out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nrccr.data.batch import TextBatch
 Indices = npt.NDArray[np.int64]
 FRAMES_REMOVED = 0.8
 TOKENS_MASKED = 0.15
+PARTS = 4  # of a batch, of like length: enough to save most of the padding of a batch of 128
 
 
 def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, *, drop_last: bool = False) -> list[Indices]:
@@ -30,7 +31,7 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, *, drop_la
         drop_last: leave out a last batch that is short, if it is not the only one.
 
     Returns:
-        Index arrays that together hold every pair once, or but the dropped ones.
+        Index arrays that together hold every pair once, except dropped ones.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order = torch.randperm(count, generator=generator).numpy()
@@ -51,6 +52,22 @@ def ordered_batches(lengths: Indices, batch_size: int, *, by_length: bool) -> It
     order = np.argsort(lengths, kind="stable") if by_length else np.arange(len(lengths))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def parts_of_like_length(lengths: Indices, parts: int) -> list[Indices]:
+    """Cut a batch into parts of like length, so that little of each is padding.
+
+    Args:
+        lengths: (N,) of each sequence.
+        parts: how many at most; fewer where there are fewer sequences.
+
+    Returns:
+        Positions in the batch, together each once: in order of length, of equal ones the first first, cut into parts of
+        equal size, the first of them one larger where N is not a multiple. One part is the batch as it is.
+    """
+    if parts == 1:
+        return [np.arange(len(lengths))]
+    return np.array_split(np.argsort(lengths, kind="stable"), max(1, min(parts, len(lengths))))
 
 
 class MaskedView(NamedTuple):

@@ -1,4 +1,4 @@
-"""Captions -> token ids, once per caption, with the paper's cleaning.
+"""Captions -> token ids, once per caption.
 
 N captions, L tokens.
 """
@@ -6,40 +6,25 @@ N captions, L tokens.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from tqdm import tqdm
-from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import cached_file
 
-from nrccr.config import Config
-from nrccr.data.batch import PooledTextBatch, TextBatch
-from nrccr.data.collections import find_backbone
+from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
+from nrccr.terminal import without_hints
 
-_WORDS = re.compile(r"[\w']+")
-_NOT_ENGLISH = re.compile(r"[^A-Za-z0-9]+")
+WORD_PIECE = "WordPiece"
 AT_ONCE = 10_000  # captions tokenised together: the tokeniser takes some 6 KB for each while it works
-
-
-def clean_english(text: str) -> str:
-    """The published cleaning of English: letters and digits only, lower case, one sentence with capital and full stop.
-
-    A caption without any ASCII letter or digit becomes the empty sentence.
-    """
-    words = _NOT_ENGLISH.sub(" ", text).lower().strip()
-    return f"{words.capitalize()}." if words else ""
-
-
-def words_of(text: str) -> list[str]:
-    """A caption's words as C2KD's published code finds them: runs of letters, digits, underscores and apostrophes."""
-    return _WORDS.findall(text)
 
 
 class Tokenizer(Protocol):
@@ -52,13 +37,16 @@ class Tokenizer(Protocol):
 
 
 class CaptionTokenizer:
-    """The backbone's tokeniser, with lower-casing forced on or as the backbone has it.
+    """The backbone's tokeniser, of the class that its files say, with lower-casing forced on or as published.
+
+    Special tokens that are typed in a caption stay text.
 
     Args:
         model: hub name or folder of the backbone, as `text.model`.
         max_tokens: longest caption kept, special tokens included; fewer where the backbone has fewer positions.
-        lower_case: force it, although the multilingual vocabulary is cased (NRCCR, MLCMR); false leaves the tokeniser
-            as it was published (C2KD, unless `c2kd.lower_case`).
+        lower_case: force it, although the multilingual vocabulary is cased (NRCCR, MLCMR): a BERT's WordPiece does it
+            itself, and strips accents with it; for any other tokeniser the text is lower-cased. False leaves the
+            tokeniser as it was published (C2KD, unless `c2kd.lower_case`).
 
     Attributes:
         special: how many special tokens every caption gets.
@@ -72,16 +60,15 @@ class CaptionTokenizer:
         try:
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
             kind = str(config.model_type)
-            if kind == "bert" and lower_case:  # its lower-casing also strips accents, which lower() alone does not
-                self.tokenizer: PreTrainedTokenizerBase = BertTokenizer.from_pretrained(model, do_lower_case=True)
-            else:
-                self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+            self.tokenizer = _read_tokenizer(model, lower_case=lower_case and kind == "bert")
+        except Exception as error:  # whatever a damaged file can break
             reason = first_line(error)
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
-        self._lower = lower_case and kind != "bert"
+        self._strips = lower_case and kind == "bert" and type(self.tokenizer) is BertTokenizer
+        self._lower = lower_case and not self._strips
+        self._typed = _special_tokens(self.tokenizer)
         self.config = config
-        # RoBERTa and its kin number positions from the padding id on.
+        # RoBERTa and its relatives number positions from the padding id on.
         taken = config.pad_token_id + 1 if "roberta" in kind else 0
         positions = getattr(config, "max_position_embeddings", None)
         if not isinstance(positions, int):
@@ -105,37 +92,103 @@ class CaptionTokenizer:
             raise UserError(f"text.model={self._model}: its vocabulary has no mask token; give another backbone")
         return int(self.tokenizer.mask_token_id)
 
+    def require_table(self, rows: int) -> None:
+        """Make sure that every token has a word embedding.
+
+        Args:
+            rows: of the table of embeddings.
+
+        Raises:
+            UserError: fewer than the vocabulary has words.
+        """
+        if len(self.tokenizer) > rows:
+            raise UserError(
+                f"text.model={self._model}: its tokeniser has a vocabulary of {len(self.tokenizer)}, its table of word "
+                f"embeddings {rows} rows; give a tokeniser and config.json that belong together"
+            )
+
     def encode(self, texts: Sequence[str]) -> TokenTable:
         """Token ids of all captions, special tokens included, cut at `max_tokens` (the table counts how many were)."""
         parts: list[TokenTable] = []
-        verbosity = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()  # it would warn of captions longer than the backbone, which we cut
-        try:
-            with tqdm(total=len(texts), desc="captions", unit="", disable=None, leave=False, delay=1) as progress:
-                for start in range(0, len(texts), AT_ONCE):
-                    parts.append(self._encode_part(texts[start : start + AT_ONCE]))
-                    progress.update(len(parts[-1]))
-        finally:
-            transformers_logging.set_verbosity(verbosity)
-        return TokenTable.joined(parts, self._pad)
+        bar = tqdm(total=len(texts), desc="captions", unit="", disable=None, leave=False, delay=1)
+        with without_hints(), bar as progress:  # that captions are longer than the backbone: we cut them
+            for start in range(0, len(texts), AT_ONCE):
+                parts.append(self._encode_part(texts[start : start + AT_ONCE]))
+                progress.update(len(parts[-1]))
+        return TokenTable.joined(parts, self._pad, self.special)
 
     @property
     def _pad(self) -> int:
         return int(self.tokenizer.pad_token_id or 0)
 
     def _encode_part(self, texts: Sequence[str]) -> TokenTable:
-        given = [text.lower() for text in texts] if self._lower else list(texts)
-        rows: list[list[int]] = self.tokenizer(given, add_special_tokens=True)["input_ids"]
+        captions = [self._as_text(text.lower() if self._lower else text) for text in texts]
+        rows: list[list[int]] = self.tokenizer(captions, split_special_tokens=True)["input_ids"]
         long = [index for index, row in enumerate(rows) if len(row) > self.max_tokens]
         if long:  # the tokeniser cuts them, as it knows where its special tokens go
-            cut = self.tokenizer([given[index] for index in long], truncation=True, max_length=self.max_tokens)
+            part = [captions[index] for index in long]
+            cut = self.tokenizer(part, split_special_tokens=True, truncation=True, max_length=self.max_tokens)
             for index, row in zip(long, cut["input_ids"], strict=True):
                 rows[index] = row
         return TokenTable(rows, self._pad, cut=len(long))
 
+    def _as_text(self, caption: str) -> str:
+        """The caption with typed special tokens broken up; SentencePiece has them among its pieces."""
+        if self._typed is None or not self._typed.search(folded := unicodedata.normalize("NFKC", caption)):
+            return caption
+        return self._typed.sub(lambda found: f"{found[0][0]} {found[0][1:]}", folded)
+
+    def describe(self) -> dict[str, Any]:
+        """How captions become token ids, for `run.json`."""
+        if self._strips:
+            lower_case = "by the tokeniser, without accents"
+        else:
+            lower_case = "of the text" if self._lower else "as published"
+        return {"kind": _algorithm(self.tokenizer), "lower_case": lower_case, "vocabulary": len(self.tokenizer)}
+
     def save(self, folder: Path) -> None:
         """Write the tokeniser's files into a folder; beside the backbone's configuration they can be read again."""
         self.tokenizer.save_pretrained(folder)
+
+
+def _read_tokenizer(model: str, *, lower_case: bool) -> PreTrainedTokenizerBase:
+    """The tokeniser that a model's files say; a WordPiece with lower-casing switched on if that is asked for.
+
+    BertTokenizer makes a WordPiece of any vocabulary. With one of SentencePiece, which a BERT may have
+    (multilingual-e5-small), it would split Chinese into characters and find no beginning of a word.
+    """
+    switch = {"do_lower_case": True} if lower_case else {}
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, **switch)
+    if isinstance(tokenizer, BertTokenizer) and _algorithm_of_file(model) not in (None, WORD_PIECE):
+        return PreTrainedTokenizerFast.from_pretrained(model)  # no class is named, and a BERT's was guessed
+    if not lower_case or type(tokenizer) is BertTokenizer:
+        return tokenizer
+    if _algorithm(tokenizer) == WORD_PIECE:
+        return BertTokenizer.from_pretrained(model, do_lower_case=True)
+    return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+
+
+def _algorithm(tokenizer: PreTrainedTokenizerBase) -> str:
+    """WordPiece, Unigram, BPE and so on; the class of a tokeniser in Python."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return type(tokenizer if backend is None else backend.model).__name__
+
+
+def _algorithm_of_file(model: str) -> str | None:
+    """What a model's tokenizer.json names; none where there is no such file, or an old one that names nothing."""
+    silent = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    path = cached_file(model, "tokenizer.json", **silent)
+    if path is None:
+        return None
+    found = re.search(rb'"model"\s*:\s*\{\s*"type"\s*:\s*"(\w+)"', Path(path).read_bytes())
+    return None if found is None else found[1].decode()
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """A pattern of all special tokens; none where there are none."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    words = sorted({*added, *tokenizer.all_special_tokens}, key=lambda word: (-len(word), word))
+    return re.compile("|".join(re.escape(word) for word in words if len(word) > 1)) if words else None
 
 
 class TokenTable:
@@ -144,19 +197,22 @@ class TokenTable:
     Attributes:
         lengths: (captions,) tokens of each.
         cut: how many captions were shortened.
+        special: how many special tokens every caption has.
+        pad: the id of padded tokens.
     """
 
-    def __init__(self, rows: Sequence[Sequence[int]], pad: int, cut: int = 0) -> None:
+    def __init__(self, rows: Sequence[Sequence[int]], pad: int, cut: int = 0, special: int = 0) -> None:
         self.lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
         self.cut = cut
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
         self._flat = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(self._starts[-1]))
-        self._pad = pad
+        self.pad = pad
+        self.special = special
 
     @classmethod
-    def joined(cls, parts: Sequence[TokenTable], pad: int) -> TokenTable:
+    def joined(cls, parts: Sequence[TokenTable], pad: int, special: int = 0) -> TokenTable:
         """The captions of several tables in one, in order."""
-        table = cls([], pad, cut=sum(part.cut for part in parts))
+        table = cls([], pad, cut=sum(part.cut for part in parts), special=special)
         if parts:
             table.lengths = np.concatenate([part.lengths for part in parts])
             table._starts = np.concatenate([[0], np.cumsum(table.lengths)])
@@ -165,6 +221,11 @@ class TokenTable:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def words(self) -> npt.NDArray[np.int64]:
+        """(captions,) tokens of each without special ones."""
+        return self.lengths - self.special
 
     def content(self) -> bytes:
         """All tokens and lengths as bytes."""
@@ -179,79 +240,5 @@ class TokenTable:
         columns = np.arange(longest)  # (L,)
         mask = columns < self.lengths[chosen, None]  # (N, L)
         places = np.where(mask, self._starts[chosen, None] + columns, 0)
-        tokens = np.where(mask, self._flat[places], self._pad).astype(np.int64)  # (N, L)
+        tokens = np.where(mask, self._flat[places], self.pad).astype(np.int64)  # (N, L)
         return TextBatch(torch.from_numpy(tokens), torch.from_numpy(mask))
-
-
-class PooledTokenizer(CaptionTokenizer):
-    """A backbone's tokeniser beside LaBSE's, over whose tokens C2KD's released reading averages.
-
-    Args:
-        own: the backbone's.
-        labse: LaBSE's; the same where the backbone is LaBSE.
-    """
-
-    def __init__(self, own: CaptionTokenizer, labse: CaptionTokenizer) -> None:
-        self.__dict__.update(own.__dict__)
-        self.labse = labse
-        self._same = labse is own
-
-    def encode(self, texts: Sequence[str]) -> PooledTokenTable:
-        """Token ids of the backbone with the mask of LaBSE's tokens, both cut at the backbone's `max_tokens`."""
-        own = super().encode(texts)
-        pool = own.lengths if self._same else self.labse.encode(texts).lengths
-        return PooledTokenTable(own, np.minimum(pool, self.max_tokens))
-
-
-def language_tokenizer(config: Config, max_tokens: int, root: Path | None = None) -> CaptionTokenizer:
-    """C2KD's tokeniser of a configuration's encoder, with LaBSE's mask where the mean is over LaBSE's tokens.
-
-    Args:
-        config: names the encoder, the mask, LaBSE's tokeniser, and whether captions are lower-cased; if they are not,
-            letter case is left to each tokeniser, as published.
-        max_tokens: longest caption kept, special tokens included.
-        root: where the tokenisers' folders may lie, besides the hub.
-
-    Raises:
-        UserError: no tokeniser there.
-    """
-    model, labse = (
-        name if root is None else find_backbone(root, name) for name in (config.text.model, config.c2kd.labse)
-    )
-    own = CaptionTokenizer(model, max_tokens, lower_case=config.c2kd.lower_case)
-    if config.switch("pool_mask") == "own":
-        return own
-    if labse == model:
-        return PooledTokenizer(own, own)
-    try:
-        return PooledTokenizer(own, CaptionTokenizer(labse, max_tokens, lower_case=config.c2kd.lower_case))
-    except UserError as error:
-        reason = str(error).removeprefix(f"text.model={labse}: ")
-        raise UserError(
-            f"c2kd.labse={labse}: {reason}; where the encoder is LaBSE itself, switches.pool_mask=own is the same"
-        ) from error
-
-
-class PooledTokenTable(TokenTable):
-    """Token ids that are averaged over other positions.
-
-    Args:
-        own: the tokens.
-        pool: (captions,) how many of LaBSE's tokens each caption has.
-    """
-
-    def __init__(self, own: TokenTable, pool: npt.NDArray[np.int64]) -> None:
-        self.lengths, self.cut, self.pool = own.lengths, own.cut, pool
-        self._starts, self._flat, self._pad = own._starts, own._flat, own._pad
-
-    def content(self) -> bytes:
-        """All tokens and lengths as bytes."""
-        return super().content() + self.pool.tobytes()
-
-    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> PooledTextBatch:
-        """The captions at `indices`, padded to the longest by either tokeniser: tokens, mask and pool (N, L)."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        pool = self.pool[chosen]  # (N,)
-        text = self._padded(chosen, int(max(self.lengths[chosen].max(initial=1), pool.max(initial=1))))
-        counted = torch.arange(text.mask.shape[1]) < torch.from_numpy(pool)[:, None]  # (N, L)
-        return PooledTextBatch(text.tokens, text.mask, counted)

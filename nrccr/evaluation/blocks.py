@@ -1,15 +1,14 @@
-"""Score matrices that need not exist: they are asked for block by block.
+"""Lazy score matrices: they are computed block by block.
 
-A block is put together from tiles of one fixed shape, cut from the same grid however large the block is, and padded at
-the edges. So a score is computed by the same instructions in every block, and comes out the same to the last bit: a
-matrix product of another shape may round otherwise. Sums over rows go tile by tile for the same reason.
+A block that is computed again is the same to the last bit, as ranks need it: a score that was read from one is found
+again when the whole row is counted. Blocks of other sizes may round otherwise.
 
-Q rows (queries), N columns (items), D joint-space width, T = TILE.
+Q rows (queries), N columns (items), D joint-space width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -17,10 +16,28 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-TILE = 512  # rows and columns: large enough for a fast product, small enough to lose little at the edges
 BYTES_PER_ENTRY = 32  # of a block at work: scores, their float64 form, comparisons
+USUAL_ENTRIES = 1 << 19  # of a block: larger ones do not stay in a processor's cache
+LEAST_ROWS = 512  # of a block, where there are as many: a product of few rows with many columns is slow
 
 Vectors: TypeAlias = npt.NDArray[Any] | Tensor
+
+
+def as_matrix(scores: Any, name: str) -> Any:
+    """Scores as they are if they are a tensor, an array or `Blocks`; anything else, such as lists, as an array.
+
+    Raises:
+        ValueError: what they hold is no numbers, or rows of different lengths.
+    """
+    if not isinstance(scores, Tensor | np.ndarray) and hasattr(scores, "block"):
+        return scores
+    try:
+        made = scores if isinstance(scores, Tensor) else np.asarray(scores)
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: of tensors in a list
+        raise ValueError(f"{name} are no matrix ({error}): give queries x items") from error
+    if made.is_complex() if isinstance(made, Tensor) else made.dtype.kind not in "fiub":
+        raise ValueError(f"{name} hold values of type {made.dtype}: give a matrix of numbers, queries x items")
+    return made
 
 
 class Blocks(Protocol):
@@ -39,7 +56,7 @@ class Blocks(Protocol):
         """Where its blocks are."""
 
     def block(self, rows: range, columns: range) -> Tensor:
-        """Scores (len(rows), len(columns)); both start at a multiple of TILE. Not to be changed."""
+        """Scores (len(rows), len(columns)). Not to be changed."""
 
 
 class Shaped:
@@ -54,7 +71,7 @@ class Shaped:
         return 2
 
 
-class Matrix(Shaped):
+class DenseScores(Shaped):
     """A score matrix that is there, as an array (memory-mapped ones too) or a tensor (Q, N)."""
 
     def __init__(self, scores: Vectors) -> None:
@@ -81,21 +98,11 @@ class Cosines(Shaped):
         self._texts, self._items = texts, items
 
     def block(self, rows: range, columns: range) -> Tensor:
-        block = torch.empty(len(rows), len(columns), device=self.device)
-        texts = [(row, self._tile(self._texts, row)) for row in tiles(rows)]
-        for column in tiles(columns):
-            items = self._tile(self._items, column)  # (T, D)
-            for row, text in texts:
-                score = text @ items.T  # (T, T)
-                at = slice(row.start - rows.start, row.stop - rows.start)
-                block[at, column.start - columns.start : column.stop - columns.start] = score[: len(row), : len(column)]
-        return block
+        return self._part(self._texts, rows) @ self._part(self._items, columns).T
 
-    def _tile(self, vectors: Vectors, rows: range) -> Tensor:
-        """T of the vectors, zeros after the last, in fresh memory."""
-        tile = torch.zeros(TILE, int(vectors.shape[1]), device=self.device)
-        tile[: len(rows)] = _floats(vectors[rows.start : rows.stop]).to(self.device)
-        return tile
+    def _part(self, vectors: Vectors, span: range) -> Tensor:
+        """Some of the vectors, in fresh memory: how a product rounds may depend on where its factors begin."""
+        return _floats(vectors[span.start : span.stop]).to(self.device, torch.float32, copy=True)
 
 
 class Transposed(Shaped):
@@ -107,6 +114,31 @@ class Transposed(Shaped):
 
     def block(self, rows: range, columns: range) -> Tensor:
         return self._scores.block(columns, rows).T
+
+
+class Columns(Shaped):
+    """Some columns of a score matrix.
+
+    Args:
+        scores: (Q, N).
+        chosen: which columns, ascending.
+    """
+
+    def __init__(self, scores: Blocks, chosen: npt.NDArray[np.int64]) -> None:
+        super().__init__((scores.shape[0], len(chosen)), scores.device)
+        self._scores, self._chosen = scores, chosen
+
+    def block(self, rows: range, columns: range) -> Tensor:
+        """See Blocks; what is computed at once spans no more columns than requested."""
+        wanted = self._chosen[columns.start : columns.stop]
+        made, start = [], 0
+        while start < len(wanted):
+            first = int(wanted[start])
+            stop = int(np.searchsorted(wanted, first + len(wanted)))
+            block = self._scores.block(rows, range(first, int(wanted[stop - 1]) + 1))
+            made.append(block[:, torch.from_numpy(wanted[start:stop] - first).to(block.device)])
+            start = stop
+        return torch.cat(made, dim=1)
 
 
 def dense(scores: Blocks, memory_mb: float | None = None) -> Tensor:
@@ -126,20 +158,15 @@ def fits(shape: tuple[int, int], memory_mb: float) -> bool:
     return shape[0] * shape[1] * BYTES_PER_ENTRY <= memory_mb * 2**20
 
 
-def tiles(span: range) -> list[range]:
-    """A span cut at every TILE."""
-    return [range(start, min(start + TILE, span.stop)) for start in range(span.start, span.stop, TILE)]
-
-
 def spans(shape: tuple[int, int], memory_mb: float | None) -> tuple[list[range], list[range]]:
-    """Rows and columns of the blocks that fit into `memory_mb`: whole rows where a tile of them fits; at least a tile.
+    """Rows and columns of the blocks that fit into `memory_mb`: whole rows where LEAST_ROWS of them fit.
 
-    None stands for a few tiles; blocks are no larger than that unless whole rows need it, for larger ones are slower.
+    None stands for USUAL_ENTRIES; blocks are no larger than that unless LEAST_ROWS need it.
     """
-    usual = 8 * TILE * TILE
-    entries = usual if memory_mb is None else int(memory_mb * 2**20) // BYTES_PER_ENTRY
-    width = max(1, min(-(-shape[1] // TILE), entries // (TILE * TILE))) * TILE
-    height = max(1, min(entries, usual) // (width * TILE)) * TILE
+    entries = USUAL_ENTRIES if memory_mb is None else int(memory_mb * 2**20) // BYTES_PER_ENTRY
+    least = max(1, min(LEAST_ROWS, shape[0]))
+    width = max(1, min(shape[1], entries // least))
+    height = max(least, min(entries, USUAL_ENTRIES) // width)
     return (
         [range(start, min(start + height, shape[0])) for start in range(0, shape[0], height)],
         [range(start, min(start + width, shape[1])) for start in range(0, shape[1], width)],
@@ -152,42 +179,30 @@ def grid(shape: tuple[int, int], memory_mb: float | None) -> Iterator[tuple[rang
     return ((row, column) for row in rows for column in columns)
 
 
-def column_tiles(scores: Blocks) -> Iterator[tuple[range, Iterator[tuple[range, Tensor]]]]:
-    """For every tile of columns: its columns, and all tiles below one another as (rows, (T, T) float64).
-
-    Tiles are padded with -inf at the edges, so that every sum has the same shape.
-    """
-    for columns in tiles(range(scores.shape[1])):
-        yield columns, ((rows, _padded(scores.block(rows, columns))) for rows in tiles(range(scores.shape[0])))
-
-
-def log_sum_exp(scores: Blocks, beta: float, added: Tensor | None = None) -> Tensor:
+def log_sum_exp(scores: Blocks, beta: float, added: Tensor | None = None, memory_mb: float | None = None) -> Tensor:
     """log sum_q exp(beta s_qg + added_q) of every column g, (N,) float64; finite at any beta."""
-    sums = torch.empty(scores.shape[1], dtype=torch.float64, device=scores.device)
-    for columns, below in column_tiles(scores):
-        highest = torch.full((TILE,), -torch.inf, dtype=torch.float64, device=scores.device)
-        total = torch.zeros_like(highest)
-        for rows, tile in below:
-            exponents = beta * tile  # (T, T)
-            if added is not None:
-                exponents[: len(rows)] += added[rows.start : rows.stop, None]
-            new = torch.maximum(highest, exponents.amax(dim=0))
-            safe = new.masked_fill(new == -torch.inf, 0.0)  # columns of padding
-            total = total * (highest - safe).exp() + (exponents - safe).exp().sum(dim=0)
-            highest = new
-        sums[columns.start : columns.stop] = (highest + total.log())[: len(columns)]
+    sums = torch.full((scores.shape[1],), -torch.inf, dtype=torch.float64, device=scores.device)
+    for rows, columns in grid(scores.shape, memory_mb):
+        exponents = beta * scores.block(rows, columns).double()
+        if added is not None:
+            exponents += added[rows.start : rows.stop, None]
+        at = slice(columns.start, columns.stop)
+        sums[at] = torch.logaddexp(sums[at], exponents.logsumexp(dim=0))
     return sums
 
 
-def mean_of_highest(scores: Blocks, k: int) -> Tensor:
+def mean_of_highest(scores: Blocks, k: int, memory_mb: float | None = None) -> Tensor:
     """Mean of the k highest scores of every column (of all, where there are fewer), (N,) float64."""
-    count = min(k, scores.shape[0])
     means = torch.empty(scores.shape[1], dtype=torch.float64, device=scores.device)
-    for columns, below in column_tiles(scores):
-        best = torch.full((count, TILE), -torch.inf, dtype=torch.float64, device=scores.device)
-        for _, tile in below:
-            best = torch.cat([best, tile]).topk(count, dim=0).values  # (k, T), highest first
-        means[columns.start : columns.stop] = best.mean(dim=0)[: len(columns)]
+    row_spans, column_spans = spans(scores.shape, memory_mb)
+    for columns in column_spans:
+        best = torch.empty(len(columns), 0, dtype=torch.float64, device=scores.device)
+        for rows in row_spans:
+            block = scores.block(rows, columns).T  # (columns, rows)
+            highest = block.topk(min(k, len(rows)), dim=1).values.double()
+            best = torch.cat([best, highest], dim=1)
+            best = best.topk(min(k, best.shape[1]), dim=1).values
+        means[columns.start : columns.stop] = best.mean(dim=1)
     return means
 
 
@@ -230,27 +245,6 @@ def _first_highest(block: Tensor, k: int) -> Tensor:
     room = k - higher.sum(dim=1, keepdim=True)
     kept = higher | (equal & (equal.cumsum(dim=1) <= room))  # k in each row
     return kept.nonzero()[:, 1].view(len(block), k)
-
-
-def in_tiles(function: Callable[[Tensor], Tensor], block: Tensor) -> Tensor:
-    """An elementwise function of a block (float64), to the same last bit in every block.
-
-    Vectorised logarithms and exponentials may round otherwise at the end of a row.
-    """
-    made = torch.empty_like(block)
-    height, width = block.shape
-    for rows in tiles(range(height)):
-        for columns in tiles(range(width)):
-            at = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-            made[at] = function(_padded(block[at]))[: len(rows), : len(columns)]
-    return made
-
-
-def _padded(block: Tensor) -> Tensor:
-    """A block of at most (T, T) as (T, T) float64, -inf where it ends."""
-    tile = torch.full((TILE, TILE), -torch.inf, dtype=torch.float64, device=block.device)
-    tile[: block.shape[0], : block.shape[1]] = block
-    return tile
 
 
 def _floats(part: Vectors) -> Tensor:

@@ -1,4 +1,4 @@
-"""Two tests of the same queries: how sure a difference is. Several languages: how far their ranks lie apart.
+"""Two tests of the same queries: differences with intervals. Several languages: their rank variance.
 
 Q queries, N items, L languages, B resamples.
 """
@@ -68,9 +68,9 @@ def read_outcome(path: Path, split: str) -> Outcome:
     """
     folder = path / split if (path / split / "ranks.tsv").is_file() else path
     if not (folder / "ranks.tsv").is_file():
-        spoken = sorted([*path.glob(f"{split}/*/ranks.tsv"), *path.glob("*/ranks.tsv")])
-        if spoken:
-            raise UserError(f"{path}: tested by language; give the folder of one, such as {spoken[0].parent}")
+        by_language = sorted([*path.glob(f"{split}/*/ranks.tsv"), *path.glob("*/ranks.tsv")])
+        if by_language:
+            raise UserError(f"{path}: tested by language; give the folder of one, such as {by_language[0].parent}")
     query_ids, columns = _read_table(folder / "ranks.tsv", 1)
     item_ids, item_columns = _read_table(folder / "ranks_visual.tsv", 2)
     places = {item: index for index, item in enumerate(item_ids)}
@@ -83,10 +83,10 @@ def read_outcome(path: Path, split: str) -> Outcome:
 
 
 def bootstrap(a: Outcome, b: Outcome, resamples: int = 1000, seed: int = 0) -> dict[tuple[str, str], Interval]:
-    """Paired bootstrap: both runs are looked at on the same resamples of the same items, with all their queries.
+    """Paired bootstrap: both runs are compared on the same resamples of the same items, with all their queries.
 
-    Items are drawn, not queries, for the queries of an item are alike; one draw serves both directions, so that sums
-    over directions have intervals too. Percentile intervals.
+    Items are drawn, not queries, as the queries of an item are correlated; one draw serves both directions, so that
+    sums over directions have intervals too. Percentile intervals.
 
     Args:
         a: a run.
@@ -95,7 +95,7 @@ def bootstrap(a: Outcome, b: Outcome, resamples: int = 1000, seed: int = 0) -> d
         seed: of the draws.
 
     Returns:
-        Of (direction, metric), and of ("both", "SumR") and ("both", "mean_recall").
+        By (direction, metric), and by ("both", "SumR") and ("both", "mean_recall").
 
     Raises:
         UserError: other queries or items.
@@ -154,7 +154,7 @@ def _direction(ranks: Floats, precision: Floats, weights: Floats) -> Floats:
 def rank_variance(ranks: Sequence[Floats]) -> float:
     """Mean over queries of the variance of a query's rank over languages.
 
-    (1 / (L Q)) sum_l sum_q (r_lq - mean_l r_lq)^2: 0 where every language finds the same, in squared places.
+    (1 / (L Q)) sum_l sum_q (r_lq - mean_l r_lq)^2: 0 where all languages rank alike, in squared ranks.
 
     Args:
         ranks: L arrays (Q,), the same query at the same position.
@@ -185,11 +185,11 @@ def _key(query: str) -> tuple[str, str]:
 
 def _require_same(a: Outcome, b: Outcome) -> None:
     for one, other in ((a.query_ids, b.query_ids), (a.item_ids, b.item_ids)):
-        apart = set(one) ^ set(other)
-        if apart:
+        different = set(one) ^ set(other)
+        if different:
             raise UserError(
-                f"{a.folder} and {b.folder}: tests of other data, {len(apart)} ids are in one alone, such as "
-                f"{min(apart)}; give tests of the same collection, split and language"
+                f"{a.folder} and {b.folder}: tests of other data, {len(different)} ids are in only one, such as "
+                f"{min(different)}; give tests of the same collection, split and language"
             )
 
 
@@ -221,5 +221,5 @@ def _read_table(path: Path, columns: int) -> tuple[list[str], list[Floats]]:
         names.append(parts[0])
         values.append(found)
     if not names or len(set(names)) < len(names):
-        raise UserError(f"{path}: holds {'an id twice' if names else 'no ranks'}; test again")
+        raise UserError(f"{path}: {'an id is duplicated' if names else 'holds no ranks'}; test again")
     return names, list(np.array(values).T)

@@ -8,25 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
-from nrccr.evaluation.blocks import Blocks, Cosines, Matrix, Transposed, dense, fits
+from nrccr.config.choices import ScoreKind
+from nrccr.evaluation.blocks import Blocks, Cosines, DenseScores, Transposed, dense, fits
+from nrccr.evaluation.encode import Embeddings
 from nrccr.evaluation.normalise import DUAL, TRANSDUCTIVE, Settings, normalised
-from nrccr.evaluation.score import MinMax, Mixed, ScoreKind
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """A split in the joint space: queries' translations (Q, D), queries (Q, D), items (N, D), all of unit length."""
-
-    source: Tensor
-    target: Tensor
-    visual: Tensor
+from nrccr.evaluation.score import MinMax, Mixed
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Embeddings that no test query is among, or all of them, if it is transductive.
+    """A query bank: embeddings of captions, none of them a test query unless it is transductive, and of their items.
 
     Attributes:
         embeddings: of M captions and their P items.
@@ -52,7 +43,7 @@ class Normalisation:
     tuned_on: str | None = None
 
     def record(self, kind: ScoreKind) -> dict[str, Any]:
-        """What metrics.json says about it; null is what the method does not use."""
+        """Its entry in metrics.json; null for what the method does not use."""
         bank = self.bank
         used = self.settings.used()
         return {
@@ -70,28 +61,29 @@ class Normalisation:
 
 
 class Directions:
-    """Text to visual and visual to text; cosines are kept where all of them fit, else computed whenever asked for.
+    """Text to visual and visual to text; cosines are kept where they fit in memory, else computed anew.
 
     Args:
         embeddings: of the split.
-        kind: how similarities are prepared before mixing. Normalisation takes raw ones whatever it is.
+        kind: how similarities are scaled before mixing. Normalisation always takes raw ones.
         memory_mb: what a block, and a whole matrix, may take.
         bank: for normalisation.
     """
 
     def __init__(self, embeddings: Embeddings, kind: ScoreKind, memory_mb: float, bank: Bank | None = None) -> None:
-        self._memory_mb, self._kind, self._bank = memory_mb, kind, bank
+        self._memory_mb, self._kind = memory_mb, kind
         self._made: dict[str, Blocks] = {}
         self._embeddings = {"own": embeddings} | ({"bank": bank.embeddings} if bank is not None else {})
-        self._prepared: tuple[Blocks, Blocks] | None = None
+        self._sides = ("target",) if embeddings.source is None else ("source", "target")
+        self._scaled: dict[str, Blocks] | None = None
 
     def plain(self, target_weight: float) -> tuple[Blocks, Blocks]:
-        """Prepared and mixed: (Q, N) and (N, Q)."""
-        if self._prepared is None:
-            raw = self._cosines("own", "source", "own", "visual"), self._cosines("own", "target", "own", "visual")
-            both = [MinMax(part, self._memory_mb) if self._kind == "minmax" else part for part in raw]
-            self._prepared = (both[0], both[1])
-        forward = Mixed(*self._prepared, target_weight)
+        """Scaled and mixed: (Q, N) and (N, Q)."""
+        if self._scaled is None:
+            raw = {side: self._cosines("own", side, "own", "visual") for side in self._sides}
+            minmax = self._kind == "minmax"
+            self._scaled = {side: MinMax(part, self._memory_mb) if minmax else part for side, part in raw.items()}
+        forward = self._mixed(self._scaled, target_weight)
         return forward, Transposed(forward)
 
     def normalised(self, target_weight: float, settings: Settings) -> tuple[Blocks, Blocks]:
@@ -102,16 +94,17 @@ class Directions:
         """
 
         def mixed(texts: str, visual: str) -> Blocks:
-            source, target = (self._cosines(texts, side, visual, "visual") for side in ("source", "target"))
-            return Mixed(source, target, target_weight)
+            return self._mixed(
+                {side: self._cosines(texts, side, visual, "visual") for side in self._sides}, target_weight
+            )
 
         forward = mixed("own", "own")
         banks: list[Blocks | None] = [None] * 4
         if settings.method not in TRANSDUCTIVE:
             banks[:2] = mixed("bank", "own"), Transposed(mixed("own", "bank"))
         if settings.method in DUAL:
-            source, target = (self._cosines("bank", side, "own", side) for side in ("source", "target"))
-            banks[2:] = self._cosines("bank", "visual", "own", "visual"), Mixed(source, target, target_weight)
+            texts = {side: self._cosines("bank", side, "own", side) for side in self._sides}
+            banks[2:] = self._cosines("bank", "visual", "own", "visual"), self._mixed(texts, target_weight)
         return (
             normalised(forward, banks[0], banks[2], settings=settings, rankable=True, memory_mb=self._memory_mb),
             normalised(
@@ -119,11 +112,18 @@ class Directions:
             ),
         )
 
+    @staticmethod
+    def _mixed(sides: dict[str, Blocks], target_weight: float) -> Blocks:
+        """Both sides mixed; queries without translations as they are."""
+        if "source" not in sides:
+            return sides["target"]
+        return Mixed(sides["source"], sides["target"], target_weight)
+
     def _cosines(self, rows: str, row_side: str, columns: str, column_side: str) -> Blocks:
         name = f"{rows} {row_side} {columns} {column_side}"
         if name not in self._made:
             made: Blocks = Cosines(
                 getattr(self._embeddings[rows], row_side), getattr(self._embeddings[columns], column_side)
             )
-            self._made[name] = Matrix(dense(made)) if fits(made.shape, self._memory_mb) else made
+            self._made[name] = DenseScores(dense(made)) if fits(made.shape, self._memory_mb) else made
         return self._made[name]

@@ -22,12 +22,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nrccr.evaluation.blocks import Blocks, spans
+from nrccr.evaluation.blocks import Blocks, as_matrix, spans
 
 # Q rows (queries), N columns (items), b rows in a block, K relevant items in the fullest row of a block
 
 Ties: TypeAlias = Literal["index", "average", "optimistic"]
 Scores: TypeAlias = npt.NDArray[Any] | Tensor | Blocks
+Rows: TypeAlias = Scores | Sequence[Sequence[float]]
 Relevant: TypeAlias = npt.NDArray[Any] | Tensor | Sequence[int] | Sequence[Sequence[int]]
 
 RECALLS = (1, 5, 10)
@@ -36,13 +37,13 @@ BLOCK_ENTRIES = 1 << 20  # entries of one block of scores: 4 MB of float32 stays
 
 
 def retrieval_metrics(
-    scores: Scores, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
+    scores: Rows, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
 ) -> dict[str, float]:
     """Retrieval metrics of a score matrix, one query a row (specification of NRCCR, section 8).
 
     Args:
-        scores: (Q, N) array or tensor on any device, higher is better; -inf and inf are allowed, NaN is not. A
-            transposed view is as good as a copy. Never changed. Or `Blocks`, which is asked for block by block.
+        scores: (Q, N) array, lists, or tensor on any device, higher is better; -inf and inf are allowed, NaN is not. A
+            transposed view is as good as a copy. Never changed. Or `Blocks`, which is read block by block.
         relevant: the relevant columns: (Q,) integers, one a row; or (Q, N) booleans; or Q sequences of integers.
         ties: `index`, `average` or `optimistic`; see the head of this file.
         memory_mb: what a block may take, where `scores` are `Blocks`.
@@ -59,7 +60,15 @@ def retrieval_metrics(
         relevant items alone costs nothing, and no precision exceeds 1.
 
     Raises:
-        ValueError: empty scores, NaN, a row without a relevant item, a column out of range or named twice.
+        ValueError: empty scores, NaN, a row without a relevant item, a column out of range or duplicated.
+
+    Example:
+        >>> import numpy as np
+        >>> from nrccr.evaluation.metrics import retrieval_metrics
+        >>> scores = np.array([[0.9, 0.1, 0.2], [0.8, 0.3, 0.1]])  # two queries, three items
+        >>> found = retrieval_metrics(scores, np.array([0, 1]))  # the first belongs to item 0, the second to item 1
+        >>> found["R@1"], found["R@5"], found["MeanR"]
+        (50.0, 100.0, 1.5)
     """
     return summarise(*ranks_and_precision(scores, relevant, ties, memory_mb))
 
@@ -79,21 +88,11 @@ def recalls(ranks: npt.NDArray[np.float64], at: Sequence[int] = RECALLS) -> dict
 
 
 def ranks(
-    scores: Scores, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
+    scores: Rows, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
 ) -> npt.NDArray[np.float64]:
-    """The rank of every row's best-placed relevant item.
+    """The 1-based rank (Q,) of every row's best-placed relevant item; arguments and errors as `retrieval_metrics`.
 
-    Args:
-        scores: (Q, N), as for `retrieval_metrics`.
-        relevant: as for `retrieval_metrics`.
-        ties: as for `retrieval_metrics`.
-        memory_mb: as for `retrieval_metrics`.
-
-    Returns:
-        (Q,) 1-based ranks; whole numbers but for averaged ties.
-
-    Raises:
-        ValueError: as `retrieval_metrics`.
+    Ranks are whole numbers except with averaged ties.
     """
     return ranks_and_precision(scores, relevant, ties, memory_mb)[0]
 
@@ -132,18 +131,24 @@ def recall_sum(*directions: Mapping[str, float]) -> float:
     return sum(direction[f"R@{k}"] for direction in directions for k in RECALLS)
 
 
+def geometric_mean(summary: Mapping[str, float]) -> float:
+    """(R@1 R@5 R@10)^(1/3), in percent: by which C2KD's and QB-Norm's published code select."""
+    return float(np.prod([summary[f"R@{k}"] for k in RECALLS]) ** (1 / len(RECALLS)))
+
+
 def ranks_and_precision(
-    scores: Scores, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
+    scores: Rows, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Best rank and average precision (0..1) of every row, both (Q,); arguments and errors as `retrieval_metrics`."""
     if ties not in ("index", "average", "optimistic"):
         raise ValueError(f"ties is {ties!r}: choose index, average or optimistic")
-    if scores.ndim != 2 or 0 in scores.shape:
-        raise ValueError(f"scores have shape {tuple(scores.shape)}: give a matrix of at least one query and one item")
-    count, width = int(scores.shape[0]), int(scores.shape[1])
+    matrix: Scores = as_matrix(scores, "scores")
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"scores have shape {tuple(matrix.shape)}: give a matrix of at least one query and one item")
+    count, width = int(matrix.shape[0]), int(matrix.shape[1])
     columns, starts = _relevant_columns(relevant, count, width)
     best, precision = np.empty(count), np.empty(count)
-    for strip in _strips(scores, memory_mb):
+    for strip in _strips(matrix, memory_mb):
         rows = slice(strip.rows.start, strip.rows.stop)
         padded, valid = _pad(columns, starts[rows.start : rows.stop + 1])  # (b, K)
         own = strip.at(padded)  # (b, K)
@@ -186,7 +191,7 @@ def places_ahead(block: Tensor, own: Tensor, columns: Tensor, ties: Ties) -> Ten
         if ties == "average":
             ahead[:, slot] += others / 2
             continue
-        # Ties are rare in real scores: only the rows that have one are looked at again.
+        # Ties are rare in real scores: only the rows that have one are compared again.
         tied = (others > 0).nonzero().squeeze(1)
         if len(tied):
             before = torch.arange(width, device=block.device) < column[tied, None]
@@ -205,7 +210,7 @@ def _count_higher(block: Tensor, score: Tensor, or_equal: bool = False) -> Tenso
 
 @dataclass
 class _Strip:
-    """Some rows of a matrix, in one part or more; a single one is kept, others are computed whenever asked for."""
+    """Some rows of a matrix, in one part or more; a single one is kept, others are computed anew."""
 
     scores: Scores
     rows: range
@@ -260,7 +265,7 @@ def _comparable(part: npt.NDArray[Any] | Tensor, first: int) -> Tensor:
     comparable = _count_higher(block, block.new_full((len(block), 1), -torch.inf), or_equal=True)  # (b,)
     if (comparable < block.shape[1]).any():
         row = first + int((comparable < block.shape[1]).nonzero()[0])
-        raise ValueError(f"scores hold NaN in row {row}: mend the embeddings they come from")
+        raise ValueError(f"scores hold NaN in row {row}: fix the embeddings they come from")
     return block
 
 
@@ -278,7 +283,7 @@ def _relevant_columns(
     repeated = (np.diff(rows) == 0) & (np.diff(columns) == 0)
     if repeated.any():
         at = int(np.argmax(repeated))
-        raise ValueError(f"row {rows[at]} names column {columns[at]} twice: name each once, or give a bool mask")
+        raise ValueError(f"row {rows[at]} duplicates column {columns[at]}: name each once, or give a bool mask")
     counts = np.bincount(rows, minlength=count)
     if not counts.all():
         raise ValueError(f"row {int(np.argmin(counts))} has no relevant item: leave it out or name at least one column")
@@ -287,6 +292,10 @@ def _relevant_columns(
 
 def _pairs(relevant: Relevant, count: int, width: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(row, relevant column) pairs of the three accepted forms, columns not yet checked."""
+    if not isinstance(relevant, Sequence | np.ndarray | Tensor) or isinstance(relevant, str) or _is_scalar(relevant):
+        raise ValueError(
+            f"relevant is of type {type(relevant).__name__}: give a list, one entry for each row of scores"
+        )
     if len(relevant) != count:
         raise ValueError(f"relevant has {len(relevant)} rows and scores {count}: give one entry for each row of scores")
     if isinstance(relevant, Tensor):
@@ -299,12 +308,24 @@ def _pairs(relevant: Relevant, count: int, width: int) -> tuple[npt.NDArray[np.i
     if np.ndim(cast(Any, relevant[0])) == 0:
         return np.arange(count), _integers(relevant)
     lists = cast(Sequence[Sequence[int]], relevant)
+    wrong = next((row for row, entries in enumerate(lists) if not hasattr(entries, "__len__")), None)
+    if wrong is not None:
+        raise ValueError(f"relevant of row {wrong} is no list of columns, as that of row 0 is: give lists throughout")
     rows = np.repeat(np.arange(count), [len(entries) for entries in lists])
     return rows, _integers(list(chain.from_iterable(lists)))
 
 
+def _is_scalar(values: Any) -> bool:
+    return getattr(values, "ndim", 1) == 0
+
+
 def _integers(values: Any) -> npt.NDArray[np.int64]:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            "relevant holds lists in some rows alone: give integer columns, or lists throughout"
+        ) from error
     if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
         raise ValueError(f"relevant holds {array.dtype} values: give integer columns, or a bool array as a mask")
     return array.astype(np.int64)

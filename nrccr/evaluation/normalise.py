@@ -22,29 +22,31 @@ Q test queries, N items, M bank queries, P bank items.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nrccr.config.choices import Method
 from nrccr.evaluation.blocks import (
     Blocks,
-    Matrix,
+    DenseScores,
     Shaped,
     Transposed,
+    as_matrix,
     dense,
     highest_columns,
-    in_tiles,
     log_sum_exp,
     lowest_and_highest,
     mean_of_highest,
 )
 
-Method: TypeAlias = Literal["is", "dis", "dual_is", "dual_dis", "csls", "nnn", "dsl", "sinkhorn"]
 Scores: TypeAlias = npt.NDArray[Any] | Tensor
+Rows: TypeAlias = Scores | Sequence[Sequence[float]]
 
 METHODS: tuple[Method, ...] = get_args(Method)
 TRANSDUCTIVE: tuple[Method, ...] = ("dsl", "sinkhorn")
@@ -56,10 +58,10 @@ ALPHA = 0.75  # among those that `tune` tries
 
 
 def normalise(
-    test_scores: Scores,
-    bank_scores: Scores | None = None,
+    test_scores: Rows,
+    bank_scores: Rows | None = None,
     *,
-    gallery_bank_scores: Scores | None = None,
+    gallery_bank_scores: Rows | None = None,
     method: Method = "dis",
     beta: float = 20.0,
     k: int = 1,
@@ -70,8 +72,8 @@ def normalise(
     """Normalised scores; see the head of this file for the methods.
 
     Args:
-        test_scores: (Q, N), queries x items, higher is better. Never changed. For the other direction give the
-            transposed matrix, and banks of its kind.
+        test_scores: (Q, N) array, tensor or lists, queries x items, higher is better. Never changed. For the other
+            direction give the transposed matrix, and banks of its kind.
         bank_scores: (M, N), bank queries x the same items. Not for dsl and sinkhorn.
         gallery_bank_scores: (P, N), bank items x the same items; for dual_is and dual_dis.
         method: `is`, `dis`, `dual_is`, `dual_dis`, `csls`, `nnn`, `dsl` or `sinkhorn`.
@@ -89,16 +91,27 @@ def normalise(
         (Q, N), a new array or tensor like `test_scores`, in its floating type; float64 with `log` or `rankable`.
 
     Raises:
-        ValueError: an unknown method, a bank that is missing or has other items, values out of range, NaN.
+        ValueError: an unknown method, a bank that is missing or has other items, values out of range, NaN, a result
+            that overflows.
+
+    Example:
+        >>> import numpy as np
+        >>> from nrccr.evaluation.normalise import normalise
+        >>> scores = np.array([[0.6, 0.5], [0.9, 0.2]])  # two queries, two items; both rank item 0 first
+        >>> bank = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])  # item 0 is a hub: every query of the bank likes it
+        >>> normalise(scores, bank, method="dis", beta=20.0, k=1).argmax(axis=1).tolist()
+        [1, 0]
     """
-    test = Matrix(test_scores)
-    banks = [None if scores is None else Matrix(scores) for scores in (bank_scores, gallery_bank_scores)]
+    test = DenseScores(as_matrix(test_scores, "test_scores"))
+    given = {"bank_scores": bank_scores, "gallery_bank_scores": gallery_bank_scores}
+    banks = [None if one is None else DenseScores(as_matrix(one, name)) for name, one in given.items()]
     settings = Settings(method, beta, k, alpha)
     made = dense(normalised(test, *banks, settings=settings, log=log, rankable=rankable))
-    if made.isnan().any():
-        raise ValueError("test_scores hold NaN, or the result overflows: mend the scores, or give log=True")
     if not (log or rankable):
         made = made.to(test.block(range(1), range(1)).dtype)
+    infinite = made.isinf()
+    if made.isnan().any() or (infinite.any() and dense(test)[infinite].isfinite().any()):
+        raise ValueError("test_scores hold NaN, or the result overflows: fix the scores, or give log=True")
     return made if isinstance(test_scores, Tensor) else made.numpy()
 
 
@@ -172,17 +185,17 @@ def normalised(
     if method == "dsl":
         return _DualSoftmax(test, beta, log, memory_mb)
     if method == "sinkhorn":
-        item, query = _sinkhorn(test, beta, k)
+        item, query = _sinkhorn(test, beta, k, memory_mb)
         return _Biased(test, beta, item, query, exponential=not log)
     assert bank is not None
     if method == "nnn":
-        return _Biased(test, 1.0, nearest_neighbour_bias(bank, k, settings.alpha))
+        return _Biased(test, 1.0, nearest_neighbour_bias(bank, k, settings.alpha, memory_mb))
     if method == "csls":
-        item, query = mean_of_highest(bank, k), mean_of_highest(Transposed(test), k)
+        item, query = mean_of_highest(bank, k, memory_mb), mean_of_highest(Transposed(test), k, memory_mb)
         return _Biased(test, 2.0, _finite(item), query)
-    item, scale = log_sum_exp(bank, beta), beta
+    item, scale = log_sum_exp(bank, beta, memory_mb=memory_mb), beta
     if gallery_bank is not None:
-        item, scale = item + log_sum_exp(gallery_bank, beta), 2 * beta
+        item, scale = item + log_sum_exp(gallery_bank, beta, memory_mb=memory_mb), 2 * beta
     item = _finite(item)
     active = None
     if method in DYNAMIC:
@@ -197,9 +210,9 @@ def normalised(
     return _Biased(test, scale, item, active=active, exponential=not log)
 
 
-def nearest_neighbour_bias(bank: Blocks, k: int, alpha: float) -> Tensor:
+def nearest_neighbour_bias(bank: Blocks, k: int, alpha: float, memory_mb: float | None = None) -> Tensor:
     """alpha r_g, the bias of nnn: `alpha` times the mean of every item's k highest bank scores, (N,) float64."""
-    return _finite(alpha * mean_of_highest(bank, k))
+    return _finite(alpha * mean_of_highest(bank, k, memory_mb))
 
 
 def fold_bias(items: Scores, bias: Scores) -> npt.NDArray[np.float32]:
@@ -238,7 +251,7 @@ class _Biased(Shaped):
         if self._query is not None:
             made -= self._query[rows.start : rows.stop, None]
         if self._exponential:
-            made = in_tiles(torch.exp, made)
+            made = made.exp()
         if self._active is None:
             return made
         return torch.where(self._active[rows.start : rows.stop, None], made, raw)
@@ -250,7 +263,7 @@ class _DualSoftmax(Shaped):
     def __init__(self, scores: Blocks, beta: float, log: bool, memory_mb: float | None) -> None:
         super().__init__(scores.shape, scores.device)
         self._scores, self._beta, self._log = scores, beta, log
-        self._item = _finite(log_sum_exp(scores, beta), "test_scores")
+        self._item = _finite(log_sum_exp(scores, beta, memory_mb=memory_mb), "test_scores")
         lowest, _ = lowest_and_highest(scores, memory_mb)
         # No logarithm of a float64 is below -745, and none of a softmax below beta lowest - log Z.
         self._shift = 746.0 - (beta * lowest - float(self._item.max()))
@@ -259,17 +272,18 @@ class _DualSoftmax(Shaped):
         raw = self._scores.block(rows, columns).double()
         softmax = self._beta * raw - self._item[columns.start : columns.stop]  # its logarithm
         if not self._log:
-            return raw * in_tiles(torch.exp, softmax)
-        return torch.where(raw == 0, 0.0, raw.sign() * (in_tiles(torch.log, raw.abs()) + softmax + self._shift))
+            return raw * softmax.exp()
+        return torch.where(raw == 0, 0.0, raw.sign() * (raw.abs().log() + softmax + self._shift))
 
 
-def _sinkhorn(test: Blocks, beta: float, rounds: int) -> tuple[Tensor, Tensor]:
+def _sinkhorn(test: Blocks, beta: float, rounds: int, memory_mb: float | None) -> tuple[Tensor, Tensor]:
     """What to subtract from beta s_qg: of every item (N,) and of every query (Q,)."""
     queries, items = test.shape
     query = torch.zeros(queries, dtype=torch.float64, device=test.device)
     for _ in range(rounds):
-        item = _finite(log_sum_exp(test, beta, -query) + math.log(items), "test_scores")  # columns sum to 1 / N
-        query = log_sum_exp(Transposed(test), beta, -item) + math.log(queries)  # rows sum to 1 / Q
+        sums = log_sum_exp(test, beta, -query, memory_mb)
+        item = _finite(sums + math.log(items), "test_scores")  # columns sum to 1 / N
+        query = log_sum_exp(Transposed(test), beta, -item, memory_mb) + math.log(queries)  # rows sum to 1 / Q
     return item, query
 
 
@@ -293,5 +307,5 @@ def _banks(
 
 def _finite(bias: Tensor, what: str = "the bank's scores") -> Tensor:
     if not bias.isfinite().all():
-        raise ValueError(f"{what} hold NaN or an infinity: mend the embeddings they come from")
+        raise ValueError(f"{what} hold NaN or an infinity: fix the embeddings they come from")
     return bias

@@ -1,11 +1,19 @@
-"""Which parameters a normalisation is tried with, and the choice among them."""
+"""Parameters of a normalisation: validated, tried, and chosen by their quality."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import product
+from typing import get_args
 
-from nrccr.evaluation.normalise import USES_BETA, USES_K, Method, Settings
+from nrccr.config.choices import Method
+from nrccr.data.queries import Split
+from nrccr.errors import UserError
+from nrccr.evaluation.directions import Bank, Directions
+from nrccr.evaluation.encode import Encoder, encode_split
+from nrccr.evaluation.normalise import USES_BETA, USES_K, Settings
+from nrccr.evaluation.ranked import Scored
+from nrccr.evaluation.rule import Rule
 
 BETAS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 ACTIVATED = (1, 3, 10)
@@ -30,3 +38,32 @@ def choose(method: Method, quality: Callable[[Settings], float]) -> tuple[Settin
     """The candidate of the highest quality, the first of equals, and that quality."""
     tried = [(settings, quality(settings)) for settings in candidates(method)]
     return max(tried, key=lambda entry: entry[1])
+
+
+def quality(network: Encoder, split: Split, rule: Rule, bank: Bank | None) -> Callable[[Settings], float]:
+    """A function from settings to the SumR of a split, which is encoded once."""
+    _, encoded = next(encode_split(network, split, rule.batch_size, rule.device))
+    directions = Directions(encoded.embeddings, "raw", rule.memory_mb, bank)
+
+    def sum_of_recalls(settings: Settings) -> float:
+        scored = Scored.of(directions.normalised(rule.target_weight, settings), encoded.item_of, rule.memory_mb)
+        return float(scored.ranked(memory_mb=rule.memory_mb).metrics()["SumR"])
+
+    return sum_of_recalls
+
+
+def settings_of(method: str, beta: float, k: int, alpha: float) -> Settings:
+    """Validated settings.
+
+    Raises:
+        UserError: an unknown method, a value out of range.
+    """
+    known = next((name for name in get_args(Method) if name == method), None)
+    if known is None:
+        raise UserError(f"method {method}: unknown; choose one of {', '.join(get_args(Method))}")
+    settings = Settings(known, beta, k, alpha)
+    try:
+        settings.check()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return settings

@@ -2,7 +2,8 @@
 
 Logits are (B, C): C = 2 in the released reading, where both logits are trained to the same label, C = 1 in the paper's.
 Source language is label 1, target language label 0; BCE is binary cross entropy with logits, mean over B x C.
-The discriminator's loss takes logits of detached states, the encoder's takes logits of attached ones.
+The discriminator's loss takes logits of detached states, the encoder's takes logits of attached ones. Each loss is a
+scalar.
 """
 
 from __future__ import annotations
@@ -19,67 +20,30 @@ def _bce(logits: Tensor, label: float) -> Tensor:
 
 
 def discriminator_terms(source_logits: Tensor, target_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The two terms of the discriminator's loss, for the log.
-
-    Args:
-        source_logits: (B, C).
-        target_logits: (B, C).
-
-    Returns:
-        real = BCE(D(m_S), 1) and fake = BCE(D(m_T), 0), two scalars.
-    """
+    """The two terms of the discriminator's loss, for the log: BCE(D(m_S), 1) and BCE(D(m_T), 0)."""
     return _bce(source_logits, 1.0), _bce(target_logits, 0.0)
 
 
 def discriminator_loss(source_logits: Tensor, target_logits: Tensor) -> Tensor:
-    """0.5 (BCE(D(m_S), 1) + BCE(D(m_T), 0)), the same formula in both readings.
-
-    Args:
-        source_logits: (B, C).
-        target_logits: (B, C).
-
-    Returns:
-        Scalar.
-    """
+    """0.5 (BCE(D(m_S), 1) + BCE(D(m_T), 0)), the same formula in both readings."""
     real, fake = discriminator_terms(source_logits, target_logits)
     return 0.5 * (real + fake)
 
 
 def non_saturating_encoder_loss(target_logits: Tensor) -> Tensor:
-    """BCE(D(m_T), 1): target-language states should pass for source (released; the source side gets no gradient).
-
-    Args:
-        target_logits: (B, C).
-
-    Returns:
-        Scalar.
-    """
+    """BCE(D(m_T), 1): target-language states should pass for source (released; the source side gets no gradient)."""
     return _bce(target_logits, 1.0)
 
 
 def minimax_encoder_loss(source_logits: Tensor, target_logits: Tensor) -> Tensor:
-    """-0.5 (BCE(D(m_S), 1) + BCE(D(m_T), 0)): the encoder maximises what the discriminator minimises (paper, eq. 11).
-
-    Args:
-        source_logits: (B, C).
-        target_logits: (B, C).
-
-    Returns:
-        Scalar, at most 0.
-    """
+    """-0.5 (BCE(D(m_S), 1) + BCE(D(m_T), 0)) <= 0: the encoder maximises the discriminator's loss (paper, eq. 11)."""
     return -discriminator_loss(source_logits, target_logits)
 
 
 def accuracy(source_logits: Tensor, target_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The share of each language that the discriminator recognises.
+    """The share of each language, 0..1, that the discriminator recognises.
 
-    Args:
-        source_logits: (B, 1) or (B, 2).
-        target_logits: the same width.
-
-    Returns:
-        Two scalars in 0..1: rows of `source_logits` decided as source, rows of `target_logits` decided as target. Two
-        logits decide by argmax, one by its sign; an undecided row (equal logits, or zero) counts as target.
+    Two logits decide by argmax, one by its sign; an undecided row (equal logits, or zero) counts as target.
     """
     return _says_source(source_logits).float().mean(), (~_says_source(target_logits)).float().mean()
 

@@ -14,11 +14,7 @@ class ContrastiveLoss(nn.Module):
     """
 
     def __init__(self, temperature: float = 0.05) -> None:
-        """Keep the temperature.
-
-        Args:
-            temperature: T, divides the scores.
-        """
+        """Set T, the temperature that divides the scores."""
         super().__init__()
         self.temperature = temperature
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
+from nrccr.config.choices import SimilarityKind
 from nrccr.losses.similarity import similarity
 
 
@@ -18,9 +17,7 @@ class SimilarityDistillation(nn.Module):
     receives a gradient.
     """
 
-    def __init__(
-        self, temperature: float = 0.07, kind: Literal["soft_cross_entropy", "kl"] = "soft_cross_entropy"
-    ) -> None:
+    def __init__(self, temperature: float = 0.07, kind: SimilarityKind = "soft_cross_entropy") -> None:
         """Choose the reading.
 
         Args:

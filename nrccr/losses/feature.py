@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from nrccr.config.choices import FeatureKind
 from nrccr.losses.similarity import at_least_float32
 
 
 class FeatureDistillation(nn.Module):
-    """NRCCR's L_feat: the student's vectors come near the teacher's, after mapping.
+    """NRCCR's L_feat: the student's mapped vectors approach the teacher's.
 
     `smooth_l1` (released): d^2 / (2 beta) where |d| < beta, else |d| - beta / 2. Both vectors are attached, so the
-    teacher moves to the student as well. On unit vectors |d| <= 2 < beta = 4: it is a scaled squared error.
+    teacher also moves towards the student. On unit vectors |d| <= 2 < beta = 4: it is a scaled squared error.
     `l1` (paper): |d|, the teacher detached.
     """
 
-    def __init__(self, kind: Literal["smooth_l1", "l1"] = "smooth_l1", beta: float = 4.0) -> None:
+    def __init__(self, kind: FeatureKind = "smooth_l1", beta: float = 4.0) -> None:
         """Choose the reading.
 
         Args:

@@ -15,16 +15,12 @@ class InfoNCELoss(nn.Module):
     """
 
     def __init__(self, temperature: float = 0.07) -> None:
-        """Keep the temperature.
-
-        Args:
-            temperature: divides the cosines.
-        """
+        """Set the temperature that divides the cosines."""
         super().__init__()
         self.temperature = temperature
 
     def forward(self, items: Tensor, views: Tensor) -> Tensor:
-        """Sum over the batch, mean of both directions; the arguments may change places.
+        """Sum over the batch, mean of both directions; symmetric in its arguments.
 
         Args:
             items: (N, D), unit length.

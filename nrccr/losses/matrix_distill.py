@@ -14,11 +14,7 @@ class MatrixDistillation(nn.Module):
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
-        """Keep the temperature.
-
-        Args:
-            temperature: tau, divides the scores of teacher and student.
-        """
+        """Set tau, the temperature that divides the scores of teacher and student."""
         super().__init__()
         self.temperature = temperature
 

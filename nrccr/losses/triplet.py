@@ -17,11 +17,7 @@ class TripletLoss(nn.Module):
     """
 
     def __init__(self, margin: float = 0.2) -> None:
-        """Keep the margin by which a positive must lead.
-
-        Args:
-            margin: in cosine.
-        """
+        """Set the margin, in cosine, by which a positive must lead the hardest negative."""
         super().__init__()
         self.margin = margin
 

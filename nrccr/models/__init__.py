@@ -1,1 +1,1 @@
-"""One paper's network per file, and the parts they share."""
+"""Parts of networks that several systems share."""

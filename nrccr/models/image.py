@@ -1,10 +1,11 @@
 """An image -> one vector: a linear layer over ResNet-152 vectors, or over CLIP's output.
 
-N images in the batch, D width of what the linear layer sees, W width of the branch.
+N images in the batch, D width of the linear layer's input, W width of the branch.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Self
 
 import torch
@@ -20,6 +21,7 @@ from transformers import (
 
 from nrccr.data.batch import ImageBatch
 from nrccr.errors import UserError, first_line
+from nrccr.models.pretrained import load_pretrained
 
 # Kinds of configuration, of a whole model or of its visual half, and what encodes images.
 _MODELS = {
@@ -51,7 +53,7 @@ def build_image_encoder(config: PretrainedConfig, pretrained: str | None) -> Pre
     """The visual half of a CLIP or SigLIP, from random weights or from the weights of `pretrained`.
 
     Raises:
-        UserError: weights asked for that are not there, or a configuration that no model can be built from.
+        UserError: no such weights, some that are missing, or a configuration that no model can be built from.
     """
     make = _MODELS[config.model_type]
     if pretrained is None:
@@ -59,13 +61,7 @@ def build_image_encoder(config: PretrainedConfig, pretrained: str | None) -> Pre
             return make(config).float()
         except Exception as error:  # whatever a configuration can break
             raise UserError(f"image.model: no encoder can be built ({first_line(error)})") from error
-    try:
-        return make.from_pretrained(pretrained, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"image.model={pretrained}: no weights there ({first_line(error)}); "
-            "give a folder with weights, or image.pretrained=false for random ones"
-        ) from error
+    return load_pretrained(partial(make.from_pretrained, dtype=torch.float32), pretrained, "image")
 
 
 class ImageEncoder(nn.Module):
@@ -82,6 +78,7 @@ class ImageEncoder(nn.Module):
         self, features: int, width: int, encoder: PreTrainedModel | None = None, *, trainable: bool = False
     ) -> None:
         super().__init__()
+        self.width = width
         self.linear = nn.Linear(features, width)
         self.encoder = encoder
         self.trainable = trainable
@@ -95,8 +92,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: ImageBatch) -> Tensor:
         """Vectors (N, D) or, with an encoder, pixels (N, 3, H, W) too -> (N, W)."""
-        given = images.pixels_or_vectors
-        vectors = self.encode(given) if given.ndim == 4 else given  # (N, D)
+        pixels_or_vectors = images.pixels_or_vectors
+        vectors = self.encode(pixels_or_vectors) if pixels_or_vectors.ndim == 4 else pixels_or_vectors  # (N, D)
         hidden: Tensor = self.linear(vectors)  # (N, W)
         return hidden if self.encoder is not None else functional.relu(hidden)
 

@@ -32,7 +32,7 @@ _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)")
 
 
 def visual_tensors(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The visual half in transformers' names, from a whole CLIP in OpenAI's; the text half is left behind.
+    """The visual half in transformers' names, from a whole CLIP in OpenAI's; the text half is dropped.
 
     Args:
         state: tensors by name; those of the visual half begin with `visual.`.

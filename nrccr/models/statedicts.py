@@ -1,41 +1,67 @@
-"""What the readers of published checkpoints share: names of tensors, and loading whole parts."""
+"""State dicts: renamed from published checkpoints, validated, loaded."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig
 
 from nrccr.errors import UserError
-from nrccr.models.text import backbone_config, build_backbone
 
-State = dict[str, Tensor]
-PARTS = ("visual", "text", "map_visual", "map_text")
+StateDict = dict[str, Tensor]
 MAPPING = [("mapping.fc1.", "linear."), ("mapping.bn_1.", "norm.")]
 _UNUSED = re.compile(r"backbone\.(embeddings\.position_ids|pooler\..*)")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Trained weights by our names.
+
+    Attributes:
+        weights: of the whole network.
+        place: the file they come from.
+        published: whether it is a published checkpoint, which brings no files of its encoders.
+    """
+
+    weights: StateDict
+    place: Path
+    published: bool = False
+
+    def width_of(self, name: str) -> int:
+        """Input width of a matrix: the width of the features in training.
+
+        Raises:
+            UserError: the weights lack it.
+        """
+        if name not in self.weights or self.weights[name].ndim != 2:
+            raise UserError(f"{self.place}: lacks the matrix {name}; these weights are of another system")
+        return int(self.weights[name].shape[-1])
+
+
 def is_state(part: Any) -> bool:
     """Whether this is a state dict: names and tensors."""
-    return isinstance(part, dict) and all(isinstance(value, Tensor) for value in part.values())
+    if not isinstance(part, dict):
+        return False
+    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in part.items())
 
 
-def without_unused(text: State) -> State:
-    """A text branch without what older backbones carry and no output uses: position ids, pooler."""
+def without_unused(text: StateDict) -> StateDict:
+    """A text branch without unused tensors of older backbones: position ids, pooler."""
     return {key: value for key, value in text.items() if not _UNUSED.fullmatch(key)}
 
 
-def rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path) -> State:
+def rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path) -> StateDict:
     """Every tensor under our name, by a table of their prefixes and ours.
 
     Raises:
         UserError: a tensor that no prefix fits.
     """
-    renamed: State = {}
+    renamed: StateDict = {}
     for key, value in state.items():
         for theirs, ours in table:
             if key.startswith(theirs):
@@ -46,13 +72,7 @@ def rename(state: Mapping[str, Tensor], table: list[tuple[str, str]], path: Path
     return renamed
 
 
-def load_parts(network: nn.Module, states: Mapping[str, State], path: Path) -> None:
-    """Load several parts of a network by name, see `load`."""
-    for name, state in states.items():
-        load(network.get_submodule(name), state, path)
-
-
-def load(module: nn.Module, state: State, path: Path) -> None:
+def load_state_dict(module: nn.Module, state: StateDict, path: Path) -> None:
     """Load all of a module's weights.
 
     Raises:
@@ -68,36 +88,43 @@ def load(module: nn.Module, state: State, path: Path) -> None:
     module.load_state_dict(state)
 
 
-def backbone_for(text: State, model: str, path: Path) -> PreTrainedModel:
-    """A backbone with random weights, of the sizes that a text branch's tensors have.
+def whole(parts: Mapping[str, StateDict]) -> StateDict:
+    """The weights of a whole network, from those of its parts."""
+    return {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
+
+
+def require_same_sizes(backbone: PretrainedConfig, trained: Trained, model: str) -> None:
+    """Make sure that a backbone has the sizes of trained weights, before it is built.
 
     Args:
-        text: the text branch, by our names.
-        model: `text.model`, hub name or folder.
-        path: the checkpoint, for messages.
+        backbone: the configuration of `text.model`.
+        trained: weights of the whole network.
+        model: `text.model`, for messages.
 
     Raises:
-        UserError: the model has other sizes.
+        UserError: other sizes.
     """
-    config = backbone_config(model, {})
-    words, positions = (text.get(f"backbone.embeddings.{kind}_embeddings.weight") for kind in ("word", "position"))
-    if words is None or positions is None or words.ndim != 2:
-        raise UserError(f"{path}: has no embeddings of words and positions; not a published checkpoint of this model")
-    stored = {
-        "hidden_size": words.shape[1],
-        "vocab_size": words.shape[0],
-        "max_position_embeddings": positions.shape[0],
-        "num_hidden_layers": count_layers(text),
-    }
+    words, positions = (
+        trained.weights.get(f"text.backbone.embeddings.{kind}_embeddings.weight") for kind in ("word", "position")
+    )
+    stored: dict[str, int] = {}
+    if words is not None and words.ndim == 2:
+        # ELECTRA and its kind look words up in vectors of another width.
+        width = "embedding_size" if hasattr(backbone, "embedding_size") else "hidden_size"
+        stored |= {width: words.shape[1], "vocab_size": words.shape[0]}
+    if positions is not None:
+        stored["max_position_embeddings"] = positions.shape[0]
+    layers = count_layers(trained.weights)
+    if layers:
+        stored["num_hidden_layers"] = layers
     for key, value in stored.items():
-        if getattr(config, key, value) != value:
+        if getattr(backbone, key, value) != value:
             raise UserError(
-                f"{path}: its backbone has {key}={value}, text.model={model} has {getattr(config, key)}; "
+                f"{trained.place}: its backbone has {key}={value}, text.model={model} has {getattr(backbone, key)}; "
                 "give the backbone it was trained with as text.model=NAME_OR_FOLDER"
             )
-    return build_backbone(config, pretrained=None)
 
 
-def count_layers(text: State) -> int:
-    """How many layers the backbone of a text branch has, by either naming of its tensors."""
-    return len({match[1] for key in text if (match := re.search(r"\.encoder\.layer\.(\d+)\.", key))})
+def count_layers(weights: Mapping[str, Tensor]) -> int:
+    """How many layers the backbone has, by either naming of its tensors; 0 where they are named otherwise."""
+    return len({match[1] for key in weights if (match := re.search(r"\.encoder\.layer\.(\d+)\.", key))})

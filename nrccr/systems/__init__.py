@@ -1,1 +1,1 @@
-"""What each system brings to training and test, one module a system."""
+"""The systems, a folder a paper, and what they share."""

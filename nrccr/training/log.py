@@ -1,11 +1,13 @@
-"""What a run writes down while it trains: metrics.jsonl and tensorboard."""
+"""What a run logs while it trains: metrics.jsonl and tensorboard."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from nrccr.errors import UserError
+from nrccr.files import not_written, open_to_append
 
 
 class Window:
@@ -49,7 +52,7 @@ class Window:
         return means
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Start a new window."""
         self.sums, self.count = {}, 0
 
 
@@ -64,30 +67,52 @@ class Log:
 
     def __init__(self, folder: Path, kept: int = 0, step: int = 0) -> None:
         self.path = folder / "metrics.jsonl"
-        self._file = self.path.open("ab")
+        self._file = os.fdopen(open_to_append(self.path), "ab")
         if self._file.tell() < kept:
-            raise UserError(f"{self.path}: shorter than the state to resume from says; give back the whole run folder")
+            raise UserError(f"{self.path}: shorter than the state to resume from records; restore the whole folder")
         self._file.truncate(kept)
         self._file.seek(kept)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._hook, threading.excepthook = threading.excepthook, self._in_thread
+        self.board = folder / "tensorboard"
+        self._board = SummaryWriter(str(self.board), purge_step=step + 1 if step else None)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Write one line; `kind` is train or validation, `values` scalars or dicts of scalars."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}).encode() + b"\n")
-        self._file.flush()
-        for name, value in _flatten(values):
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        with _naming(self.path):
+            self._file.write(json.dumps({"kind": kind, "step": step, **values}).encode() + b"\n")
+            self._file.flush()
+        with _naming(self.board):
+            for name, value in _flatten(values):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def _in_thread(self, raised: threading.ExceptHookArgs) -> None:
+        """Keep tensorboard's own thread from printing what the next call of its writer raises again in ours."""
+        if not isinstance(raised.exc_value, OSError):
+            self._hook(raised)
 
     def size(self) -> int:
         """Bytes written so far, safely on disk."""
-        os.fsync(self._file.fileno())
-        self._board.flush()
+        with _naming(self.path):
+            os.fsync(self._file.fileno())
+        with _naming(self.board):
+            self._board.flush()
         return self._file.tell()
 
     def close(self) -> None:
-        """Finish both files."""
-        self._file.close()
-        self._board.close()
+        """Close both files; what could not be written was said before."""
+        for file in (self._file, self._board):
+            with suppress(OSError):
+                file.close()
+        threading.excepthook = self._hook
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an error of writing, which names no file, into one line that does."""
+    try:
+        yield
+    except OSError as error:
+        raise not_written(path, error) from error
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

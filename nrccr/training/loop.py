@@ -4,92 +4,33 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from nrccr.config import Config
-from nrccr.data.sampling import Indices, epoch_batches
+from nrccr.config.schema import Config
+from nrccr.data.batch import Parts
+from nrccr.data.sampling import epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
 from nrccr.errors import Interrupted, UserError, first_line
-from nrccr.models.discriminator import Discriminator
-from nrccr.objectives import total
-from nrccr.objectives.nrccr import NRCCRObjective
-from nrccr.safeload import save_weights
-from nrccr.training.checkpoint import RunFolder
+from nrccr.safeload.unpickle import save_weights
 from nrccr.training.log import Log, Window
-from nrccr.training.optim import Schedule, adam, add_group, set_learning_rate, trainable
-
-
-class TrainingSet(Protocol):
-    """Training data; a batch of indices gives the parts that the network takes."""
-
-    def __len__(self) -> int:
-        """Number of pairs or items."""
-
-    def __getitem__(self, indices: Indices) -> list[Any]:
-        """The batch at `indices`, in parts."""
-
-    def at_epoch(self, epoch: int) -> Self:
-        """What to read in an epoch, from 0; the data itself, unless something is drawn anew in every epoch."""
-
-    def fingerprint(self) -> str:
-        """A hash of all that is read."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How good the weights are.
-
-    Attributes:
-        score: what the best epoch is chosen by.
-        metrics: for the log.
-        line: for the terminal.
-    """
-
-    score: float
-    metrics: dict[str, Any]
-    line: str
-
-
-@dataclass
-class Task:
-    """What a system brings to its training.
-
-    Attributes:
-        network: `network(*parts)` gives what the objective sees.
-        objective: named losses of that; those that end in `_loss` are summed.
-        pairs: the training set.
-        validate: how good the weights are, after every epoch; none where there is no validation split: the last epoch's
-            weights are kept.
-        counts: by split, what was read.
-        save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
-        discriminator: NRCCR's adversary, the objective's second argument, which learns before the network does.
-        teach: gives C2KD's objective its second argument from a batch's parts.
-        record: what the numbers follow from besides configuration and data, for run.json; the same when it is resumed.
-    """
-
-    network: nn.Module
-    objective: Callable[..., dict[str, Tensor]]
-    pairs: TrainingSet
-    validate: Callable[[], Validation] | None
-    counts: dict[str, dict[str, Any]]
-    save_models: Callable[[RunFolder], None]
-    discriminator: Discriminator | None = None
-    teach: Callable[..., Tensor] | None = None
-    record: dict[str, Any] = field(default_factory=dict)
+from nrccr.training.optim import Schedule, adam, set_learning_rate, trainable
+from nrccr.training.runfolder import RunFolder
+from nrccr.training.state import position_of, require_adam, require_count, require_module, schedule_of, window_of
+from nrccr.training.task import Task, total
 
 
 @dataclass
 class Progress:
-    """Where a run stands, between two steps."""
+    """The position of a run, between two steps."""
 
     schedule: Schedule
     epoch: int = 0  # finished epochs
@@ -104,29 +45,27 @@ class Trainer:
     def __init__(self, config: Config, task: Task, runtime: Runtime, folder: RunFolder) -> None:
         self.config = config
         self.network = task.network.to(runtime.device)
-        self.discriminator = task.discriminator.to(runtime.device) if task.discriminator is not None else None
-        self.objective = task.objective
-        self.learned = task.objective.to(runtime.device) if isinstance(task.objective, nn.Module) else None
         self.optimizer = adam(self.network, config.train.learning_rate)
-        if self.learned is not None:
-            add_group(self.optimizer, self.learned, config.c2kd.mixing_learning_rate)
-        self.adversary_optimizer = (
-            adam(self.discriminator, config.adversary.learning_rate) if self.discriminator else None
-        )
         self.trainable = trainable(self.network)
+        self.losses = task.losses
+        self.players = task.players
+        self.optimizers = {
+            name: adam(player.module.to(runtime.device), player.learning_rate) for name, player in task.players.items()
+        }
+        self.first = {name: player for name, player in task.players.items() if player.losses is not None}
+        self.together = [self.optimizer, *(own for name, own in self.optimizers.items() if name not in self.first)]
         self.pairs = task.pairs
         self.validate = task.validate
-        self.teach = task.teach
         self.runtime = runtime
         self.folder = folder
         self.progress = Progress(Schedule(config.train.learning_rate))
         self.log_bytes = 0
 
     def run(self) -> Schedule:
-        """Train to the end, from wherever the run stands; returns the schedule with the best epoch and score.
+        """Train to the end, from the current position; returns the schedule with the best epoch and score.
 
         Raises:
-            UserError: a loss or an embedding that is not finite.
+            UserError: a loss or an embedding that is not finite, a data worker that died, a full disk.
             Interrupted: SIGINT or SIGTERM came; the state was saved.
         """
         config, progress = self.config.train, self.progress
@@ -138,6 +77,10 @@ class Trainer:
                     self._finish_epoch(log)
                     if stop:
                         raise self._interrupted()
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise self._worker_died(error) from error
         finally:
             log.close()
         return progress.schedule
@@ -147,18 +90,18 @@ class Trainer:
         batches = epoch_batches(
             len(self.pairs), config.batch_size, self.config.seed, progress.epoch, drop_last=config.drop_last
         )
-        loader = self._loader(batches[progress.batch :])
         clock = time.perf_counter()
         data_seconds = step_seconds = 0.0
         timed = 0  # steps since the last log line; unlike the window, timing begins anew in a resumed run
         saved = time.monotonic()
         self.network.train()
-        with tqdm(
+        bar = tqdm(
             total=len(batches), initial=progress.batch, desc=f"epoch {progress.epoch + 1}", disable=None, leave=False
-        ) as bar:
-            for parts in loader:
+        )
+        with bar, _stopped(iter(self._loader(batches[progress.batch :]))) as loaded_batches:
+            for batch in loaded_batches:
                 loaded = time.perf_counter()
-                progress.window.add(self.step(*(part.to(self.runtime.device, non_blocking=True) for part in parts)))
+                progress.window.add(self.step(batch.to(self.runtime.device, non_blocking=True)))
                 progress.batch += 1
                 progress.step += 1
                 bar.update()
@@ -182,42 +125,46 @@ class Trainer:
                     raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
-        return Interrupted(f"{self.folder.path}: stopped after step {self.progress.step}; go on with --resume")
+        return Interrupted(f"{self.folder.path}: stopped after step {self.progress.step}; resume with --resume")
 
-    def step(self, *parts: Any) -> dict[str, Tensor]:
-        """One training step, in the published order: the discriminator, if any, first, then the network against it."""
+    def _worker_died(self, error: RuntimeError) -> UserError:
+        said = first_line(error).rstrip(". ")
+        return UserError(
+            f"{self.folder.path}: a process that reads data died after step {self.progress.step} ({said}); if memory "
+            "is short lower data.workers, then go on with --resume"
+        )
+
+    def step(self, batch: Parts[Any]) -> dict[str, Tensor]:
+        """One training step, in the published order: players with losses of their own first, then the network."""
         with self.runtime.autocast():
-            out = self.network(*parts)
-        report = self._discriminate(out)
+            out = self.network(*batch.parts)
+        report = self._step_first(out)
         with self.runtime.autocast():
-            losses = self.objective(out, *self._beside(parts))
+            losses = self.losses(out, batch)
         loss = total(losses)
-        self.optimizer.zero_grad()
+        for optimizer in self.together:
+            optimizer.zero_grad()
         self.runtime.backward(loss)
         norm = self.runtime.clip(self.trainable, self.config.train.grad_clip)
-        self.optimizer.step()
-        if self.discriminator is not None:
-            self.discriminator.requires_grad_(True)
+        for optimizer in self.together:
+            optimizer.step()
+        for player in self.first.values():
+            player.module.requires_grad_(True)
         return losses | report | {"total": loss, "gradient_norm": norm}
 
-    def _discriminate(self, out: Any) -> dict[str, Tensor]:
-        """The discriminator's own step; its weights then stand still until the network has learned."""
-        if self.discriminator is None or self.adversary_optimizer is None:
-            return {}
-        assert isinstance(self.objective, NRCCRObjective)
-        with self.runtime.autocast():
-            report = self.objective.discriminate(out, self.discriminator)
-        self.adversary_optimizer.zero_grad()
-        self.runtime.backward(report["discriminator_loss"])
-        self.adversary_optimizer.step()
-        self.discriminator.requires_grad_(False)
+    def _step_first(self, out: Any) -> dict[str, Tensor]:
+        """The step of each player with losses of its own; it is then frozen until the network's step is done."""
+        report: dict[str, Tensor] = {}
+        for name, player in self.first.items():
+            assert player.losses is not None
+            with self.runtime.autocast():
+                losses = player.losses(out)
+            self.optimizers[name].zero_grad()
+            self.runtime.backward(total(losses))
+            self.optimizers[name].step()
+            player.module.requires_grad_(False)
+            report |= losses
         return report
-
-    def _beside(self, parts: Sequence[Any]) -> tuple[Any, ...]:
-        """What the objective sees besides the network's view of the batch."""
-        if self.teach is not None:
-            return (self.teach(*parts),)
-        return (self.discriminator,) if isinstance(self.objective, NRCCRObjective) else ()
 
     def _finish_epoch(self, log: Log) -> None:
         config, progress = self.config, self.progress
@@ -227,17 +174,25 @@ class Trainer:
         progress.epoch, progress.batch = progress.epoch + 1, 0
         if progress.schedule.after_epoch(progress.epoch, found.score if found else None, config.train):
             save_weights(self.network.state_dict(), self.folder.weights)
-        set_learning_rate(self.optimizer, progress.schedule.learning_rate)
+        self._follow_schedule()
         if found is not None:
             seconds = time.perf_counter() - started
             best = {"score": found.score, "best_epoch": progress.schedule.best_epoch, "seconds": seconds}
             log.write("validation", progress.step, {"epoch": progress.epoch} | best | found.metrics)
             schedule = progress.schedule
-            said = f"validation {found.line} (best {schedule.best:.2f} in epoch {schedule.best_epoch})"
-        tqdm.write(f"epoch {progress.epoch}: {said if found is not None else 'finished'}")
+            result = f"validation {found.line} (best {schedule.best:.2f} in epoch {schedule.best_epoch})"
+        tqdm.write(f"epoch {progress.epoch}: {result if found is not None else 'finished'}")
         self._save(log)
 
-    def _loader(self, batches: list[Any]) -> DataLoader[list[Any]]:
+    def _follow_schedule(self) -> None:
+        rate = self.progress.schedule.learning_rate
+        set_learning_rate(self.optimizer, rate)
+        for name, player in self.players.items():
+            if player.follows_schedule:
+                ratio = player.learning_rate / self.config.train.learning_rate
+                set_learning_rate(self.optimizers[name], rate * ratio)
+
+    def _loader(self, batches: list[Any]) -> DataLoader[Parts[Any]]:
         # Its own generator: the loader would otherwise draw from the global one, once more in a resumed epoch.
         return DataLoader(
             self.pairs.at_epoch(self.progress.epoch),  # type: ignore[arg-type]
@@ -246,7 +201,7 @@ class Trainer:
             num_workers=self.config.data.workers,
             pin_memory=self.runtime.pins_memory,
             generator=torch.Generator(),
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=_ignore_signals,
         )
 
     def _save(self, log: Log) -> None:
@@ -256,9 +211,10 @@ class Trainer:
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "learned": self.learned.state_dict() if self.learned is not None else None,
-                "discriminator": self.discriminator.state_dict() if self.discriminator else None,
-                "adversary_optimizer": self.adversary_optimizer.state_dict() if self.adversary_optimizer else None,
+                "players": {
+                    name: {"module": player.module.state_dict(), "optimizer": self.optimizers[name].state_dict()}
+                    for name, player in self.players.items()
+                },
                 "schedule": asdict(progress.schedule),
                 "position": {"epoch": progress.epoch, "batch": progress.batch, "step": progress.step},
                 "window": {"sums": progress.window.sums, "count": progress.window.count},
@@ -268,7 +224,7 @@ class Trainer:
         )
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Take up a saved state, with all random states; call `run` next.
+        """Restore a saved state, with all random states; call `run` next.
 
         Raises:
             UserError: the state is not one of this network.
@@ -278,28 +234,47 @@ class Trainer:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(
                 f"{self.folder.state}: does not fit this configuration and text.model ({first_line(error)}); "
-                "resume with what the run began with, or start another with --out"
+                "resume with what the run was started with, or start another with --out"
             ) from error
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        if self.learned is not None:
-            self.learned.load_state_dict(state["learned"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.discriminator is not None and self.adversary_optimizer is not None:
-            self.discriminator.load_state_dict(state["discriminator"])
-            self.adversary_optimizer.load_state_dict(state["adversary_optimizer"])
-        self.progress = Progress(Schedule(**state["schedule"]), **state["position"])
-        self.progress.window.sums = {k: v.to(self.runtime.device) for k, v in state["window"]["sums"].items()}
-        self.progress.window.count = state["window"]["count"]
-        self.log_bytes = state["log_bytes"]
+        """Check all of a state, then take it over."""
+        require_module("network", self.network, state["network"])
+        require_adam("optimizer", self.optimizer, state["optimizer"])
+        saved = state["players"]
+        if saved.keys() != self.players.keys():
+            raise ValueError(f"players are {', '.join(saved) or 'none'}")
+        for name, player in self.players.items():
+            require_module(name, player.module, saved[name]["module"])
+            require_adam(f"{name}'s optimizer", self.optimizers[name], saved[name]["optimizer"])
+        progress = Progress(schedule_of(state["schedule"]), *position_of(state["position"]))
+        sums, progress.window.count = window_of(state["window"])
+        log_bytes = require_count("log_bytes", state["log_bytes"])
         restore_random_state(state["random"], self.runtime.device)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, player in self.players.items():
+            player.module.load_state_dict(saved[name]["module"])
+            self.optimizers[name].load_state_dict(saved[name]["optimizer"])
+        progress.window.sums = {name: value.to(self.runtime.device) for name, value in sums.items()}
+        self.progress, self.log_bytes = progress, log_bytes
 
 
-def _leave_signals_to_parent(worker: int) -> None:
+def _ignore_signals(worker: int) -> None:
     """Signals may reach all processes of a group; the loop decides when its workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _stopped(batches: Iterator[Parts[Any]]) -> Iterator[Iterator[Parts[Any]]]:
+    """End the workers, also on an error: its traceback would keep them, and they ignore the signal to end at exit."""
+    try:
+        yield batches
+    finally:
+        end = getattr(batches, "_shutdown_workers", None)  # torch does it when the iterator is collected, no sooner
+        if end is not None:
+            end()
 
 
 @contextmanager

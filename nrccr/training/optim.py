@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nrccr.config import TrainConfig
+from nrccr.config.sections import TrainSection
 
 
 def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
@@ -20,17 +20,10 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def add_group(optimizer: torch.optim.Optimizer, module: nn.Module, learning_rate: float) -> None:
-    """Let an optimiser train another module too, at a learning rate that keeps its ratio to the optimiser's own."""
-    if parameters := trainable(module):
-        own = optimizer.param_groups[0]["lr"]
-        optimizer.add_param_group({"params": parameters, "lr": learning_rate, "ratio": learning_rate / own})
-
-
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate; groups that were added keep their ratio to it."""
+    """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group.get("ratio", 1.0)
+        group["lr"] = learning_rate
 
 
 @dataclass
@@ -38,10 +31,10 @@ class Schedule:
     """Learning rate and early stopping after each epoch (spec section 3).
 
     The rate falls by a factor every epoch, and by half too when validation did not improve and more than `halve_after`
-    epochs went by since the last halving.
+    epochs have passed since the last halving.
 
     Attributes:
-        learning_rate: in force.
+        learning_rate: the current one.
         since_halving: epochs since the last halving.
         best: best validation score so far.
         best_epoch: its epoch, from 1; 0 before the first.
@@ -54,7 +47,7 @@ class Schedule:
     best_epoch: int = 0
     stale: int = 0
 
-    def after_epoch(self, epoch: int, score: float | None, config: TrainConfig) -> bool:
+    def after_epoch(self, epoch: int, score: float | None, config: TrainSection) -> bool:
         """Take the validation score of `epoch` (from 1); returns whether it is the best so far.
 
         Without a score, where there is no validation split, the last epoch is the best.
@@ -71,6 +64,6 @@ class Schedule:
             self.since_halving = 0
         return improved
 
-    def exhausted(self, config: TrainConfig) -> bool:
+    def exhausted(self, config: TrainSection) -> bool:
         """Whether validation has not improved for `patience` epochs."""
         return config.patience is not None and self.stale >= config.patience

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Trains C2KD's teachers, one after the other, and tests them: scripts/c2kd/teachers.sh DATASET ROOTPATH GPU [key=value ...]
 # DATASET is msrvtt, youcook2, vatex, rudder or multi30k-small; GPU is an id or cpu; OUT=FOLDER gives them folders in
-# there, named as in the config; TEACHERS="xlmr mbert" trains some only. With --resume those that were begun go on.
+# there, named as in the config; TEACHERS="xlmr mbert" trains some only. With --resume unfinished ones are resumed.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
 [ $# -ge 3 ] || fail "usage: [OUT=FOLDER] [TEACHERS=NAMES] $0 DATASET ROOTPATH GPU|cpu [--resume|--overwrite] [key=value ...]"
-[ -z "${CONFIG:-}" ] || fail "CONFIG means nothing here; name the teachers as TEACHERS, or call nrccr train"
+[ -z "${CONFIG:-}" ] || fail "CONFIG is not used here; name the teachers as TEACHERS, or call nrccr train"
 dataset=$1
 shift
 config_of "$dataset" translate-train >/dev/null

@@ -182,8 +182,8 @@ def test_damaged_literals_are_one_line(tmp_path: Path, text: str) -> None:
         ("{'v': ['v_0', 3]}", "entry 'v' is not a video name with a list"),
         ("{'v': [['v_0']]}", "entry 'v' is not a video name with a list"),
         ("{'v': ['v_0'], 'w': []}", "video 'w' has no frames"),
-        ("{'v': ['v_0'], 'v': ['v_1']}", "video 'v' stands there twice"),
-        ("{'v': ['v_0'], \"v\": ['v_1']}", "video 'v' stands there twice"),
+        ("{'v': ['v_0'], 'v': ['v_1']}", "video 'v' is duplicated"),
+        ("{'v': ['v_0'], \"v\": ['v_1']}", "video 'v' is duplicated"),
     ],
 )
 def test_other_literals_are_refused(tmp_path: Path, text: str, wanted: str) -> None:
@@ -231,7 +231,7 @@ def test_names_that_are_too_few_or_repeated(folder: Path) -> None:
     path.write_text(" ".join(names[1:]))
     assert complaint(lambda: BigFile(folder)).startswith(f"{path}: 13 names, not 14 as in shape.txt")
     path.write_text(" ".join([*names[:-1], names[3]]))
-    assert complaint(lambda: BigFile(folder)).startswith(f"{path}: frame name '{names[3]}' stands there twice")
+    assert complaint(lambda: BigFile(folder)).startswith(f"{path}: frame name '{names[3]}' is duplicated")
 
 
 def test_an_unknown_video(folder: Path) -> None:
@@ -272,7 +272,7 @@ def test_find_nan_names_the_frames_in_use(folder: Path, monkeypatch: pytest.Monk
     ("frames", "wanted"),
     [
         ([], "no video to write"),
-        ([("a", np.ones((1, 2))), ("a", np.ones((1, 2)))], "video 'a' came twice"),
+        ([("a", np.ones((1, 2))), ("a", np.ones((1, 2)))], "video 'a' is duplicated"),
         ([("a b", np.ones((1, 2)))], "video name 'a b' is empty, has white space"),
         ([("", np.ones((1, 2)))], "video name '' is empty"),
         ([("中", np.ones((1, 2)))], "video name '中' is empty, has white space or is not Latin-1"),

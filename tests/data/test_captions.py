@@ -58,6 +58,8 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
         (b"v#enc#1", "caption 'v#enc#1' has no text"),
         (b"v#enc#1   ", "caption 'v#enc#1' has no text"),
         ("v#enc#1 \u3000".encode(), "caption 'v#enc#1' has no text"),
+        ("v#enc#1 \u200b\u2060\ufeff".encode(), "caption 'v#enc#1' has no text"),
+        ("\ufeffv#enc#1 a man".encode(), "a byte order mark stands before the id"),
         (b"v#enc a man", "'v#enc' is not an id of the form item#tag#number"),
         (b"a man", "'a' is not an id"),
         (b"#enc#1 a man", "'#enc#1' is not an id"),
@@ -117,7 +119,7 @@ def test_the_share_is_that_of_the_worst_file(tmp_path: Path) -> None:
     said = complaint(lambda: match([short, long], tolerance=0.049))
     assert said == (
         f"{long.path}: 5 of 100 lines have no line with the same item and number in short "
-        "(v#enc#95, v#enc#96, v#enc#97 and 2 more); mend the files or raise data.mismatch_tolerance above 0.049"
+        "(v#enc#95, v#enc#96, v#enc#97 and 2 more); fix the files or raise data.mismatch_tolerance above 0.049"
     )
 
 
@@ -158,3 +160,21 @@ def test_real_captions(shared: Path, names: list[str], count: int) -> None:
     folder = shared / "data" / "VisualSearch" / "vatex" / "TextData"
     matched = match([read_captions(folder / f"{name}.caption.txt") for name in names], tolerance=0.0)
     assert [len(captions) for captions in matched.captions] == [count] * len(names)
+
+
+@pytest.mark.parametrize("end", ["", "\r", "\r\r"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_lone_carriage_returns_end_lines_where_no_line_feed_does(start: str, end: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.caption.txt"
+    path.write_bytes(f"{start}v#enc#0 one\rv#enc#1 two{end}".encode())
+    assert read_captions(path).texts == ["one", "two"]
+    path.write_bytes(b"v#enc#0 one\rand more\n")
+    assert read_captions(path).texts == ["one\rand more"]
+
+
+@pytest.mark.parametrize("item", ["cafe\u0301", "caf\u00e9\u200b"])
+def test_ids_that_look_the_same_are_told_apart(item: str, tmp_path: Path) -> None:
+    one = read_captions(write(tmp_path / "1", "caf\u00e9#enc#0 A", "w#enc#0 B"))
+    two = read_captions(write(tmp_path / "2", f"{item}#zh#0 a", "w#zh#0 b"))
+    said = complaint(lambda: match([one, two], tolerance=0.0))
+    assert ascii("caf\u00e9#enc#0") in said and ascii(f"{item}#zh#0") in said and "look the same" in said

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nrccr.data.check import Report, SplitCounts, check_collection, nrccr_groups
+from nrccr.data.check import Report, ReportRow, check_collection, matched_files
 from nrccr.data.collections import locate
 
 
 def check(root: Path, tolerance: float = 0.01) -> Report:
     """Check vatex under the root."""
     collection = locate(root, "vatex")
-    return check_collection(collection, nrccr_groups(collection), mismatch_tolerance=tolerance)
+    return check_collection(collection, matched_files(collection), mismatch_tolerance=tolerance)
 
 
 def test_a_good_collection(make_collection: Callable[..., Path]) -> None:
@@ -23,9 +23,9 @@ def test_a_good_collection(make_collection: Callable[..., Path]) -> None:
     report = check(root)
     assert report.problems == []
     assert report.rows == [
-        SplitCounts("train", items=2, captions=4, unmatched=0, without_features=0, frames=(1, 1.5, 2)),
-        SplitCounts("val", items=2, captions=4, unmatched=0, without_features=0, frames=(3, 3.5, 4)),
-        SplitCounts("test", items=2, captions=4, unmatched=0, without_features=0, frames=(5, 5.5, 6)),
+        ReportRow("train", items=2, captions=4, unmatched=0, without_features=0, frames=(1, 1.5, 2)),
+        ReportRow("val", items=2, captions=4, unmatched=0, without_features=0, frames=(3, 3.5, 4)),
+        ReportRow("test", items=2, captions=4, unmatched=0, without_features=0, frames=(5, 5.5, 6)),
     ]
     features = f"{root}/vatex/FeatureData/i3d_kinetics"
     assert report.notes[0] == f"{features}: 21 frames, width 4, 6 videos"
@@ -64,7 +64,7 @@ def test_everything_wrong_is_told_at_once(make_collection: Callable[..., Path]) 
         assert problem.startswith(start)
     assert not any("\n" in line for line in report.problems + report.notes)
     assert [row.split for row in report.rows] == ["train", "val", "test"]
-    assert report.rows[0] == SplitCounts("train", 4, 6, unmatched=0, without_features=1, frames=(1, 7 / 3, 4))
+    assert report.rows[0] == ReportRow("train", 4, 6, unmatched=0, without_features=1, frames=(1, 7 / 3, 4))
     assert report.rows[1].unmatched == 1
     assert any("1 captions have no ASCII letter or digit: empty once cleaned (lost#enc#0)" in n for n in report.notes)
 
@@ -103,7 +103,7 @@ def test_real_collection(shared: Path) -> None:
     assert report.problems == []
     five = (5, 5.0, 5)
     assert report.rows == [
-        SplitCounts("train", 1_500, 7_500, 0, 0, five),
-        SplitCounts("val", 500, 4_998, 0, 0, five),
-        SplitCounts("test", 1_000, 9_994, 0, 0, five),
+        ReportRow("train", 1_500, 7_500, 0, 0, five),
+        ReportRow("val", 500, 4_998, 0, 0, five),
+        ReportRow("test", 1_000, 9_994, 0, 0, five),
     ]

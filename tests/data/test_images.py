@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from nrccr.data.images import Preprocessor, Vectors, clip_preprocessor, load_picture, load_preprocessor
+from nrccr.data.images import Preprocessor, Vectors, as_shown, clip_preprocessor, load_picture, load_preprocessor
 from nrccr.errors import UserError
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
@@ -58,7 +58,7 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
     whole = path.read_bytes()
     cases: list[tuple[object, str, str]] = [
         (VALUES, "a b c", f"{ids}: 3 ids, but {path} has 4 rows"),
-        (VALUES, "a b c a", f"{ids}: id 'a' stands there twice"),
+        (VALUES, "a b c a", f"{ids}: id 'a' is duplicated"),
         (VALUES[0], "a b c", f"{path}: must hold floats (images, width), not float32 (3,)"),
         (np.ones((4, 3), int), "a b c d", "not int64 (4, 3)"),
         (np.ones((4, 0)), "a b c d", "not float64 (4, 0)"),
@@ -132,3 +132,47 @@ def test_what_is_no_image_is_one_line(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         said = complaint(lambda path=tmp_path / name: load_picture(path))  # type: ignore[misc]
         assert said.startswith(f"{tmp_path / name}: cannot be read as an image")
+
+
+def mean_colour(image: Image.Image) -> list[int]:
+    return np.asarray(image).reshape(-1, 3).mean(axis=0).round().astype(int).tolist()
+
+
+def test_an_image_is_turned_as_a_viewer_turns_it(tmp_path: Path) -> None:
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn right by 90 degrees to show it
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    shown = load_picture(tmp_path / "phone.png", shown=True)
+    assert np.array_equal(np.asarray(shown), np.asarray(upright))
+    assert load_picture(tmp_path / "phone.png").size == (6, 4), "training reads stored pixels, as published"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "1", "CMYK", "YCbCr", "PA"])
+def test_transparency_is_over_white(mode: str, tmp_path: Path) -> None:
+    red = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    if mode == "P":
+        red = Image.new("P", (4, 4), 0)
+        red.putpalette([255, 0, 0] * 256)
+        red.info["transparency"] = 0
+    elif mode == "RGB":
+        red = Image.new("RGB", (4, 4), (255, 0, 0))
+        red.info["transparency"] = (255, 0, 0)
+    elif mode not in ("RGBA", "LA", "PA"):
+        red = Image.new("RGB", (4, 4), "white").convert(mode)
+    else:
+        red = red.convert(mode)
+    assert mean_colour(as_shown(red)) == [255, 255, 255]
+
+
+def test_half_transparent_is_mixed_with_white() -> None:
+    assert mean_colour(as_shown(Image.new("RGBA", (2, 2), (0, 0, 0, 128)))) == [127, 127, 127]
+
+
+def test_16_bits_are_scaled_and_32_bits_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert np.asarray(load_picture(tmp_path / "deep.png", shown=True))[0, :, 1].tolist() == [0, 100, 255]
+    for numbers in (np.ones((2, 2), dtype=np.float32), np.ones((2, 2), dtype=np.int32)):
+        Image.fromarray(numbers).save(tmp_path / "wide.tiff")
+        with pytest.raises(UserError, match=r"wide\.tiff: cannot be read as an image .*8 or 16 bits"):
+            load_picture(tmp_path / "wide.tiff", shown=True)

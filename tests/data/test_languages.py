@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from nrccr.data.batch import ENGLISH
-from nrccr.data.collections import SPLITS, Split
-from nrccr.data.convert import LANGUAGES
+from nrccr.data.collections import SPLITS, SplitName
 from nrccr.data.languages import LANGUAGE_LAYOUTS, TEACHERS, converted_layout, locate_languages
 from nrccr.errors import UserError
+from nrccr.systems.c2kd.convert import LANGUAGES
 
 
 def complaint(action: Callable[[], object]) -> str:
@@ -66,12 +66,12 @@ def test_what_is_not_there(rudder: Path, tmp_path: Path) -> None:
     assert "no folder vatex" in complaint(lambda: locate_languages(rudder, "vatex"))
 
 
-MULTI30K: dict[Split, dict[str, str]] = {
+MULTI30K: dict[SplitName, dict[str, str]] = {
     "train": {"en": "multi30ktrain_enc", "de": "multi30ktrain_google_enc2de", "cs": "multi30ktrain_google_enc2cs"},
     "val": {"en": "multi30kval_enc", "de": "multi30kval_de_task1", "fr": "multi30kval_fr"},
     "test": {"en": "multi30ktest_enc_2016", "de": "multi30ktest_de_2016_task1", "cs": "multi30ktest_cs_2016"},
 }
-VATEX: dict[Split, dict[str, str]] = {
+VATEX: dict[SplitName, dict[str, str]] = {
     "train": {"en": "vatextrain", "zh": "vatextrain_google_enc2zh"},
     "val": {"en": "vatexval", "zh": "vatexval_zh"},
     "test": {"en": "vatextest", "zh": "vatextest_zh"},
@@ -79,7 +79,7 @@ VATEX: dict[Split, dict[str, str]] = {
 
 
 @pytest.mark.parametrize(("name", "names"), [("multi30k", MULTI30K), ("vatex", VATEX)])
-def test_real_files(shared: Path, name: str, names: dict[Split, dict[str, str]]) -> None:
+def test_real_files(shared: Path, name: str, names: dict[SplitName, dict[str, str]]) -> None:
     found = locate_languages(shared / "data" / "VisualSearch", name)
     for split, files in names.items():
         assert found.languages(split) == list(found.layout.languages)

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from nrccr.data.batch import TextBatch
-from nrccr.data.sampling import epoch_batches, mask_tokens, masked_view, ordered_batches
+from nrccr.data.sampling import epoch_batches, mask_tokens, masked_view, ordered_batches, parts_of_like_length
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(10, [4, 4, 2]), (8, [4, 4]), (9, [4, 5]), (3, [3])])
@@ -34,6 +34,21 @@ def test_encoding_order() -> None:
     lengths = np.array([5, 1, 3, 1, 9])
     assert [b.tolist() for b in ordered_batches(lengths, 2, by_length=False)] == [[0, 1], [2, 3], [4]]
     assert [b.tolist() for b in ordered_batches(lengths, 2, by_length=True)] == [[1, 3], [2, 0], [4]]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "parts", "expected"),
+    [
+        ([5, 1, 3, 1, 9], 2, [[1, 3, 2], [0, 4]]),
+        ([5, 1, 3, 1, 9], 4, [[1, 3], [2], [0], [4]]),
+        ([5, 1, 3, 1, 9], 1, [[0, 1, 2, 3, 4]]),  # as it is
+        ([7, 7, 7], 2, [[0, 1], [2]]),
+        ([4, 2], 4, [[1], [0]]),  # never an empty part
+        ([3], 4, [[0]]),
+    ],
+)
+def test_parts_of_like_length(lengths: list[int], parts: int, expected: list[list[int]]) -> None:
+    assert [part.tolist() for part in parts_of_like_length(np.array(lengths), parts)] == expected
 
 
 View = tuple[list[int], list[list[int]]]

@@ -1,4 +1,4 @@
-"""Cleaning of English, lower-casing, tables of token ids."""
+"""Lower-casing, tables of token ids."""
 
 from __future__ import annotations
 
@@ -9,23 +9,8 @@ import numpy as np
 import pytest
 
 from nrccr.data import tokens
-from nrccr.data.tokens import CaptionTokenizer, TokenTable, clean_english
+from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
-
-
-@pytest.mark.parametrize(
-    ("raw", "cleaned"),
-    [
-        ("a man, running!", "A man running."),
-        ("  Two  MEN   x-ray a CD-ROM (2nd)  ", "Two men x ray a cd rom 2nd."),
-        ("it's a café", "It s a caf."),  # only ASCII letters stay
-        ("3 dogs.", "3 dogs."),
-        ("...", ""),
-        ("人在跑", ""),
-    ],
-)
-def test_clean_english(raw: str, cleaned: str) -> None:
-    assert clean_english(raw) == cleaned
 
 
 def test_lower_casing_is_forced_and_strips_accents(tiny_bert: Path, tmp_path: Path) -> None:

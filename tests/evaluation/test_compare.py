@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nrccr.evaluation.compare import NAMES, Outcome, bootstrap, common_ranks, rank_variance, weighted_metrics
-from nrccr.evaluation.evaluator import Ranked
+from nrccr.evaluation.ranked import Ranked
 
 Command = Callable[..., Any]
 
@@ -131,7 +131,7 @@ def test_bad_input_is_one_line(nrccr_command: Command, run_test: Command, traine
         ([trained, tmp_path / "val"], "tests of other data"),
         ([trained, tmp_path / "val", "--languages"], "no query has the same item"),
         ([trained, tmp_path / "word"], "ranks.tsv:2: not a line of ranks"),
-        ([trained, tmp_path / "twice"], "an id twice"),
+        ([trained, tmp_path / "twice"], "an id is duplicated"),
         ([trained, tmp_path / "empty"], "ranks.tsv"),
         ([trained, tmp_path / "item"], "no line for item"),
     ):

@@ -185,7 +185,7 @@ def test_recall_sum() -> None:
         (np.zeros((2, 3)), [[], []], "row 0 has no relevant item"),
         (np.zeros((2, 3)), np.array([[True, False, False], [False] * 3]), "row 1 has no relevant item"),
         (np.zeros((2, 3)), np.array([True, False]), "bool mask has shape"),
-        (np.zeros((2, 3)), [[0, 2, 0], [1]], "row 0 names column 0 twice"),
+        (np.zeros((2, 3)), [[0, 2, 0], [1]], "row 0 duplicates column 0"),
         (np.zeros((2, 3)), np.array([[0, 1, 0], [1, 0, 0]]), "give a bool mask"),
         (np.zeros((2, 3)), [0.0, 1.0], "give integer columns"),
         (np.array([[0.0, 1.0], [np.nan, 1.0]]), [0, 1], "NaN in row 1"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nrccr.evaluation import blocks
-from nrccr.evaluation.blocks import Matrix
+from nrccr.evaluation.blocks import DenseScores
 from nrccr.evaluation.normalise import (
     METHODS,
     Method,
@@ -78,15 +78,17 @@ def brute(method: Method, test: Array, bank: Array, gallery: Array) -> Array:
     return made
 
 
-@pytest.fixture(params=[512, 4])
-def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The usual tile, which holds every matrix here whole, and one that cuts them."""
-    monkeypatch.setattr(blocks, "TILE", request.param)
-    return int(request.param)
+@pytest.fixture(params=[True, False], ids=["whole", "cut"])
+def whole(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a block holds a whole matrix, as it does at these sizes, or a part of it."""
+    if not request.param:
+        monkeypatch.setattr(blocks, "LEAST_ROWS", 4)
+        monkeypatch.setattr(blocks, "USUAL_ENTRIES", 16)
+    return bool(request.param)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_equal_to_loops(method: Method, tile: int) -> None:
+def test_equal_to_loops(method: Method, whole: bool) -> None:
     test, bank, gallery = matrices()
     given = {"method": method, "beta": BETA, "k": K, "alpha": ALPHA}
     found = normalise(test, bank, gallery_bank_scores=gallery, **given)  # type: ignore[arg-type]
@@ -175,15 +177,15 @@ def test_finite_at_any_beta(method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_blocks_of_any_size_are_equal_to_the_last_bit(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "TILE", 8)
+def test_blocks_of_any_size_are_close(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LEAST_ROWS", 8)
     parts = [cosines(rows, 45, seed, np.float32) for seed, rows in enumerate((70, 33, 21))]
     settings = Settings(method, beta=30.0, k=2)
     whole = normalise(parts[0], parts[1], gallery_bank_scores=parts[2], method=method, beta=30.0, k=2, log=True)
     for entries in (1, 64 * 3, 64 * 7, 10**6):
         memory = entries * blocks.BYTES_PER_ENTRY / 2**20
-        made = normalised(*map(Matrix, parts), settings=settings, memory_mb=memory)
-        assert np.array_equal(blocks.dense(made, memory).numpy(), whole)
+        made = normalised(*map(DenseScores, parts), settings=settings, memory_mb=memory)
+        np.testing.assert_allclose(blocks.dense(made, memory).numpy(), whole, rtol=1e-10, atol=1e-10)
 
 
 def test_activation_takes_the_first_of_equal_items() -> None:
@@ -232,7 +234,7 @@ def test_sinkhorn_converges_to_even_sums() -> None:
 def test_a_folded_bias_ranks_as_nnn() -> None:
     random = np.random.default_rng(0)
     queries, bank, items = (random.standard_normal((count, 6)).astype(np.float32) for count in (20, 30, 10))
-    bias = nearest_neighbour_bias(Matrix(bank @ items.T), K, ALPHA)
+    bias = nearest_neighbour_bias(DenseScores(bank @ items.T), K, ALPHA)
     folded = np.concatenate([queries, np.ones((20, 1), np.float32)], axis=1) @ fold_bias(items, bias.numpy()).T
     expected = normalise(queries @ items.T, bank @ items.T, method="nnn", k=K, alpha=ALPHA)
     np.testing.assert_allclose(folded, expected, atol=1e-5)

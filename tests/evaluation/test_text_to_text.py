@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nrccr.analysis.published import paper_figures
-from nrccr.config import load_config
 from nrccr.evaluation.metrics import LENGTHS, ranks, recalls_by_length, retrieval_metrics
+from nrccr.report.papers import paper_figures
+from nrccr.systems.settings import load_config
 
 Command = Callable[..., Any]
 RECALLS = ("R@1", "R@5", "R@10")

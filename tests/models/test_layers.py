@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nrccr.models.layers import AttentionBlock, Mapping, Projection, additive_mask, mean_over_positions
+from nrccr.models.layers import JointMapping, mean_over_positions
+from nrccr.systems.nrccr.attention import AttentionBlock, Projection, additive_mask
 
 LENGTHS = [5, 2, 3]  # of padded sequences of five positions
 WIDTH, HEADS = 24, 4
@@ -142,7 +143,7 @@ def test_projection() -> None:
 
 def test_mapping() -> None:
     torch.manual_seed(0)
-    mapping = Mapping(6, 8, dropout=0.0)
+    mapping = JointMapping(6, 8, dropout=0.0)
     assert torch.equal(mapping.linear.bias, torch.zeros(8))
     bound = math.sqrt(6 / (6 + 8))
     assert bound / 2 < mapping.linear.weight.abs().max() <= bound, "Xavier-uniform"
@@ -156,7 +157,7 @@ def test_mapping() -> None:
 
 
 def test_mapping_stays_in_float32_under_autocast() -> None:
-    mapping = Mapping(6, 8).eval()
+    mapping = JointMapping(6, 8).eval()
     vectors = torch.randn(5, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mapped = mapping(vectors)
@@ -168,7 +169,7 @@ def test_dropout_is_where_the_specification_has_it() -> None:
     block, project = AttentionBlock(WIDTH, HEADS), Projection(6, WIDTH, 4)
     rates = {module.p for part in (block, project) for module in part.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.1}
-    assert Mapping(6, 8).dropout.p == 0.2
+    assert JointMapping(6, 8).dropout.p == 0.2
     states, mask = torch.randn(3, 5, WIDTH), mask_of(LENGTHS, 5)
     assert not torch.equal(block(states, mask), block(states, mask))
     block.eval()

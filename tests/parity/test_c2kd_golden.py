@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nrccr.data.batch import MultilingualBatch, PooledTextBatch, VideoBatch
+from nrccr.data.batch import PooledTextBatch, VideoBatch
 from nrccr.evaluation.metrics import ranks, retrieval_metrics
 from nrccr.losses.similarity import similarity
-from nrccr.models.c2kd import C2KD
-from nrccr.models.c2kd_published import published_network
-from nrccr.objectives.c2kd import C2KDLosses, C2KDObjective
-from nrccr.safeload import load_checkpoint
+from nrccr.systems.c2kd.batch import MultilingualBatch
+from nrccr.systems.c2kd.network import C2KD
+from nrccr.systems.c2kd.objective import C2KDObjective
+from nrccr.systems.c2kd.settings import C2KDSection
+from nrccr.systems.loading import load_retriever
 
 LANGUAGES = ("en", "de", "zh")
 
@@ -48,11 +50,11 @@ def embeddings(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def network(folder: Path, expected: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> C2KD:
-    bert = tmp_path_factory.mktemp("c2kd_bert")
-    (bert / "config.json").write_text(json.dumps({"model_type": "bert"} | expected["bert"]))
-    path = folder / "latest_model.pth"
-    return published_network(path, load_checkpoint(path), str(bert))
+def network(folder: Path, expected: dict[str, Any], write_bert: Callable[[dict[str, Any]], Path]) -> C2KD:
+    bert = write_bert(expected["bert"])
+    model = load_retriever(folder / "latest_model.pth", [f"text.model={bert}", f"c2kd.labse={bert}"], "cpu")
+    assert isinstance(model.network, C2KD)
+    return model.network
 
 
 def texts(inputs: dict[str, Tensor], language: str) -> PooledTextBatch:
@@ -91,7 +93,7 @@ def test_distillation_by_its_true_name(
     ours: Any,
 ) -> None:
     german, visual = (functional.normalize(embeddings[name], dim=1) for name in ("text_de", "video"))
-    objective = C2KDObjective(C2KDLosses(pooling=ours, distill_temperature=0.1, balance=0.0), count=3)
+    objective = C2KDObjective(C2KDSection(pooling=ours, distill_temperature=0.1, balance=0.0), count=3)
     (pooled,), student = objective.targets(inputs["teachers"]), similarity(german, visual)
     wanted = expected["loss"][published]
     found = {"row": objective.distill.rows(pooled, student), "column": objective.distill.rows(pooled.T, student.T)}
@@ -104,10 +106,10 @@ def test_the_whole_objective_from_the_checkpoint(
 ) -> None:
     wanted = expected["loss"]
     every = torch.arange(6)
-    batch = MultilingualBatch(
+    batch = MultilingualBatch.of(
         {language: texts(inputs, language) for language in LANGUAGES}, dict.fromkeys(LANGUAGES, every), videos(inputs)
     )
-    objective = C2KDObjective(C2KDLosses("distill", wanted["temperature"], 0.1, 0.3, "maximum"), count=3)
+    objective = C2KDObjective(C2KDSection(temperature=wanted["temperature"], balance=0.3), count=3)
     with torch.no_grad():
         losses = {name: value.item() for name, value in objective(network(batch), inputs["teachers"]).items()}
     contrast = {language: wanted[f"contrastive_{language}"] for language in ("en", "de")}

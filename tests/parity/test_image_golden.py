@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 
 import nrccr
 from nrccr.data.batch import ImageBatch, TextBatch
-from nrccr.retriever import Retriever
+from nrccr.systems.retriever import Retriever
 
 
 @pytest.fixture(scope="session", params=["resnet152", "clip"])
@@ -20,14 +22,10 @@ def folder(request: pytest.FixtureRequest, shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Retriever:
-    """The checkpoint with a backbone of the sizes that the golden file names; its vocabulary is never used."""
-    bert = tmp_path_factory.mktemp("golden_bert")
+def model(folder: Path, write_bert: Callable[[dict[str, Any]], Path]) -> Retriever:
+    """The checkpoint with a backbone of the sizes that the golden file names."""
     sizes = json.loads((folder / "expected.json").read_text())["bert"]
-    (bert / "config.json").write_text(json.dumps({"model_type": "bert"} | sizes))
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(sizes["vocab_size"] - 5))]
-    (bert / "vocab.txt").write_text("\n".join(words) + "\n")
-    return nrccr.load(folder / "runs_0", text_model=str(bert))
+    return nrccr.load(folder / "runs_0", text_model=str(write_bert(sizes)))
 
 
 def test_images(folder: Path, model: Retriever) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig
 
 from nrccr.data.batch import TextBatch, VideoBatch, ViewBatch
-from nrccr.models.mlcmr import MLCMR
-from nrccr.models.mlcmr_published import read_mlcmr
-from nrccr.models.text import build_backbone
-from nrccr.objectives import total
-from nrccr.objectives.mlcmr import MLCMRObjective, Scenario
-from nrccr.safeload import load_checkpoint
+from nrccr.systems.loading import load_retriever
+from nrccr.systems.mlcmr.network import MLCMR
+from nrccr.systems.mlcmr.objective import MLCMRObjective, Scenario
+from nrccr.training.task import total
 
 TRAINED = ["video", "video_masked", "source", "source_masked", "target", "target_masked"]
 
@@ -44,10 +42,11 @@ def embeddings(golden: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def network(golden: Path, expected: dict[str, Any]) -> MLCMR:
+def network(golden: Path, expected: dict[str, Any], write_bert: Callable[[dict[str, Any]], Path]) -> MLCMR:
     path = golden / "mlcmr" / "model_best.pth.tar"
-    published = read_mlcmr(path, load_checkpoint(path))
-    return published.network(build_backbone(BertConfig(**expected["bert"]), pretrained=None))
+    model = load_retriever(path, [f"text.model={write_bert(expected['bert'])}"], "cpu")
+    assert isinstance(model.network, MLCMR)
+    return model.network
 
 
 @pytest.fixture

@@ -11,18 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nrccr.data.batch import PairBatch
+from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.captions import match, read_captions
-from nrccr.data.datasets import Reader
-from nrccr.data.tokens import CaptionTokenizer
 from nrccr.distributed import Runtime
-from nrccr.models import published as names
 from nrccr.models import statedicts
-from nrccr.models.nrccr import build_discriminator
-from nrccr.models.published import Published
-from nrccr.objectives.nrccr import NRCCRObjective
-from nrccr.training.checkpoint import RunFolder
-from nrccr.training.loop import Task, Trainer
+from nrccr.safeload.unpickle import load_checkpoint
+from nrccr.systems.nrccr import published as names
+from nrccr.systems.nrccr.data import Reader
+from nrccr.systems.nrccr.network import build_discriminator
+from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
+from nrccr.systems.nrccr.settings import AdversarySection
+from nrccr.systems.retriever import Retriever
+from nrccr.training.loop import Trainer
+from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Player, Task
 
 TERMS = {  # published name -> ours
     "Le_tri": "source_loss",
@@ -41,6 +43,15 @@ REPORTED = TERMS | {
 }
 PARTS = {"vid": "visual.", "text": "text.", "vmap": "map_visual.", "tmap": "map_text."}
 TABLES = {"vid": names._VISUAL, "text": names._TEXT, "vmap": statedicts.MAPPING, "tmap": statedicts.MAPPING}
+DISCRIMINATOR = [  # a test needs none, so that only this file knows the published names
+    ("discriminator.convolve.0.", "reduce."),
+    *(
+        (f"discriminator.convolve.{block}.conv{conv}.", f"convolutions.{block - 1}.{name}.")
+        for block in (1, 2, 3)
+        for conv, name in ((1, "first"), (2, "second"))
+    ),
+    ("discriminator.model.", "classify."),
+]
 ROUNDING = 2e-6  # gradients below are zero up to rounding in the published code, too
 
 
@@ -62,12 +73,13 @@ def terms(golden: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def trainer(published: Published) -> Trainer:
+def trainer(published: Retriever) -> Trainer:
     """The checkpoint in training mode without dropout, about to take a step."""
-    network = published.network()
-    discriminator = build_discriminator(published.config, 64)
+    network, config = published.network, published.config
+    discriminator = build_discriminator(config, 64)
     assert discriminator is not None
-    published.load_discriminator(discriminator)
+    theirs = {k.removeprefix("module."): v for k, v in load_checkpoint(published.checkpoint)["model"][4].items()}
+    statedicts.load_state_dict(discriminator, statedicts.rename(theirs, DISCRIMINATOR, Path("golden")), Path("golden"))
     network.train()
     for module in network.modules():
         if isinstance(module, nn.Dropout):
@@ -77,14 +89,21 @@ def trainer(published: Published) -> Trainer:
             module.attention_dropout = 0.0
     runtime = Runtime(torch.device("cpu"))
     nothing: Any = None
-    task = Task(network, NRCCRObjective(published.config), nothing, nothing, {}, nothing, discriminator)
-    return Trainer(published.config, task, runtime, RunFolder(Path("unused")))
+    objective = NRCCRObjective(config)
+    players = adversary(objective, discriminator, config.section(AdversarySection).learning_rate)
+    task = Task(network, lambda out, _: objective(out, discriminator), players, nothing, nothing, {}, nothing)
+    return Trainer(config, task, runtime, RunFolder(Path("unused")))
 
 
 @pytest.fixture
-def batch(golden: Path, published: Published, expected: dict[str, Any]) -> PairBatch:
+def discriminator(trainer: Trainer) -> Player:
+    return trainer.players["discriminator"]
+
+
+@pytest.fixture
+def batch(golden: Path, published: Retriever, expected: dict[str, Any]) -> PairBatch:
     config = published.config
-    reader = Reader.open(config, golden / "VisualSearch", CaptionTokenizer(config.text.model, config.text.max_tokens))
+    reader = Reader.open(config, golden / "VisualSearch", published.tokenizer)
     files = reader.collection.split("train")
     assert files.back is not None
     ids = match([read_captions(path) for path in (files.source, files.target, files.back)], 0.0).captions[0].ids
@@ -110,7 +129,7 @@ def test_embeddings_before_the_step(trainer: Trainer, batch: PairBatch, golden: 
 
 def test_losses_gradients_and_updates_of_one_step(trainer: Trainer, batch: PairBatch, expected: dict[str, Any]) -> None:
     before = {k: p.detach().clone() for k, p in trainer.network.named_parameters()}
-    report = trainer.step(batch)
+    report = trainer.step(Parts([batch]))
     for theirs, ours in REPORTED.items():
         assert report[ours].item() == pytest.approx(expected["loss"][theirs], rel=1e-4), theirs
     parameters = dict(trainer.network.named_parameters())
@@ -132,26 +151,26 @@ def test_losses_gradients_and_updates_of_one_step(trainer: Trainer, batch: PairB
     assert checked == len(parameters)
 
 
-def test_discriminator_gradient(trainer: Trainer, batch: PairBatch, terms: dict[str, Any]) -> None:
-    discriminator = trainer.discriminator
-    assert discriminator is not None
-    trainer.objective.discriminate(trainer.network(batch), discriminator)["discriminator_loss"].backward()
-    found = {k: p.grad for k, p in discriminator.named_parameters()}
+def test_discriminator_gradient(
+    trainer: Trainer, discriminator: Player, batch: PairBatch, terms: dict[str, Any]
+) -> None:
+    discriminator.losses(trainer.network(batch))["discriminator_loss"].backward()
+    found = {k: p.grad for k, p in discriminator.module.named_parameters()}
     assert len(found) == len(terms["discriminator_gradient_norm"])
     for theirs, wanted in terms["discriminator_gradient_norm"].items():
-        (ours,) = statedicts.rename({theirs: torch.empty(0)}, names._DISCRIMINATOR, Path("golden"))
+        (ours,) = statedicts.rename({theirs: torch.empty(0)}, DISCRIMINATOR, Path("golden"))
         grad = found[ours]
         assert grad is not None and float(grad.norm()) == pytest.approx(wanted, rel=1e-3), ours
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_every_term_alone(trainer: Trainer, batch: PairBatch, terms: dict[str, Any], term: str) -> None:
+def test_every_term_alone(
+    trainer: Trainer, discriminator: Player, batch: PairBatch, terms: dict[str, Any], term: str
+) -> None:
     out = trainer.network(batch)
-    discriminator = trainer.discriminator
-    assert discriminator is not None and trainer.adversary_optimizer is not None
-    trainer.objective.discriminate(out, discriminator)["discriminator_loss"].backward()
-    trainer.adversary_optimizer.step()
-    loss = trainer.objective(out, discriminator)[TERMS[term]]
+    discriminator.losses(out)["discriminator_loss"].backward()
+    trainer.optimizers["discriminator"].step()
+    loss = trainer.losses(out, Parts([batch]))[TERMS[term]]
     loss.backward()
     wanted = terms["terms"][term]
     assert loss.item() == pytest.approx(wanted["value"], rel=1e-4)
@@ -163,7 +182,7 @@ def test_every_term_alone(trainer: Trainer, batch: PairBatch, terms: dict[str, A
 
 def test_three_steps_and_batch_norm(trainer: Trainer, batch: PairBatch, terms: dict[str, Any]) -> None:
     for wanted in terms["losses_of_three_steps_on_this_batch"]:
-        report = trainer.step(batch)
+        report = trainer.step(Parts([batch]))
         for theirs, ours in REPORTED.items():
             assert report[ours].item() == pytest.approx(wanted[theirs], rel=1e-4), (wanted["Eit"], theirs)
     buffers = dict(trainer.network.named_buffers())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,19 @@ def test_a_run_that_starts_anew_forgets_old_lines(tmp_path: Path) -> None:
     log.write("train", 1, {"total": 1.0})
     log.close()
     assert len(lines(tmp_path)) == 1
+
+
+def test_a_full_disk_is_one_line_from_tensorboard_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its file reaches the limit first; its own thread prints no traceback."""
+    log = Log(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, limits[1]))
+    try:
+        with pytest.raises(UserError, match="tensorboard: cannot be written .* is the disk full"):
+            for step in range(10):
+                log.write("train", step, {str(key): key for key in range(3)})
+                log.size()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        log.close()
+    assert "Traceback" not in capfd.readouterr().err

@@ -14,9 +14,9 @@ import pytest
 import torch
 import yaml
 
-from nrccr.safeload import load_checkpoint
-from nrccr.training.checkpoint import RunFolder
+from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.training.loop import Trainer
+from nrccr.training.runfolder import RunFolder
 
 Train = Callable[..., Any]
 Results = Callable[[Path], tuple[bytes, list[dict[str, Any]]]]
@@ -109,12 +109,42 @@ def test_resume_restores_schedule_optimisers_and_weights(train: Train, whole: Pa
     assert train(folder, "--resume").code == 0
     resumed, expected = (load_checkpoint(RunFolder(path).state) for path in (folder, whole))
     assert resumed["schedule"] == expected["schedule"] and resumed["position"] == expected["position"]
+    assert list(expected["players"]) == ["discriminator"]
+    for state in (resumed, expected):  # beside the network and its optimiser
+        state |= {"discriminator": state["players"]["discriminator"]["module"]}
+        state |= {"discriminator_optimizer": state["players"]["discriminator"]["optimizer"]}
     for part in ("network", "discriminator", "random"):
         assert all(torch.equal(resumed[part][name], value) for name, value in expected[part].items()), part
-    for part in ("optimizer", "adversary_optimizer"):
+    for part in ("optimizer", "discriminator_optimizer"):
         assert resumed[part]["param_groups"] == expected[part]["param_groups"]
         for index, values in expected[part]["state"].items():
             assert all(torch.equal(resumed[part]["state"][index][name], value) for name, value in values.items()), part
+
+
+def in_the_old_form(state: dict[str, Any]) -> dict[str, Any]:
+    """A state as it was written before players had names."""
+    (player,) = state.pop("players").values()
+    return state | {"discriminator": player["module"], "adversary_optimizer": player["optimizer"], "learned": None}
+
+
+def test_a_state_of_before_players_had_names_is_resumed(
+    train: Train, results: Results, whole: Path, record: Record
+) -> None:
+    folder = record(whole.parent / "saving")[(1, 5)]
+    path = RunFolder(folder).state
+    torch.save(in_the_old_form(load_checkpoint(path)), path)
+    done = train(folder, "--resume")
+    assert done.code == 0, done.err
+    assert results(folder) == results(whole)
+
+
+def test_a_state_of_before_with_learned_mixing_says_what_to_do(train: Train, whole: Path) -> None:
+    path = RunFolder(whole).state
+    old = in_the_old_form(load_checkpoint(path)) | {"discriminator": None, "learned": {"mixing": torch.ones(2)}}
+    torch.save(old, path)
+    done = train(whole, "--resume", "train.epochs=4")
+    assert done.code == 2 and len(done.err.splitlines()) == 1
+    assert f"{path}: an earlier version wrote it" in done.err and "learned mixing" in done.err and "--out" in done.err
 
 
 def test_a_run_killed_before_its_first_state_starts_anew(train: Train, results: Results, whole: Path) -> None:
@@ -149,11 +179,11 @@ def test_a_signal_saves_and_says_how_to_go_on(
 ) -> None:
     step, taken = Trainer.step, []
 
-    def step_then_signal(self: Trainer, *parts: Any) -> Any:
+    def step_then_signal(self: Trainer, batch: Any) -> Any:
         taken.append(1)
         if len(taken) == 5:
             os.kill(os.getpid(), number)
-        return step(self, *parts)
+        return step(self, batch)
 
     folder = tmp_path / "stopped"
     monkeypatch.setattr(Trainer, "step", step_then_signal)
@@ -173,12 +203,12 @@ def test_nan_stops_with_one_line_and_leaves_the_last_good_state(
 ) -> None:
     step, taken = Trainer.step, []
 
-    def step_then_poke(self: Trainer, *parts: Any) -> Any:
+    def step_then_poke(self: Trainer, batch: Any) -> Any:
         taken.append(1)
         if len(taken) == STEPS + 2:  # in the second epoch
             with torch.no_grad():
                 self.network.map_text.linear.weight[0, 0] = torch.nan
-        return step(self, *parts)
+        return step(self, batch)
 
     monkeypatch.setattr(Trainer, "step", step_then_poke)
     done = train(tmp_path / "poked", f"train.log_every={log_every}")
@@ -265,9 +295,10 @@ def test_resume_refuses_other_training_data_and_a_damaged_log(train: Train, whol
 
 def test_resume_is_recorded_with_what_changed(train: Train, whole: Path) -> None:
     run = json.loads((whole / "run.json").read_text())
+    assert run.pop("tokenizer")["kind"] == "WordPiece"  # runs of earlier versions do not name it
     (whole / "run.json").write_text(json.dumps(run | {"threads": 99}))
     done = train(whole, "--resume", "train.epochs=4")
-    assert done.code == 0 and "note: threads was 99" in done.out
+    assert done.code == 0 and "note: threads was 99, is" in done.out
     assert yaml.safe_load((whole / "config.yaml").read_text())["train"]["epochs"] == 4
     assert json.loads((whole / "run.json").read_text())["resumed"][0]["after_step"] == 3 * STEPS
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nrccr.config import TrainConfig
+from nrccr.config.sections import TrainSection
 from nrccr.training.optim import Schedule, adam
 
 
@@ -33,7 +33,7 @@ def by_hand(scores: list[float], rate: float) -> tuple[list[float], list[bool], 
 
 
 def ours(scores: list[float], rate: float) -> tuple[list[float], list[bool], int]:
-    config, schedule = TrainConfig(), Schedule(rate)
+    config, schedule = TrainSection(), Schedule(rate)
     rates, improvements = [], []
     for epoch, score in enumerate(scores, start=1):
         improvements.append(schedule.after_epoch(epoch, score, config))
@@ -61,7 +61,7 @@ def test_written_out() -> None:
 
 
 def test_an_equal_score_and_a_first_score_of_zero() -> None:
-    schedule, config = Schedule(1.0), TrainConfig()
+    schedule, config = Schedule(1.0), TrainSection()
     assert schedule.after_epoch(1, 0.0, config)
     assert not schedule.after_epoch(2, 0.0, config)
     assert (schedule.best, schedule.best_epoch, schedule.stale) == (0.0, 1, 1)

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from transformers import BertConfig
 
 from nrccr.data.bigfile import write_bigfile
-from nrccr.data.collections import GENERATED, HUMAN, SPLITS, TRANSLATED, VIDEO_FILES, Split
+from nrccr.data.captions import caption_line, write_captions
+from nrccr.data.collections import GENERATED, HUMAN, SPLITS, TRANSLATED, VIDEO_FILES, SplitName
 from nrccr.data.generated.chinese import CHINESE
 from nrccr.data.generated.english import ENGLISH
 from nrccr.data.generated.german import GERMAN
@@ -33,7 +34,7 @@ POSITIONS = 128
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides every byte of a generated collection.
+    """The parameters of a generated collection, which determine every byte.
 
     Attributes:
         seed: of scenes, captions and errors.
@@ -65,7 +66,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Caption:
-    """One caption to be written: whose, and what it says."""
+    """One caption to be written: whose, and its content."""
 
     scene: Scene
     number: int
@@ -116,7 +117,7 @@ def generate(out: Path, recipe: Recipe) -> Path:
 
 
 def read_recipe(folder: Path) -> Recipe | None:
-    """What a generated collection was made with; None if that cannot be told."""
+    """The recipe of a generated collection; None if it is unknown."""
     try:
         found = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
         return Recipe(int(found["seed"]), tuple(found["rates"]), tuple(found["videos"]), int(found["captions"]))
@@ -150,7 +151,7 @@ def _return(translator: Translator, clean: Sequence[Word], there: Translation) -
     return Translation(list(clean), back.noisy, [*there.slips, *back.slips])
 
 
-def _write_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
+def _write_queries(texts: Path, split: SplitName, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
     """Write a split's human captions in the target languages and their translations into English; give all these."""
     for target, grammar in TARGETS.items():
         captions = list(_captions(scenes, target, recipe))
@@ -167,7 +168,7 @@ def _write_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: R
             yield from _write_translations(file, "enc", ENGLISH, captions, sources)
 
 
-def _write_english_queries(texts: Path, split: Split, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
+def _write_english_queries(texts: Path, split: SplitName, scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
     """Write a split's human captions in English and their translations into the target languages; give all these."""
     captions = list(_captions(scenes, "en", recipe))
     english = [ENGLISH.render(c.plan, _random(recipe, "source", c)) for c in captions]
@@ -193,16 +194,16 @@ def _random(recipe: Recipe, purpose: str, caption: Caption) -> random.Random:
     return random.Random(f"{recipe.seed} {caption.scene.video} {caption.number} {purpose}")
 
 
-def _name(templates: Sequence[str], split: Split, translator: str = "", target: str = "") -> str:
+def _name(templates: Sequence[str], split: SplitName, translator: str = "", target: str = "") -> str:
     words = {"c": GENERATED.names[0], "split": split, "t": translator, "x": target}
     return templates[0].format(**words) + ".caption.txt"
 
 
-def _write_captions(file: Path, tag: str, captions: Sequence[Caption], said: Iterable[str]) -> list[str]:
+def _write_captions(file: Path, tag: str, captions: Sequence[Caption], texts: Iterable[str]) -> list[str]:
     """Write a caption file; give its captions."""
-    written = list(said)
-    lines = (f"{c.scene.video}#{tag}#{c.number} {text}\n" for c, text in zip(captions, written, strict=True))
-    write_text(file, "".join(lines))
+    written = list(texts)
+    pairs = zip(captions, written, strict=True)
+    write_captions(file, (caption_line(own.scene.video, tag, own.number, text) for own, text in pairs))
     return written
 
 
@@ -254,5 +255,5 @@ def _write_backbone(folder: Path, captions: Iterable[str], others: Iterable[str]
 
 
 def _spelt(characters: Sequence[str]) -> list[str]:
-    """Pieces of characters that begin a word, and that go on with one."""
+    """Pieces of characters: at the beginning of a word, and within one."""
     return [*characters, *(f"##{character}" for character in characters)]

@@ -1,7 +1,7 @@
-"""A noise model of machine translation: named kinds of errors at a rate that is really met.
+"""A noise model of machine translation: named kinds of errors at an exact rate.
 
 A translation starts from a clean sentence of the grammar and gets errors until the share of words that differ from the
-clean ones, summed over all sentences so far, is the rate that was asked for.
+clean ones, summed over all sentences so far, is the requested rate.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Slip:
 
     Attributes:
         kind: one of KINDS.
-        concept: of the word that it struck, "" if that had none.
+        concept: of the word that it changed, "" if that had none.
         digit: the wrong digit, if it was a number.
     """
 

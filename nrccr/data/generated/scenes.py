@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
-from nrccr.data.collections import SPLITS, Split
+from nrccr.data.collections import SPLITS, SplitName
 
 Pixels = npt.NDArray[np.float32]
 Action = Literal["still", "left", "right", "up", "down", "grow", "shrink", "appear", "vanish"]
@@ -79,10 +79,10 @@ def handwriting() -> tuple[Pixels, npt.NDArray[np.int64]]:
     return (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
 
 
-def split_samples(digits: Sequence[int] | npt.NDArray[np.int64], seed: int) -> dict[Split, dict[int, list[int]]]:
+def split_samples(digits: Sequence[int] | npt.NDArray[np.int64], seed: int) -> dict[SplitName, dict[int, list[int]]]:
     """Samples of every split by digit; no sample is in two splits."""
     choose = random.Random(f"{seed} samples")
-    found: dict[Split, dict[int, list[int]]] = {split: {} for split in SPLITS}
+    found: dict[SplitName, dict[int, list[int]]] = {split: {} for split in SPLITS}
     for digit in range(10):
         samples = [index for index, own in enumerate(digits) if own == digit]
         choose.shuffle(samples)
@@ -94,7 +94,7 @@ def split_samples(digits: Sequence[int] | npt.NDArray[np.int64], seed: int) -> d
     return found
 
 
-def make_scenes(split: Split, count: int, samples: Mapping[int, Sequence[int]], seed: int) -> list[Scene]:
+def make_scenes(split: SplitName, count: int, samples: Mapping[int, Sequence[int]], seed: int) -> list[Scene]:
     """The videos of a split, from its own handwriting samples."""
     choose = random.Random(f"{seed} {split} scenes")
     return [_scene(f"{split}{number:05d}", samples, choose) for number in range(count)]

@@ -1,4 +1,4 @@
-"""What the grammars of the generated captions share: words with their meaning, plans of what to say, phrases.
+"""What the grammars of the generated captions share: words with their meaning, plans of captions, phrases.
 
 A phrase is written as words with their concept after a slash: `moves/move to the left/left`. Words of all languages
 that share a concept mean the same; words without one only serve the grammar.
@@ -35,11 +35,11 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What one caption says of a video.
+    """What one caption mentions of a video.
 
     Attributes:
         actors: the digits that it mentions, in the order of the scene.
-        sized, placed: whether each one's size and place are told.
+        sized, placed: whether each one's size and place are mentioned.
         sequence: the second follows the first.
         ground: the background, or "" if it is not mentioned.
     """
@@ -52,7 +52,7 @@ class Plan:
 
 
 def make_plan(scene: Scene, choose: random.Random) -> Plan:
-    """Choose what to say: every digit with what it does as a rule, size, place and background not always."""
+    """Choose what to mention: nearly always every digit and its action, at times size, place and background."""
     actors = scene.actors[:1] if choose.random() < 0.1 else scene.actors
     return Plan(
         actors=actors,
@@ -69,7 +69,7 @@ class Grammar:
 
     Attributes:
         digits: words for 0 to 9.
-        render: the words of a caption that says what a plan holds, punctuation included; one of many ways.
+        render: the words of a caption that expresses a plan, punctuation included; one of many ways.
         spell: words -> the caption as people write it.
         opposite: the word for the other direction, or None for a word that has no direction.
     """

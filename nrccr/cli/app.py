@@ -1,0 +1,86 @@
+"""The command line. Heavy imports stay inside the commands, so that `nrccr --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from nrccr import __version__
+from nrccr.cli.bank import bank
+from nrccr.cli.check import check
+from nrccr.cli.compare import compare
+from nrccr.cli.config import config_app
+from nrccr.cli.convert import convert
+from nrccr.cli.generate import generate
+from nrccr.cli.noise import noise
+from nrccr.cli.qbnorm import qbnorm
+from nrccr.cli.rank import rank
+from nrccr.cli.table import table
+from nrccr.cli.test import test
+from nrccr.cli.train import train
+from nrccr.errors import Interrupted, UserError, first_line, printable
+
+app = typer.Typer(
+    help="Find a video with a query in a language that has no human-labelled training data. "
+    "With --debug, anywhere, an error shows its traceback.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+STOPPED = 130  # exit code after Ctrl-C, as of a shell
+
+
+def _show_version(show: bool) -> None:
+    if show:
+        typer.echo(f"nrccr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `nrccr` itself, given before the command."""
+
+
+for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert):
+    app.command()(verb)
+app.add_typer(config_app, name="config")
+
+
+def main() -> None:
+    """Run the command line: a user's error is one line and exit code 2; `--debug` shows its traceback before."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        # Typer turns Ctrl-C into this code, and returns it.
+        if app(arguments or ["--help"], standalone_mode=False) == STOPPED:
+            raise KeyboardInterrupt
+    except BaseException as error:
+        if len(arguments) < len(sys.argv) - 1:
+            traceback.print_exc()
+        message, code = _explain(error)
+        typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
+        raise SystemExit(code) from None
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """One line and an exit code for an error that a user can fix; others are raised again."""
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, Interrupted):
+        return str(error), STOPPED
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped", STOPPED
+    if hasattr(error, "format_message"):  # a usage error
+        return f"{error.format_message()} (see `nrccr --help`)", 2
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}", 2
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return f"a process that reads data died ({first_line(error)}); if memory is short lower data.workers", 2
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the device is out of memory; lower train.batch_size or evaluation.batch_size", 2
+    raise error

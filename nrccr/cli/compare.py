@@ -1,0 +1,38 @@
+"""`nrccr compare`: two tests with intervals, or several query languages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nrccr.cli.options import SplitOption, split_of
+from nrccr.errors import UserError
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B...", help="Tested runs, or test folders.")],
+    split: SplitOption = "test",
+    languages: Annotated[
+        bool, typer.Option("--languages", help="The runs differ in query language: rank variance and mean recall.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """Compare two tests of the same queries, with 95 % intervals (paired bootstrap over items), or languages."""
+    if len(runs) < 2 or (len(runs) > 2 and not languages):
+        raise UserError(f"{len(runs)} runs given; compare takes two, or with --languages two or more")
+
+    from nrccr.evaluation.compare import bootstrap, common_ranks, rank_variance, read_outcome
+    from nrccr.report.screen import comparison_table, languages_table
+    from nrccr.terminal import say
+
+    outcomes = [read_outcome(path, split_of(split)) for path in runs]
+    if languages:
+        ranks = common_ranks(outcomes)
+        say(languages_table(outcomes, rank_variance(ranks), len(ranks[0])))
+    else:
+        alike = runs[0].name == runs[1].name  # such as two folders of one language
+        names = [str(run) if alike else run.name for run in runs]
+        say(comparison_table(bootstrap(outcomes[0], outcomes[1], resamples, seed), *names))

@@ -1,0 +1,40 @@
+"""Arguments and options of several commands, and how their text is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nrccr.config.names import complete_config, find_config
+from nrccr.errors import UserError
+
+Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides.")]
+SplitOption = Annotated[str, typer.Option(help="test or val.")]
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="YAML file, or the name of a packaged configuration such as nrccr/vatex.",
+        callback=find_config,
+        autocompletion=complete_config,
+    ),
+]
+
+
+def split_of(name: str) -> Literal["val", "test"]:
+    """The split that `--split` names."""
+    if name not in ("test", "val"):
+        raise UserError(f"--split {name}: give test or val")
+    return "test" if name == "test" else "val"
+
+
+def integers(option: str, text: str) -> list[int]:
+    """Numbers written with commas between them."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} {text}: give whole numbers with commas between them") from None

@@ -1,0 +1,1 @@
+"""The configuration: what every key is, files and overrides."""

@@ -1,0 +1,43 @@
+"""How a split is encoded, scored and ranked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from nrccr.config.choices import ScoreKind
+from nrccr.config.schema import Config
+from nrccr.evaluation.directions import Normalisation
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a split is encoded, scored and ranked.
+
+    Attributes:
+        batch_size: captions or items encoded together.
+        device: where the network is.
+        target_weight: w_T, the weight of the query itself; its translation, if it has one, gets the rest.
+        kind: how similarities are scaled before mixing, unless they are normalised.
+        memory_mb: what a block of scores may take; larger matrices are never held whole.
+        normalisation: of the scores against hubs, with its bank.
+        by_length: also recalls by the query's length.
+        save_scores: also write `scores.npz`.
+    """
+
+    batch_size: int
+    device: torch.device
+    target_weight: float = 1.0
+    kind: ScoreKind = "raw"
+    memory_mb: float = 2000.0
+    normalisation: Normalisation | None = None
+    by_length: bool = False
+    save_scores: bool = False
+
+    @classmethod
+    def of(cls, config: Config, device: torch.device) -> Rule:
+        """The rule of a configuration; normalisation, which may need a bank, is added by the caller."""
+        own = config.evaluation
+        kind: ScoreKind = config.switch("score")
+        return cls(own.batch_size, device, own.target_weight, kind, own.memory_mb, save_scores=own.save_scores)

@@ -1,0 +1,1 @@
+"""Vectors of raw images, computed once."""

@@ -1,0 +1,74 @@
+"""The vectors of a frozen image encoder, computed once and kept on disk for later epochs and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from nrccr.data.bigfile import BigFile, write_bigfile
+from nrccr.data.images import EncodedImages, Pictures
+from nrccr.data.items import Images, Visuals, load_batches
+from nrccr.data.sampling import ordered_batches
+from nrccr.features.fingerprint import fingerprint, hash_encoder
+from nrccr.files import not_written
+from nrccr.models.image import ImageEncoder
+from nrccr.models.layers import evaluating
+
+
+class ImageCache:
+    """Folders `NAME-FINGERPRINT` of vectors; the fingerprint covers weights, pre-processing and image files.
+
+    Args:
+        folder: where they lie; made when it is needed.
+        visual: the visual branch, with a frozen encoder, on `device`.
+        device: where to compute.
+        batch_size: images encoded together.
+    """
+
+    def __init__(self, folder: Path, visual: ImageEncoder, device: torch.device, batch_size: int) -> None:
+        self.folder = folder
+        self.visual = visual
+        self.device = device
+        self.batch_size = batch_size
+        assert visual.encoder is not None
+        self._weights = hash_encoder(visual.encoder)
+
+    def encoded(self, name: str, images: Visuals) -> Visuals:
+        """The images as vectors of the encoder: read from their folder, or computed and written first.
+
+        Args:
+            name: of collection and split, for the folder's name.
+            images: raw images; anything else is returned as it is.
+
+        Raises:
+            UserError: a damaged image or a folder that cannot be written.
+        """
+        if not isinstance(images, Images) or not isinstance(images.source, Pictures):
+            return images
+        place = self.folder / f"{name}-{fingerprint(self._weights, images.source, images.ids)}"
+        if not place.is_dir():
+            self._write(place, images)
+        return Images(EncodedImages(BigFile(place)), images.ids, place)
+
+    def _write(self, place: Path, images: Images) -> None:
+        try:
+            write_bigfile(place, self._vectors(images))
+        except OSError as error:
+            if isinstance(error, FileExistsError) and place.is_dir():
+                return  # another run computed the same meanwhile
+            raise not_written(place, error, "give another folder as image.cache=FOLDER") from error
+
+    def _vectors(self, images: Images) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        batches = [*ordered_batches(images.lengths, self.batch_size, by_length=False)]
+        bar = tqdm(total=len(images), desc="image encoder", unit="", disable=None, leave=False)
+        with evaluating(self.visual), bar as progress:
+            for chosen, batch in zip(batches, load_batches(images, batches), strict=True):
+                pixels = batch.to(self.device).pixels_or_vectors  # type: ignore[union-attr]
+                vectors = self.visual.encode(pixels).float().cpu().numpy()  # (batch, D)
+                yield from ((images.ids[i], row[None]) for i, row in zip(chosen, vectors, strict=True))
+                progress.update(len(chosen))

@@ -1,0 +1,1 @@
+"""The one door for pickles and foreign checkpoints."""

@@ -1,0 +1,130 @@
+"""Sizes that a file declares, compared with the file before anything is allocated: zip, arrays, safetensors."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+MAX_DEPTH = 100  # of containers within containers
+_UNPACKED = 64 * 2**20  # bytes that a compressed archive may hold in any case,
+_RATIO = 20  # and how many times its size above that
+_EMPTY = 2**20  # what the other dimensions of an array without entries may multiply to in any case
+_HEADER = 100 * 2**20  # the safetensors library's own limit of a header
+
+
+class SizeError(Exception):
+    """A file declares what does not fit its size."""
+
+
+def require_shape(shape: Sequence[int], available: int) -> None:
+    """Refuse dimensions that `available` bytes cannot explain: 0 rows of 30 million columns, too.
+
+    Raises:
+        SizeError: they are greater.
+    """
+    if any(size < 0 for size in shape):
+        raise SizeError(f"a negative size in {tuple(shape)}")
+    product = math.prod(size for size in shape if size)
+    if product > (available if all(shape) else max(_EMPTY, available)):
+        raise SizeError(f"shape {tuple(shape)} is larger than the file")
+
+
+def zip_sizes(path: Path, *, compressed: bool) -> dict[str, int]:
+    """The members of a zip archive and how many bytes each unpacks to.
+
+    Raises:
+        SizeError: members that overlap, are encrypted, or unpack to more than the archive's size allows.
+        zipfile.BadZipFile: no zip archive, or a damaged one.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if len({member.filename for member in members}) != len(members):
+        raise SizeError("the archive holds a member twice")
+    if sum(member.compress_size for member in members) > size:
+        raise SizeError("the archive's members are larger than the archive")
+    for member in members:
+        stored = member.compress_type == zipfile.ZIP_STORED
+        if member.flag_bits & 1 or not (stored or (compressed and member.compress_type == zipfile.ZIP_DEFLATED)):
+            raise SizeError(f"member {member.filename[:80]!r} is encrypted or compressed")
+        if stored and member.file_size != member.compress_size:
+            raise SizeError(f"member {member.filename[:80]!r} has two sizes")
+    if sum(member.file_size for member in members) > max(_UNPACKED, _RATIO * size):
+        raise SizeError("the archive unpacks to far more than its size")
+    return {member.filename: member.file_size for member in members}
+
+
+def require_array(file: IO[bytes], size: int) -> None:
+    """Compare an array in numpy's format with its file.
+
+    Args:
+        file: at its beginning.
+        size: of the file or of the archive's member, in bytes.
+
+    Raises:
+        SizeError: a header that numpy cannot read, or an array that is larger than the file.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    except Exception as error:  # the header is a Python literal, which can be damaged in any way at all
+        raise SizeError("no header of an array") from error
+    left = size - file.tell()
+    if not all(type(length) is int for length in shape):
+        raise SizeError(f"shape {tuple(shape)} is none")
+    require_shape(shape, left)
+    if math.prod(shape) * dtype.itemsize > left:
+        raise SizeError(f"{tuple(shape)} of {dtype} needs more bytes than the {left} that are there")
+
+
+def require_npy(path: Path) -> None:
+    """Make sure that a `.npy` file holds what its header says.
+
+    Raises:
+        SizeError: it is damaged or cut short.
+    """
+    with path.open("rb") as file:
+        require_array(file, path.stat().st_size)
+
+
+def require_npz(path: Path) -> None:
+    """Make sure that an `.npz` archive unpacks to a moderate size, and its arrays to what they say.
+
+    Raises:
+        SizeError: it does not.
+        zipfile.BadZipFile: no zip archive, or a damaged one.
+    """
+    sizes = zip_sizes(path, compressed=True)
+    with zipfile.ZipFile(path) as archive:
+        for name, size in sizes.items():
+            with archive.open(name) as member:
+                require_array(member, size)
+
+
+def require_safetensors(path: Path) -> None:
+    """Compare the header of a safetensors file with the file.
+
+    Raises:
+        SizeError: it is no header, or shapes that the file's size cannot explain.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _HEADER):
+            raise SizeError("the header is longer than the file")
+        try:
+            header: Any = json.loads(file.read(length))
+            shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+            for shape in shapes:
+                require_shape([int(length) for length in shape], size)
+        except SizeError:
+            raise
+        except Exception as error:  # damaged JSON: recursion, other types
+            raise SizeError("no safetensors header") from error

@@ -1,0 +1,1 @@
+"""C2KD: distillation from teachers that read English."""

@@ -1,0 +1,1 @@
+"""MLCMR, the multilingual baseline."""

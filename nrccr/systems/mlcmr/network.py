@@ -1,0 +1,229 @@
+"""MLCMR's network: a multilingual baseline with multi-level video encoding, without the losses.
+
+N pairs in the batch, L tokens, F frames, D feature width, G GRU width a direction, M maps a kernel, H backbone width,
+J joint-space width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import PreTrainedModel
+
+from nrccr.config.choices import Pooling
+from nrccr.config.schema import Config
+from nrccr.data.batch import TensorRecord, TextBatch, VideoBatch, ViewBatch, VisualBatch
+from nrccr.models.backbone import backbone_states, freeze_backbone
+from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
+
+KERNELS = (2, 3, 4, 5)  # frames that a convolution sees at once
+TEXTS = ("source", "target", "masked_source", "masked_target")  # in the order in which the mapping sees them
+
+
+@dataclass(frozen=True)
+class ViewOutput(TensorRecord):
+    """What the objective sees of a batch; vectors (N, J) of unit length.
+
+    Attributes:
+        source, target, visual: captions in one and in the other language, and videos; no target where the languages
+            are not parallel.
+        masked_source, masked_target, masked_visual: their masked views.
+        items: (N,) which item each pair belongs to.
+    """
+
+    source: Tensor
+    target: Tensor | None
+    visual: Tensor
+    masked_source: Tensor
+    masked_target: Tensor | None
+    masked_visual: Tensor
+    items: Tensor
+
+
+class MeanText(nn.Module):
+    """Captions -> the mean of the backbone's states, shared by both languages.
+
+    Args:
+        backbone: see nrccr.models.backbone.build_backbone.
+        pooling: over all positions of the batch's width ("padded", released) or over real tokens ("masked").
+    """
+
+    def __init__(self, backbone: PreTrainedModel, pooling: Pooling) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+
+    def forward(self, texts: Sequence[TextBatch]) -> list[Tensor]:
+        """Several batches of captions -> (N, H) each."""
+        states = backbone_states(self.backbone, texts)  # each (N, L, H)
+        return [mean_over_positions(part, text.mask, self.pooling) for part, text in zip(states, texts, strict=True)]
+
+
+class MultiLevelVideo(nn.Module):
+    """Videos at three levels: mean of the frames, bidirectional GRU, convolutions over the GRU's states.
+
+    Args:
+        features: width D of the frame features.
+        gru: G, width of the GRU in each direction.
+        maps: M, maps of each of the four convolutions.
+        dropout: on the GRU's and on the convolutions' vector.
+        pooling: "padded" (released): the GRU runs over the padding too, its backward direction first, and windows of
+            nothing but padding enter the convolutions' maximum; "masked": as if each video were alone.
+    """
+
+    def __init__(self, features: int, gru: int, maps: int, dropout: float, pooling: Pooling) -> None:
+        super().__init__()
+        self.maps = maps
+        self.pooling = pooling
+        self.gru = nn.GRU(features, gru, batch_first=True, bidirectional=True)
+        # As many zeros on either side as let a window reach over one real frame alone.
+        self.convolutions = nn.ModuleList(nn.Conv1d(2 * gru, maps, size, padding=size - 1) for size in KERNELS)
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def feature_width(self) -> int:
+        """Width D of the frame features it takes."""
+        return self.gru.input_size
+
+    @property
+    def width(self) -> int:
+        """Width of its vectors, 2 G + 4 M + D."""
+        return 2 * self.gru.hidden_size + len(KERNELS) * self.maps + self.feature_width
+
+    def forward(self, video: VideoBatch) -> Tensor:
+        """Videos -> (N, 2 G + 4 M + D)."""
+        states = self._run(video)  # (N, F, 2 G), zeros at padding
+        levels = [
+            self.dropout(mean_over_positions(states, video.mask, "masked")),  # (N, 2 G)
+            self.dropout(self._convolve(states, video.mask)),  # (N, 4 M)
+            video.mean if video.mean is not None else mean_over_positions(video.frames, video.mask, "masked"),  # (N, D)
+        ]
+        return torch.cat(levels, dim=1)
+
+    def _run(self, video: VideoBatch) -> Tensor:
+        if self.pooling == "masked":
+            lengths = video.mask.sum(dim=1).cpu()  # (N,)
+            packed = pack_padded_sequence(video.frames, lengths, batch_first=True, enforce_sorted=False)
+            unpacked: Tensor = pad_packed_sequence(self.gru(packed)[0], True, total_length=video.mask.shape[1])[0]
+            return unpacked
+        states: Tensor = self.gru(video.frames)[0]  # (N, F, 2 G)
+        return states * video.mask.to(states.dtype).unsqueeze(-1)
+
+    def _convolve(self, states: Tensor, mask: Tensor) -> Tensor:
+        """States (N, F, 2 G) -> the largest answer of each map to any window (N, 4 M)."""
+        channels = states.transpose(1, 2)  # (N, 2 G, F)
+        largest = []
+        for size, convolution in zip(KERNELS, self.convolutions, strict=True):
+            answers = convolution(channels)  # (N, M, F + size - 1), a window for each last frame
+            if self.pooling == "masked":  # windows of padding alone would answer ReLU(bias)
+                seen = functional.pad(mask.bool(), (size - 1, 0), value=True)  # (N, F + size - 1)
+                answers = answers.masked_fill(~seen.unsqueeze(1), -torch.inf)
+            largest.append(functional.relu(answers.max(dim=2).values))  # (N, M); ReLU keeps the order
+        return torch.cat(largest, dim=1)
+
+
+class MLCMR(nn.Module):
+    """Text and visual branch and their mappings into one space; both languages share the text branch and its mapping.
+
+    Args:
+        backbone: the text backbone, see nrccr.models.backbone.build_backbone.
+        features: width D of the frame features.
+        joint: width J of the joint space.
+        gru, maps: widths of the visual branch, see MultiLevelVideo.
+        dropout: in the visual branch and in both mappings.
+        pooling: "padded" (released) or "masked", where an embedding depends on its own caption or item alone.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        features: int,
+        *,
+        joint: int = 1536,
+        gru: int = 512,
+        maps: int = 512,
+        dropout: float = 0.2,
+        pooling: Pooling = "padded",
+    ) -> None:
+        super().__init__()
+        self.text = MeanText(backbone, pooling)
+        self.visual = MultiLevelVideo(features, gru, maps, dropout, pooling)
+        self.map_text = JointMapping(int(backbone.config.hidden_size), joint, dropout)
+        self.map_visual = JointMapping(self.visual.width, joint, dropout)
+        self.independent = pooling == "masked"
+
+    @property
+    def feature_width(self) -> int:
+        """Width D of the frame features it takes."""
+        return self.visual.feature_width
+
+    def forward(self, *parts: ViewBatch) -> ViewOutput:
+        """One training batch, whole or in parts of like length, each padded for itself.
+
+        Parts come together before the mappings, whose batch statistics see all N pairs of one kind at a time, in the
+        order source, target, masked source, masked target; visual, masked visual.
+        """
+        languages = ("source", "masked_source") if parts[0].target is None else TEXTS
+        pooled = iter(self.text([getattr(part, name) for part in parts for name in languages]))  # each (N, H)
+        of_parts = [{name: next(pooled) for name in languages} for _ in parts]
+        texts = {name: self.map_text(torch.cat([part[name] for part in of_parts])) for name in languages}  # each (N, J)
+        visual, masked_visual = (  # each (N, J)
+            self.map_visual(torch.cat([self.visual(getattr(part, name)) for part in parts]))
+            for name in ("visual", "masked_visual")
+        )
+        return ViewOutput(
+            source=texts["source"],
+            target=texts.get("target"),
+            visual=visual,
+            masked_source=texts["masked_source"],
+            masked_target=texts.get("masked_target"),
+            masked_visual=masked_visual,
+            items=torch.cat([part.items for part in parts]),
+        )
+
+    def embed_text(self, text: TextBatch) -> Tensor:
+        """Captions of either language -> (N, J), unit length; evaluation mode, no gradients."""
+        with evaluating(self):
+            (pooled,) = self.text([text])  # (N, H)
+            embedded: Tensor = self.map_text(pooled)
+            return embedded
+
+    def embed_visual(self, visual: VisualBatch) -> Tensor:
+        """Videos -> (N, J), unit length; evaluation mode, no gradients.
+
+        Raises:
+            TypeError: images.
+        """
+        if not isinstance(visual, VideoBatch):
+            raise TypeError("MLCMR embeds videos: give a VideoBatch")
+        with evaluating(self):
+            embedded: Tensor = self.map_visual(self.visual(visual))
+            return embedded
+
+
+def build_mlcmr(config: Config, backbone: PreTrainedModel, feature_width: int) -> MLCMR:
+    """The network a configuration describes, from fresh weights but for the backbone's.
+
+    Args:
+        config: the run's configuration.
+        backbone: the text backbone, see nrccr.models.backbone.build_backbone.
+        feature_width: width of the features, from the files.
+
+    Raises:
+        UserError: a trainable layer that the backbone does not have.
+    """
+    freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
+    return MLCMR(
+        backbone,
+        feature_width,
+        joint=config.joint.width,
+        gru=config.visual.gru,
+        maps=config.visual.maps,
+        dropout=config.joint.dropout,
+        pooling=config.switch("pooling"),
+    )

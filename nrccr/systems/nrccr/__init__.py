@@ -1,0 +1,1 @@
+"""NRCCR (Wang, Dong et al., ACM MM 2022)."""

@@ -1,0 +1,68 @@
+"""The configuration keys of NRCCR."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from nrccr.config.keys import Section, key
+from nrccr.config.limits import require_at_most, require_heads
+from nrccr.config.schema import Config, Refuse
+
+Strength: TypeAlias = Literal["weak", "not-so-weak", "strong"]
+
+TEXT_POSITIONS, FRAME_POSITIONS = 250, 80  # position vectors of the two branches
+QUERY_KEY_WIDTH = 512  # of all attention heads together, whatever their number and the width
+
+
+class AdversarySection(Section):
+    """The language discriminator."""
+
+    discriminator: Strength = key("strong", "")
+    learning_rate: float = key(0.001, "of its own Adam", gt=0)
+
+
+SECTIONS: dict[str, type[Section]] = {"adversary": AdversarySection}
+READS = frozenset(
+    {
+        *("image", "loss", "text.width", "text.heads", "visual.width", "visual.heads", "visual.layers"),
+        *("joint.dropout", "data.task", "data.target", "data.round_trips", "data.mismatch_tolerance"),
+        *(f"evaluation.{name}" for name in ("target_weight", "save_scores", "normalise", "beta", "k", "alpha")),
+        *("switches.pooling", "switches.attention_mask", "switches.teacher", "switches.feed_forward"),
+        *("switches.attention_scale", "switches.similarity", "switches.feature", "switches.adversary"),
+        *("switches.score", "switches.english_cleaning", "switches.frames"),
+    }
+)
+SWITCHES: dict[str, Any] = {}
+FOLDERS = {"image_encoder": "image.model"}
+NOTES = {
+    "data.collection": "videos: vatex | msrvttcn (also found as msrvtt10kcn) | generated; images: multi30k | mscoco",
+    "data.max_frames": "at most 80",
+    "text.max_tokens": "at most 250",
+}
+# What `nrccr noise` compares: overrides by name. `basic` is the ranking loss alone.
+TERMS = ("similarity", "feature", "cycle", "adversary")
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "basic": tuple(f"loss.{term}=0" for term in TERMS),
+    "nrccr": (),
+    **{f"no-{term}": (f"loss.{term}=0",) for term in TERMS},
+}
+
+
+def check(config: Config, refuse: Refuse) -> None:
+    """Refuse longer inputs than there are position vectors, and heads that do not divide the attention's widths."""
+    require_at_most(config, "text.max_tokens", TEXT_POSITIONS, f"between 3 and {TEXT_POSITIONS}", refuse)
+    frames = f"at most {FRAME_POSITIONS}, the number of position vectors"
+    require_at_most(config, "data.max_frames", FRAME_POSITIONS, frames, refuse)
+    require_heads(config, "text", refuse, QUERY_KEY_WIDTH)
+    if config.visual.kind == "video":
+        require_heads(config, "visual", refuse, QUERY_KEY_WIDTH)
+
+
+def cleans_queries(config: Config) -> bool:
+    """Whether translated queries are cleaned as English of the training set is: on videos, not on images."""
+    return config.visual.kind == "video" or bool(config.switch("english_cleaning") == "all")
+
+
+def padding_free(config: Config) -> bool:
+    """Whether padding never counts, so that no embedding depends on its neighbours."""
+    return bool(config.switch("attention_mask") == "key" and config.switch("pooling") == "masked")

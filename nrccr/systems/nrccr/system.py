@@ -1,0 +1,145 @@
+"""NRCCR as a system: the five functions of `nrccr.systems.base.System`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from nrccr.config.schema import Config
+from nrccr.data.check import Checked, check_collection, matched_files
+from nrccr.data.collections import SplitName
+from nrccr.data.images import Preprocessor, clip_preprocessor, load_preprocessor
+from nrccr.data.items import Visuals, require_same_width
+from nrccr.data.queries import Sample, Split
+from nrccr.data.tokens import CaptionTokenizer
+from nrccr.evaluation.evaluate import evaluate
+from nrccr.evaluation.metrics import recall_sum
+from nrccr.evaluation.rule import Rule
+from nrccr.features.image_cache import ImageCache
+from nrccr.models.backbone import configured_backbone
+from nrccr.models.image import ImageEncoder, build_image_encoder, image_config
+from nrccr.models.openai import visual_config
+from nrccr.models.statedicts import Trained
+from nrccr.systems.base import located, save_encoders
+from nrccr.systems.nrccr.data import Reader, cleaning_of, locate_data
+from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
+from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
+from nrccr.systems.nrccr.published import published
+from nrccr.systems.nrccr.settings import AdversarySection
+from nrccr.systems.retriever import Model, Retriever
+from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Task, Validation
+
+__all__ = ["check", "network", "published", "splits", "task"]
+
+
+def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
+    """See System."""
+    backbone = configured_backbone(config, trained)
+    encoder, preprocess = _image_encoder(config, trained)
+    if trained is not None:
+        names = "project.linear.weight" if config.visual.kind == "video" else "linear.weight"
+        features = trained.width_of(f"visual.{names}")
+    nrccr = build_nrccr(config, backbone, features, encoder)
+    tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
+    tokenizer.require_table(backbone.get_input_embeddings().num_embeddings)
+    return Model(nrccr, tokenizer, cleaning_of(config), preprocess)
+
+
+def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
+    """See System."""
+    found = located(config, root)
+    tokenizer = CaptionTokenizer(found.text.model, found.text.max_tokens)
+    reader = Reader.open(found, root, tokenizer)
+    pairs, held_out = reader.pairs(), reader.split("val")
+    # A damaged test split is reported now, not after hours.
+    for other in (held_out, *([reader.split("test")] if test else [])):
+        require_same_width(other.visuals, pairs.visuals)
+    model = network(found, pairs.visuals.width)
+    backbone_width = int(model.network.text.backbone.config.hidden_size)
+    discriminator = build_discriminator(config, backbone_width)
+    cache = _image_cache(config, model.network, device)
+    if cache is not None:
+        pairs = replace(pairs, visuals=cache.encoded(f"{reader.collection.name}-train", pairs.visuals))
+        held_out = replace(held_out, gallery=cache.encoded(f"{reader.collection.name}-val", held_out.visuals))
+    objective = NRCCRObjective(config)
+    rule = Rule.of(config, device)
+
+    def validate() -> Validation:
+        metrics = evaluate(model.network, held_out, rule)
+        recalls = recall_sum(metrics["text_to_visual"])
+        return Validation(recalls, metrics, f"R@1+5+10 {recalls:.2f}, SumR {metrics['SumR']:.2f}")
+
+    def save_models(run: RunFolder) -> None:
+        save_encoders(run, model)
+        visual = model.network.visual
+        if isinstance(visual, ImageEncoder) and visual.encoder is not None and model.preprocess is not None:
+            visual.encoder.config.save_pretrained(run.path / "image_encoder")
+            model.preprocess.save(run.path / "image_encoder")
+
+    rate = config.section(AdversarySection).learning_rate
+    return Task(
+        network=model.network,
+        losses=lambda out, batch: objective(out, discriminator),
+        players=adversary(objective, discriminator, rate),
+        pairs=pairs,
+        validate=validate,
+        counts={"train": asdict(pairs.counts), "val": dict(held_out.counts)},
+        save_models=save_models,
+        record={"tokenizer": tokenizer.describe()},
+        places=(pairs.visuals.place, held_out.visuals.place),
+    )
+
+
+def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Iterator[Split]:
+    """See System: one split, queries in the target language with their English translations."""
+    config, model = retriever.config, retriever.model
+    found = Reader.open(config, root, model.tokenizer, model.preprocess).split(name, sample)
+    if sample is not None:  # the cache is of whole splits
+        return iter([found])
+
+    def as_vectors(visuals: Visuals) -> Visuals:
+        cache = _image_cache(config, model.network, retriever.device)
+        return visuals if cache is None else cache.encoded(f"{found.collection}-{name}", visuals)
+
+    return iter([replace(found, as_vectors=as_vectors)])
+
+
+def check(config: Config, root: Path) -> Checked:
+    """See System."""
+    collection = locate_data(config, root)
+    report = check_collection(
+        collection,
+        matched_files(collection),
+        mismatch_tolerance=config.data.mismatch_tolerance,
+        pictures=config.visual.kind == "clip",
+    )
+    return Checked(collection.name, collection.folder, report)
+
+
+def _image_encoder(config: Config, trained: Trained | None) -> tuple[PreTrainedModel | None, Preprocessor | None]:
+    """The encoder of raw images and their pre-processing; none where features are vectors."""
+    if config.visual.kind != "clip":
+        return None, None
+    image = config.image
+    if trained is None:
+        encoder = build_image_encoder(image_config(image.model), image.model if image.pretrained else None)
+        return encoder, load_preprocessor(image.model, pretrained=image.pretrained)
+    if not trained.published:
+        return build_image_encoder(image_config(image.model), None), load_preprocessor(image.model)
+    prefix = "visual.encoder."
+    tensors = {key.removeprefix(prefix): value for key, value in trained.weights.items() if key.startswith(prefix)}
+    described = visual_config(tensors, trained.place)
+    return build_image_encoder(described, None), clip_preprocessor(int(described.image_size))
+
+
+def _image_cache(config: Config, nrccr: NRCCR, device: torch.device) -> ImageCache | None:
+    """The cache of a frozen image encoder's vectors; none without such an encoder."""
+    visual = nrccr.visual
+    if not isinstance(visual, ImageEncoder) or visual.encoder is None or visual.trainable:
+        return None
+    return ImageCache(Path(config.image.cache), visual.to(device), device, config.evaluation.batch_size)

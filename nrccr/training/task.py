@@ -1,0 +1,101 @@
+"""What a training loop needs to know of a system: a network, its losses, its players, data, validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from torch import Tensor, nn
+
+from nrccr.data.batch import Parts
+from nrccr.data.sampling import Indices
+from nrccr.training.runfolder import RunFolder
+
+
+class TrainingSet(Protocol):
+    """Training data; a batch of indices gives one batch object."""
+
+    def __len__(self) -> int:
+        """Number of pairs or items."""
+
+    def __getitem__(self, indices: Indices) -> Parts[Any]:
+        """The batch at `indices`."""
+
+    def at_epoch(self, epoch: int) -> Self:
+        """What to read in an epoch, from 0; the data itself, unless something is drawn anew in every epoch."""
+
+    def fingerprint(self) -> str:
+        """A hash of all that is read."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good the weights are.
+
+    Attributes:
+        score: what the best epoch is chosen by.
+        metrics: for the log.
+        line: for the terminal.
+    """
+
+    score: float
+    metrics: dict[str, Any]
+    line: str
+
+
+@dataclass(frozen=True)
+class Player:
+    """A module that learns beside the network, with an Adam of its own; its gradients are never clipped.
+
+    Attributes:
+        module: what learns.
+        learning_rate: at the start.
+        losses: named losses of its own on the network's output; those that end in `_loss` are summed. It then steps
+            before the network does, and is frozen until the network's step is done. None: it learns
+            from the network's total loss, in the same step.
+        follows_schedule: whether its learning rate keeps its ratio to the network's; if not, it stays as it is.
+    """
+
+    module: nn.Module
+    learning_rate: float
+    losses: Callable[[Any], dict[str, Tensor]] | None = None
+    follows_schedule: bool = False
+
+
+@dataclass
+class Task:
+    """What a system brings to its training.
+
+    Attributes:
+        network: `network(*batch.parts)` gives what the losses see.
+        losses: named losses of the network's output and the batch; those that end in `_loss` are summed.
+        players: by name, the modules that learn beside the network.
+        pairs: the training set.
+        validate: how good the weights are, after every epoch; none where there is no validation split: the last epoch's
+            weights are kept.
+        counts: by split, what was read.
+        save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
+        record: what the numbers depend on besides configuration and data, for run.json; the same when it is resumed.
+        places: feature folders or files that it reads; a resumed run finds them unchanged.
+    """
+
+    network: nn.Module
+    losses: Callable[[Any, Parts[Any]], dict[str, Tensor]]
+    players: Mapping[str, Player]
+    pairs: TrainingSet
+    validate: Callable[[], Validation] | None
+    counts: dict[str, dict[str, Any]]
+    save_models: Callable[[RunFolder], None]
+    record: dict[str, Any] = field(default_factory=dict)
+    places: tuple[Path, ...] = ()
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """Sum of the entries that end in `_loss`; weights are already in them."""
+    parts = [value for name, value in losses.items() if name.endswith("_loss")]
+    summed = parts[0]
+    for part in parts[1:]:
+        summed = summed + part
+    return summed

@@ -1,0 +1,71 @@
+"""The language discriminator against the published blocks written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from nrccr.systems.nrccr.discriminator import Discriminator
+
+STRENGTHS = ["weak", "not-so-weak", "strong"]
+
+
+def made(strength: Any, logits: int = 2, pooling: Any = "padded") -> Discriminator:
+    torch.manual_seed(0)
+    discriminator = Discriminator(32, strength, logits, pooling)
+    for parameter in discriminator.parameters():  # large enough for convolutions to matter
+        parameter.data *= 2
+    return discriminator
+
+
+def states_and_mask() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(4, 6, 32), torch.arange(6) < torch.tensor([6, 3, 1, 5])[:, None]
+
+
+@torch.no_grad()
+def test_weak_and_not_so_weak_average_their_logits() -> None:
+    states, mask = states_and_mask()
+    weak, middle = made("weak"), made("not-so-weak")
+    linear: Any = weak.classify
+    torch.testing.assert_close(weak(states, mask), F.linear(states.mean(1), linear.weight, linear.bias))
+    layers: Any = middle.classify
+    assert [tuple(layer.weight.shape) for layer in layers[::2]] == [(256, 32), (128, 256), (2, 128)]
+    one = [layers[4](layers[2](layers[0](row).tanh()).tanh()) for row in states[1]]
+    torch.testing.assert_close(middle(states, mask)[1], torch.stack(one).mean(0))
+
+
+@torch.no_grad()
+def test_strong_is_the_published_block_with_its_relu_in_place() -> None:
+    discriminator = made("strong")
+    states, mask = states_and_mask()
+    hidden = discriminator.reduce(states.transpose(1, 2))
+    for block in discriminator.convolutions:
+        x = hidden.clone()
+        branch = block.second(F.relu(block.first(F.relu(x, inplace=True))))
+        hidden = x + 0.3 * branch  # x has become relu(x)
+    expected = discriminator.classify(hidden.mean(dim=2))
+    torch.testing.assert_close(discriminator(states, mask), expected)
+    first: Any = discriminator.convolutions[0]
+    assert first.first.weight.shape == (128, 128, 5) and discriminator.reduce.weight.shape == (128, 32, 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("logits", [1, 2])
+def test_padding_counts_when_padded_and_not_when_masked(strength: str, logits: int) -> None:
+    states, mask = states_and_mask()
+    longer, longer_mask = F.pad(states, (0, 0, 0, 5), value=3.0), F.pad(mask, (0, 5))
+    released = made(strength, logits)
+    assert (released(longer, longer_mask) - released(states, mask)).abs().max() > 1e-2
+    masked = made(strength, logits, "masked")
+    whole = masked(states, mask)
+    assert whole.shape == (4, logits)
+    torch.testing.assert_close(masked(longer, longer_mask), whole, atol=1e-5, rtol=1e-5)
+    for n, length in enumerate(mask.sum(1).tolist()):
+        alone = masked(states[n : n + 1, :length], mask[n : n + 1, :length])
+        torch.testing.assert_close(alone[0], whole[n], atol=1e-5, rtol=1e-5)

@@ -1,0 +1,1 @@
+"""A system of the tests' own: one folder, and one line in the table."""
