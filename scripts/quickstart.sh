@@ -4,9 +4,10 @@
 # them. Rerun it to resume: finished steps are kept. Give another folder to start anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+folder=${1:-runs/quickstart}
+set --
 source scripts/setup.sh
 
-folder=${1:-runs/quickstart}
 run=$folder/nrccr
 
 part() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs nrccr with its pinned requirements: scripts/setup.sh [dev]
+# Installs nrccr with its pinned requirements: scripts/setup.sh [dev] [extract] [parquet] [translate] [search] [serve]
 # Into the active virtual or conda environment, else into .venv in the checkout (made if missing). Quick when nothing has
 # changed since. Sourced, it leaves the environment's interpreter in $python.
 set -euo pipefail
@@ -19,11 +19,16 @@ fi
 python=$environment/bin/python
 
 pins=("$here/requirements.txt")
-stamp=$environment/.nrccr.stamp
-if [ "${1:-}" = dev ]; then
-    pins+=("$here/requirements-dev.txt")
-    stamp=$environment/.nrccr-dev.stamp
-fi
+stamp=$environment/.nrccr
+for extra in "$@"; do
+    if [ ! -f "$here/requirements-$extra.txt" ]; then
+        echo "setup: there is no extra $extra; see requirements-*.txt" >&2
+        exit 2
+    fi
+    pins+=("$here/requirements-$extra.txt")
+    stamp+=-$extra
+done
+stamp+=.stamp
 hashes='import hashlib, pathlib, sys; print([hashlib.sha256(pathlib.Path(p).read_bytes()).hexdigest() for p in sys.argv[1:]])'
 wanted="$here $("$python" -c "$hashes" "${pins[@]}" "$here/pyproject.toml")"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then

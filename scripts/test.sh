@@ -3,7 +3,7 @@
 # Slow, GPU and network tests are left out; `-m slow` (gpu, network) runs those.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source scripts/setup.sh dev
+source scripts/setup.sh dev extract parquet translate search serve
 
 "$python" -m ruff check .
 "$python" -m mypy
