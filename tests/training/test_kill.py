@@ -40,7 +40,7 @@ from nrccr.training.log import Log
 import nrccr.files as files
 import nrccr.training.loop as loop
 kind, wanted, lines = os.environ["KIND"], int(os.environ["AT"]), [0]
-write, replace, step, begin = Log.write, os.replace, loop.Trainer.step, loop._ignore_signals
+write, replace, step, begin = Log.write, os.replace, loop.Trainer.step, loop.ignore_signals
 def due():
     return 0 < wanted <= lines[0]
 def write_then_suffer(self, *arguments):
@@ -71,7 +71,7 @@ def begin_and_die(worker):
         os.kill(os.getpid(), signal.SIGKILL)
     begin(worker)
 Log.write, files.os.replace = write_then_suffer, die_before_rename
-loop.Trainer.step, loop._ignore_signals = step_from_nan, begin_and_die
+loop.Trainer.step, loop.ignore_signals = step_from_nan, begin_and_die
 from nrccr.cli.app import main
 main()
 """
