@@ -62,10 +62,13 @@ def train(config: str, root: str, out: str, *options: str) -> list[str]:
     return ["train", config, "--root", root, "--out", out, "--device", "cpu", *options]
 
 
+ODD_ROOT, ODD_OUT = (os.fsdecode(b"\xca\xd3\xc6\xb5" + ending) for ending in (b"/root", b"/out"))  # GBK bytes
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
 def odd_names(**environment: str) -> Case:
-    """A root and a run folder named in GBK bytes."""
-    root, out = (os.fsdecode(b"\xca\xd3\xc6\xb5" + ending) for ending in (b"/root", b"/out"))
-    return Case(train("common/tiny.yaml", root, out), 0, (), "bash 4/make.sh", environment)
+    """A root and a run folder whose names are no Unicode."""
+    return Case(train("common/tiny.yaml", ODD_ROOT, ODD_OUT), 0, (), "bash 4/make.sh", environment)
 
 
 REPORTS = {
@@ -74,7 +77,7 @@ REPORTS = {
     "2": Case(["check", "common/tiny.yaml", "--root", "2/cr_only"], 0, ("12 │       24",)),
     "3": Case(train("3/c.yaml", "3/VS", "v"), 2, ("3/bert", "vocabulary")),
     "4": odd_names(),
-    "4 in the C locale": odd_names(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"),
+    "4 in the C locale": odd_names(**C_LOCALE),
     "5": Case(["-c", SEES_ALIKE, "images"], 0, ("cosine 1.00",)),
     "7": Case(["7/overflow.py"], 1, ("ValueError", "overflows", "log=True")),
     "8": Case(["8/texts.py", "run"], 0, ("(2, ", "(1, ", "UserError", "1")),
@@ -197,6 +200,16 @@ def test_reported(name: str, reports: Path) -> None:
     if name == "8":
         assert run(Case(train("common/tiny.yaml", "common/VS", "run", "train.epochs=1")), reports).code == 0
     judge(name, REPORTS[name], run(REPORTS[name], reports))
+    if name.startswith("4"):
+        environment = REPORTS[name].environment
+        place = ["--root", ODD_ROOT, "--device", "cpu"]
+        for command in (["test", ODD_OUT, *place], ["rank", ODD_OUT, "\u4eba", *place], ["table", ODD_OUT]):
+            judge(f"{name}, {command[0]}", (case := Case(command, 0, environment=environment)), run(case, reports))
+        judge(
+            f"{name}, query",
+            (case := Case(["rank", ODD_OUT, "\udcca", *place], environment=environment)),
+            run(case, reports),
+        )
     if REPORTS[name].code == 2:
         assert not any((reports / out).exists() for out in ("half", "wrong", "v"))
 
