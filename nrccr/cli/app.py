@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -55,6 +56,9 @@ app.add_typer(config_app, name="config")
 def main() -> None:
     """Run the command line: a user's error is one line and exit code 2; `--debug` shows its traceback before."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # no locale is too small for a caption
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Typer turns Ctrl-C into this code, and returns it.
         if app(arguments or ["--help"], standalone_mode=False) == STOPPED:

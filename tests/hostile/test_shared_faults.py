@@ -203,7 +203,7 @@ def test_reported(name: str, reports: Path) -> None:
     if name.startswith("4"):
         environment = REPORTS[name].environment
         place = ["--root", ODD_ROOT, "--device", "cpu"]
-        for command in (["test", ODD_OUT, *place], ["rank", ODD_OUT, "\u4eba", *place], ["table", ODD_OUT]):
+        for command in (["test", ODD_OUT, *place], ["rank", ODD_OUT, "\u4eba", *place], ["table", "--runs", ODD_OUT]):
             judge(f"{name}, {command[0]}", (case := Case(command, 0, environment=environment)), run(case, reports))
         judge(
             f"{name}, query",
