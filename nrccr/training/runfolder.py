@@ -23,6 +23,7 @@ from nrccr.errors import UserError
 from nrccr.files import Lock, atomic_folder, atomic_path, not_written, refuse_links, write_json, write_text
 from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.training.features import changed_features
+from nrccr.training.workers import undisturbed
 
 WRITTEN = ("config.yaml", "run.json", "model.safetensors", "metrics.jsonl", "tensorboard", "last/state.pt")
 PACKAGES = ("nrccr", "torch", "transformers", "accelerate", "pydantic", "numpy", "safetensors")
@@ -206,7 +207,8 @@ class RunFolder:
             UserError: the disk is full, or the folder cannot be written.
         """
         try:
-            with atomic_path(self.state) as temporary, temporary.open("wb") as file:
+            # torch's writer ends the process if it is left half-way while its file is closed.
+            with atomic_path(self.state) as temporary, temporary.open("wb") as file, undisturbed():
                 torch.save(state, file)
         except (OSError, RuntimeError) as error:
             raise not_written(self.state, error) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from nrccr.data.batch import Parts
@@ -25,3 +26,20 @@ def stopped(batches: Iterator[Parts[Any]]) -> Iterator[Iterator[Parts[Any]]]:
         end = getattr(batches, "_shutdown_workers", None)  # torch does it when the iterator is collected, no sooner
         if end is not None:
             end()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off what torch raises when a worker dies, at any line, until a write is whole."""
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None:
+        yield
+        return
+    deaths: list[FrameType | None] = []
+    before = signal.signal(number, lambda _, frame: deaths.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+        if deaths and callable(before):
+            before(number, deaths[0])

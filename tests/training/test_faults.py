@@ -18,6 +18,7 @@ import pytest
 from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.workers import undisturbed
 
 Train = Callable[..., Any]
 Results = Callable[[Path], Any]
@@ -205,3 +206,19 @@ def test_a_dying_worker_is_one_line(
     assert train(tmp_path / "own", "--resume", "data.workers=0", "train.batch_size=2").code == 0
     assert train(tmp_path / "whole", "train.batch_size=2").code == 0
     assert results(tmp_path / "own") == results(tmp_path / "whole")
+
+
+def test_a_worker_that_dies_during_a_write_is_told_after_it() -> None:
+    """torch raises at any line; its writer of archives would end the process."""
+    told: list[int] = []
+    before = signal.signal(signal.SIGCHLD, lambda number, _: told.append(number))
+    try:
+        with undisturbed():
+            os.kill(os.getpid(), signal.SIGCHLD)
+            assert told == []
+        assert told == [signal.SIGCHLD]
+        with undisturbed():
+            pass
+        assert told == [signal.SIGCHLD]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
