@@ -29,7 +29,7 @@ def say(what: Table | str) -> None:
 
 @contextmanager
 def without_hints() -> Iterator[None]:
-    """Without the warnings of transformers, which are about what we do on purpose; its progress bars on a terminal only."""
+    """Without transformers' warnings, which are about what we do on purpose; its progress bars on a terminal only."""
     from transformers.utils import logging as hints
 
     logger = logging.getLogger("transformers")

@@ -160,9 +160,11 @@ def _read_tokenizer(model: str, *, lower_case: bool) -> PreTrainedTokenizerBase:
     BertTokenizer makes a WordPiece of any vocabulary. With one of SentencePiece, which a BERT may have
     (multilingual-e5-small), it would split Chinese into characters and find no beginning of a word.
     """
+    named = _algorithm_of_file(model)
+    lower_case = lower_case and named in (None, WORD_PIECE)  # to read a large vocabulary twice takes seconds
     switch = {"do_lower_case": True} if lower_case else {}
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, **switch)
-    if isinstance(tokenizer, BertTokenizer) and _algorithm_of_file(model) not in (None, WORD_PIECE):
+    if isinstance(tokenizer, BertTokenizer) and named not in (None, WORD_PIECE):
         return PreTrainedTokenizerFast.from_pretrained(model)  # no class is named, and a BERT's was guessed
     if not lower_case or type(tokenizer) is BertTokenizer:
         return tokenizer
