@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,11 +29,17 @@ def say(what: Table | str) -> None:
 
 @contextmanager
 def without_hints() -> Iterator[None]:
-    """Without the warnings of transformers, which are about what we do on purpose."""
+    """Without transformers' warnings, which are about what we do on purpose; its progress bars on a terminal only."""
+    from transformers.utils import logging as hints
+
     logger = logging.getLogger("transformers")
-    before = logger.level
+    before, bars = logger.level, hints.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        hints.disable_progress_bar()
     try:
         yield
     finally:
         logger.setLevel(before)
+        if bars:
+            hints.enable_progress_bar()

@@ -21,10 +21,12 @@ from transformers.utils import cached_file
 
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
+from nrccr.extras import need
 from nrccr.files import encodable
 from nrccr.terminal import without_hints
 
 WORD_PIECE = "WordPiece"
+SENTENCE_PIECE = ("sentencepiece.bpe.model", "spm.model", "spiece.model")  # XLM-R's, DeBERTa's, ALBERT's and T5's
 AT_ONCE = 10_000  # captions tokenised together: the tokeniser takes some 6 KB for each while it works
 
 
@@ -54,7 +56,7 @@ class CaptionTokenizer:
         config: of the backbone.
 
     Raises:
-        UserError: no tokeniser there.
+        UserError: no tokeniser there, or one whose library is not installed.
     """
 
     def __init__(self, model: str, max_tokens: int, *, lower_case: bool = True) -> None:
@@ -63,6 +65,8 @@ class CaptionTokenizer:
             kind = str(config.model_type)
             with encodable(model) as readable:
                 self.tokenizer = _read_tokenizer(readable, lower_case=lower_case and kind == "bert")
+        except UserError as error:
+            raise UserError(f"text.model={model}: {error}") from error
         except Exception as error:  # whatever a damaged file can break
             reason = first_line(error)
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
@@ -160,9 +164,11 @@ def _read_tokenizer(model: str, *, lower_case: bool) -> PreTrainedTokenizerBase:
     BertTokenizer makes a WordPiece of any vocabulary. With one of SentencePiece, which a BERT may have
     (multilingual-e5-small), it would split Chinese into characters and find no beginning of a word.
     """
+    named = _algorithm_of_file(model)
+    lower_case = lower_case and named in (None, WORD_PIECE)  # to read a large vocabulary twice takes seconds
     switch = {"do_lower_case": True} if lower_case else {}
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, **switch)
-    if isinstance(tokenizer, BertTokenizer) and _algorithm_of_file(model) not in (None, WORD_PIECE):
+    if isinstance(tokenizer, BertTokenizer) and named not in (None, WORD_PIECE):
         return PreTrainedTokenizerFast.from_pretrained(model)  # no class is named, and a BERT's was guessed
     if not lower_case or type(tokenizer) is BertTokenizer:
         return tokenizer
@@ -178,13 +184,24 @@ def _algorithm(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _algorithm_of_file(model: str) -> str | None:
-    """What a model's tokenizer.json names; none where there is no such file, or an old one that names nothing."""
-    silent = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-    path = cached_file(model, "tokenizer.json", **silent)
+    """What a model's tokenizer.json names; none where there is no such file, or an old one that names nothing.
+
+    Raises:
+        UserError: a SentencePiece model instead, and the library that reads it is not installed.
+    """
+    path = _file_of(model, "tokenizer.json")
     if path is None:
+        if any(_file_of(model, name) for name in SENTENCE_PIECE):
+            need("sentencepiece", "translate")
         return None
     found = re.search(rb'"model"\s*:\s*\{\s*"type"\s*:\s*"(\w+)"', Path(path).read_bytes())
     return None if found is None else found[1].decode()
+
+
+def _file_of(model: str, name: str) -> str | None:
+    silent = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    path: str | None = cached_file(model, name, **silent)
+    return path
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from nrccr.data.captions import shortened
 from nrccr.errors import UserError, first_line
 from nrccr.files import encodable
+from nrccr.models.statedicts import WRAPPED
 from nrccr.terminal import without_hints
 
 
@@ -32,7 +33,9 @@ def load_pretrained(
     try:
         # transformers would print a table of every head that the encoder does not have
         with without_hints(), encodable(model) as readable:
-            encoder, found = load(readable, output_loading_info=True, ignore_mismatched_sizes=True)
+            encoder, found = load(
+                readable, output_loading_info=True, ignore_mismatched_sizes=True, key_mapping=dict.fromkeys(WRAPPED, "")
+            )
     except Exception as error:  # whatever a damaged file can break
         raise UserError(
             f"{key}.model={model}: no weights there ({first_line(error)}); give a folder with weights, {advice}"

@@ -16,6 +16,9 @@ from nrccr.errors import UserError
 StateDict = dict[str, Tensor]
 MAPPING = [("mapping.fc1.", "linear."), ("mapping.bn_1.", "norm.")]
 _UNUSED = re.compile(r"backbone\.(embeddings\.position_ids|pooler\..*)")
+# What torch's wrappers for several devices and for compiling put into the names of what they wrap: all of it in front,
+# and inside where a part was compiled.
+WRAPPED = (r"^(?:module\.|_orig_mod\.)+", r"(?<=\.)_orig_mod\.")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,25 @@ def is_state(part: Any) -> bool:
     if not isinstance(part, dict):
         return False
     return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in part.items())
+
+
+def unwrapped(name: str) -> str:
+    """A tensor's name without what wrappers put into it: `module.` in front, `_orig_mod.` anywhere."""
+    for pattern in WRAPPED:
+        name = re.sub(pattern, "", name)
+    return name
+
+
+def without_wrappers(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """A state dict by the names that its tensors had before any wrapping.
+
+    Raises:
+        UserError: two tensors would have the same name.
+    """
+    named = {unwrapped(str(key)): value for key, value in state.items()}
+    if len(named) < len(state):
+        raise UserError(f"{path}: holds tensors twice, with and without `module.` or `_orig_mod.`; save the model once")
+    return named
 
 
 def without_unused(text: StateDict) -> StateDict:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,7 +109,7 @@ def require_modest(value: Any, size: int) -> None:
     """Refuse what a walk over a small file's content would not end: loops, and values that hold each other 2**60 times.
 
     Args:
-        value: plain data and tensors. A tensor lies in its storage once, an empty one has moderate sizes.
+        value: plain data, tensors and arrays. A tensor lies in its storage once, an empty one has moderate sizes.
         size: of the file, in bytes.
 
     Raises:
@@ -123,6 +124,8 @@ def require_modest(value: Any, size: int) -> None:
             if inner.numel() * inner.element_size() > inner.untyped_storage().nbytes():
                 raise SizeError(f"a tensor of shape {tuple(inner.shape)} repeats its entries")
             return 1
+        if isinstance(inner, np.ndarray):  # lies in the file's bytes, but for the shape of an empty one
+            require_shape(inner.shape, size)
         if not isinstance(inner, dict | list | tuple):
             return 1
         found = counts.get(id(inner))

@@ -30,7 +30,18 @@ from nrccr.errors import UserError, first_line
 from nrccr.files import atomic_path, encodable, not_written
 from nrccr.safeload.before import require_modest, scan_checkpoint, scan_records
 from nrccr.safeload.scan import DamagedError, NamedError
-from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Namespace, Ndarray, foreign_path, scalar
+from nrccr.safeload.standins import (
+    NUMBER,
+    RECORD_PARTS,
+    Call,
+    Dtype,
+    Namespace,
+    Ndarray,
+    foreign_path,
+    no_bytes,
+    scalar,
+    unshaped,
+)
 from nrccr.sizes import SizeError, require_npy, require_npz, require_safetensors
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.dtype, torch.device, torch.Size)
@@ -48,6 +59,11 @@ _ALLOWED: list[tuple[Callable[..., Any], str]] = [
     (Dtype, "numpy.dtype"),
     (scalar, "numpy.core.multiarray.scalar"),
     (scalar, "numpy._core.multiarray.scalar"),
+    (unshaped, "numpy.core.multiarray._reconstruct"),
+    (unshaped, "numpy._core.multiarray._reconstruct"),
+    (Ndarray, "numpy.ndarray"),  # never filled, it is refused
+    (no_bytes, "__builtin__.bytes"),  # of an array without entries
+    (no_bytes, "builtins.bytes"),
 ]
 
 
@@ -70,7 +86,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a torch checkpoint (zip or older format) as plain data and tensors on the CPU; nothing in it is executed.
 
     argparse.Namespace, C2KD's ConfigParser and OrderedDict come back as dict at any depth, paths as text, numpy numbers
-    as Python's, parameters as tensors.
+    as Python's, numpy arrays of numbers as read-only arrays, parameters as tensors.
 
     Args:
         path: The checkpoint, such as a published `model_best.pth.tar`.

@@ -17,10 +17,12 @@ from tqdm import tqdm
 
 from nrccr.config.schema import Config
 from nrccr.data.batch import Parts
+from nrccr.data.captions import shortened
 from nrccr.data.sampling import epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
 from nrccr.errors import Interrupted, UserError, death_of_worker, first_line
 from nrccr.safeload.unpickle import save_weights
+from nrccr.terminal import say
 from nrccr.training.log import Log, Window
 from nrccr.training.optim import Schedule, adam, set_learning_rate, trainable
 from nrccr.training.runfolder import RunFolder
@@ -241,22 +243,28 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         """Check all of a state, then take it over."""
         require_module("network", self.network, state["network"])
-        require_adam("optimizer", self.optimizer, state["optimizer"])
+        moments, unknown = require_adam("optimizer", self.optimizer, state["optimizer"])
         saved = state["players"]
         if saved.keys() != self.players.keys():
             raise ValueError(f"players are {', '.join(saved) or 'none'}")
+        own_moments: dict[str, dict[str, Any]] = {}
         for name, player in self.players.items():
             require_module(name, player.module, saved[name]["module"])
-            require_adam(f"{name}'s optimizer", self.optimizers[name], saved[name]["optimizer"])
+            own_moments[name], others = require_adam(
+                f"{name}'s optimizer", self.optimizers[name], saved[name]["optimizer"]
+            )
+            unknown += others
         progress = Progress(schedule_of(state["schedule"]), *position_of(state["position"]))
         sums, progress.window.count = window_of(state["window"])
         log_bytes = require_count("log_bytes", state["log_bytes"])
         restore_random_state(state["random"], self.runtime.device)
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if unknown:
+            say(f"note: options of another torch version are left out: {shortened(sorted(set(unknown)))}")
+        self.optimizer.load_state_dict(moments)
         for name, player in self.players.items():
             player.module.load_state_dict(saved[name]["module"])
-            self.optimizers[name].load_state_dict(saved[name]["optimizer"])
+            self.optimizers[name].load_state_dict(own_moments[name])
         progress.window.sums = {name: value.to(self.runtime.device) for name, value in sums.items()}
         self.progress, self.log_bytes = progress, log_bytes
 

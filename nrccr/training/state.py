@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from nrccr.training.optim import Schedule
 
 MOST = 2**53  # of a count
-_FREE = {"lr", "fused", "foreach"}  # of an optimiser's options: what a schedule or a version changes
+_OWN = {"fused", "foreach", "capturable", "differentiable", "decoupled_weight_decay"}  # how a version computes a step
+_FIXED = {"betas", "eps", "weight_decay", "amsgrad"}  # what a step is, in every version
 
 
 def require_module(name: str, module: nn.Module, found: Any) -> None:
@@ -30,8 +31,13 @@ def require_module(name: str, module: nn.Module, found: Any) -> None:
         _require_like(f"{name}.{key}", found[key], tensor.shape, tensor.dtype)
 
 
-def require_adam(name: str, optimizer: torch.optim.Adam, found: Any) -> None:
+def require_adam(name: str, optimizer: torch.optim.Adam, found: Any) -> tuple[dict[str, Any], list[str]]:
     """Make sure that an optimiser's saved state is of its parameters.
+
+    Another version of torch may know more options or fewer: how a step is computed is ours, what it is must be equal.
+
+    Returns:
+        The state with our options and the saved learning rates, and the names of options that this torch does not know.
 
     Raises:
         ValueError: another shape, type or option, or a number out of range.
@@ -41,14 +47,21 @@ def require_adam(name: str, optimizer: torch.optim.Adam, found: Any) -> None:
     groups, states = found["param_groups"], found["state"]
     if not isinstance(groups, list) or len(groups) != len(own) or not isinstance(states, dict):
         raise ValueError(f"{name} has other groups of parameters")
+    unknown: set[str] = set()
     for group, right in zip(groups, own, strict=True):
         if not isinstance(group, dict) or not right["params"] == group.get("params"):
             raise ValueError(f"{name} has other parameters")
         require_number(f"{name}.lr", group.get("lr"))
+        if not group.keys() >= _FIXED:
+            raise ValueError(f"{name} lacks {sorted(_FIXED - group.keys())}")
         for key, value in group.items():
-            if key not in right or (key not in _FREE and value != right[key]):
+            if isinstance(value, Tensor) or not isinstance(value, type(None) | bool | int | float | str | list | tuple):
                 raise ValueError(f"{name} has another {key}")
-            if key in _FREE - {"lr"} and value not in (None, True, False):
+            if key in _OWN and value not in (None, True, False):
+                raise ValueError(f"{name} has another {key}")
+            if key not in right:
+                unknown.add(str(key))
+            elif key != "lr" and key not in _OWN and value != right[key]:
                 raise ValueError(f"{name} has another {key}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, state in states.items():
@@ -62,6 +75,8 @@ def require_adam(name: str, optimizer: torch.optim.Adam, found: Any) -> None:
             _require_like(f"{name}.step of {index}", step, torch.Size(), torch.float32)
             step = step.item()
         require_number(f"{name}.step of {index}", step)
+    taken = [right | {"lr": group["lr"]} for group, right in zip(groups, own, strict=True)]
+    return {"state": states, "param_groups": taken}, sorted(unknown)
 
 
 def schedule_of(found: Any) -> Schedule:

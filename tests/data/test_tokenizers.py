@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,20 @@ def test_a_damaged_tokeniser_is_one_line(content: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"text\.model=.*no tokeniser there") as caught:
         CaptionTokenizer(str(tmp_path), 60)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("xlm-roberta", "sentencepiece.bpe.model"), ("deberta-v2", "spm.model"), ("albert", "spiece.model")],
+)
+def test_a_missing_sentencepiece_names_its_extra(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    write_config(tmp_path, kind)
+    (tmp_path / name).write_bytes(b"pieces")
+    with pytest.raises(UserError, match=r"text\.model=.*sentencepiece is not installed.*setup\.sh translate") as caught:
+        CaptionTokenizer(str(tmp_path), 60)
+    assert "\n" not in str(caught.value)
+    unigram(tmp_path, kind)  # with a tokenizer.json nothing is missing
+    CaptionTokenizer(str(tmp_path), 60)

@@ -60,7 +60,8 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
     "betas": lambda s: s["param_groups"][0].update(betas=(2.0, 3.0)),
     "climbs": lambda s: s["param_groups"][0].update(maximize=True),
     "kernel": lambda s: s["param_groups"][0].update(fused="yes"),
-    "unknown": lambda s: s["param_groups"][0].update(other=1),
+    "unknown": lambda s: s["param_groups"][0].update(other=torch.zeros(4)),
+    "lacking": lambda s: s["param_groups"][0].pop("betas"),
 }
 
 
@@ -71,6 +72,21 @@ def test_another_state_of_an_optimiser_is_refused(damage: str) -> None:
     DAMAGE[damage](state)
     with pytest.raises(ValueError, match="optimizer"):
         require_adam("optimizer", optimizer, state)
+
+
+def test_options_of_another_torch_version_are_ours() -> None:
+    _, optimizer = trained()
+    own = optimizer.state_dict()["param_groups"]
+    state = copy.deepcopy(optimizer.state_dict())
+    group = state["param_groups"][0]
+    group.update(lr=5e-4, fused=None, foreach=True, of_tomorrow=True)  # a newer one's
+    for key in ("decoupled_weight_decay", "differentiable", "capturable", "maximize"):
+        group.pop(key, None)  # an older one's
+    taken, unknown = require_adam("optimizer", optimizer, state)
+    assert unknown == ["of_tomorrow"] and taken["param_groups"] == [own[0] | {"lr": 5e-4}]
+    optimizer.load_state_dict(taken)
+    optimizer.step()
+    assert optimizer.param_groups[0]["fused"] is True and optimizer.param_groups[0]["lr"] == 5e-4
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,73 @@ def test_numpy_numbers_under_both_module_names(module: str, value: Any, tmp_path
     assert best == value.item() and type(best) is type(value.item())
 
 
+@pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numpy_arrays_under_both_module_names(core: str, zipped: bool, tmp_path: Path) -> None:
+    arrays = {
+        "floats": np.arange(6.0).reshape(2, 3),
+        "by column": np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
+        "big": np.arange(3, dtype=">f4"),
+        "flags": np.array([True, False]),
+        "none": np.zeros((0, 4), np.float32),
+        "one": np.array(3.5),
+    }
+    path = tmp_path / "a.pt"
+    if zipped:
+        pickled = pickle.dumps({"extra": [arrays]}, protocol=2)
+        for name in (b"numpy._core", b"numpy.core"):
+            pickled = pickled.replace(b"c" + name + b".", f"c{core}.".encode())
+        checkpoint_of(pickled, path)
+    else:
+        torch.save({"extra": [arrays]}, path, _use_new_zipfile_serialization=False)
+    (found,) = load_checkpoint(path)["extra"]
+    for name, array in arrays.items():
+        assert type(found[name]) is np.ndarray and found[name].dtype == array.dtype, name
+        assert found[name].shape == array.shape and np.array_equal(found[name], array), name
+
+
+def numpy_array(shape: bytes, dtype: bytes = b"f4", content: bytes = b"") -> bytes:
+    """A checkpoint's pickle with an array that says what it likes."""
+    made = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85X\x01\x00\x00\x00btR"
+    kind = b"cnumpy\ndtype\n(X" + len(dtype).to_bytes(4, "little") + dtype + b"\x89\x88tR(K\x03X\x01\x00\x00\x00<NNNJ"
+    kind += b"\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    raw = b"c_codecs\nencode\n(X" + len(content).to_bytes(4, "little") + content + b"X\x06\x00\x00\x00latin1tR"
+    return b"\x80\x02}X\x01\x00\x00\x00a" + made + b"(K\x01" + shape + kind + b"\x89" + raw + b"tbs."
+
+
+def test_the_array_that_a_test_writes_is_one(tmp_path: Path) -> None:
+    whole = checkpoint_of(numpy_array(b"K\x02\x85", content=b"abcdefgh"), tmp_path / "a.pt")
+    assert load_checkpoint(whole)["a"].tobytes() == b"abcdefgh"
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "content"),
+    [
+        (b"J\xff\xff\xff\x7f\x85", b"f4", b"abcdefgh"),  # two billion entries in eight bytes
+        (b"K\x00J\xff\xff\xff\x7f\x86", b"f4", b""),  # none, of two billion columns
+        (b"K\x02\x85", b"O8", b"abcdefghabcdefgh"),  # pointers
+        (b"K\x02\x85", b"V4", b"abcdefgh"),
+        (b"X\x01\x00\x00\x00x", b"f4", b"abcdefgh"),
+    ],
+)
+def test_arrays_that_are_none_are_one_line(shape: bytes, dtype: bytes, content: bytes, tmp_path: Path) -> None:
+    one_line(checkpoint_of(numpy_array(shape, dtype, content), tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"cnumpy\nndarray\n",
+        b"cnumpy\nndarray\n)R",
+        b"cnumpy\nndarray\nK\x05\x85R",
+        b"cnumpy._core.multiarray\n_reconstruct\n",
+        b"cnumpy._core.multiarray\n_reconstruct\n(NNNtR",
+    ],
+)
+def test_arrays_that_are_never_filled_are_one_line(value: bytes, tmp_path: Path) -> None:
+    one_line(checkpoint_of(b"\x80\x02}X\x01\x00\x00\x00a" + value + b"s.", tmp_path / "a.pt"))
+
+
 def test_numpy_dtype_with_byte_order(tmp_path: Path) -> None:
     pickled = pickle.dumps({"native": np.dtype("f4"), "big": np.dtype(">i8")}, protocol=2)
     assert load_checkpoint(checkpoint_of(pickled, tmp_path / "d.pt")) == {"native": "float32", "big": ">i8"}

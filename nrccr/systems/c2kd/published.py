@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from nrccr.errors import UserError
+from nrccr.models.statedicts import without_wrappers
 from nrccr.systems.base import Published
 
 STUDENT = "sentence-transformers/LaBSE"
@@ -74,15 +75,14 @@ def _count_blocks(state: Mapping[str, Tensor]) -> int:
 def _renamed(path: Path, published: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors that the network has, by our names."""
     state: dict[str, Tensor] = {}
-    for name, value in published.items():
-        key = str(name).removeprefix("module.")
+    for key, value in without_wrappers(published, path).items():
         if _UNUSED.fullmatch(key):
             continue
         if not isinstance(value, Tensor):
-            raise UserError(f"{path}: {name} is no tensor; not a C2KD checkpoint")
+            raise UserError(f"{path}: {key} is no tensor; not a C2KD checkpoint")
         ours = _our_name(key)
         if ours is None:
-            raise UserError(f"{path}: unknown tensor {name}; not a C2KD checkpoint")
+            raise UserError(f"{path}: unknown tensor {key}; not a C2KD checkpoint")
         state[ours] = value.reshape(-1) if ours == "video.cls" else value  # (1, 1, W) -> (W,)
     return state
 

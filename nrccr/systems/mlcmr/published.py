@@ -12,7 +12,16 @@ from typing import Any
 from torch import Tensor
 
 from nrccr.errors import UserError
-from nrccr.models.statedicts import MAPPING, StateDict, is_state, rename, whole, without_unused
+from nrccr.models.statedicts import (
+    MAPPING,
+    StateDict,
+    is_state,
+    rename,
+    unwrapped,
+    whole,
+    without_unused,
+    without_wrappers,
+)
 from nrccr.systems.base import Published
 from nrccr.systems.mlcmr.network import KERNELS
 
@@ -24,7 +33,7 @@ def is_mlcmr(checkpoint: Mapping[str, Any]) -> bool:
     """Whether a loaded checkpoint is one of MLCMR's: its first part holds a GRU."""
     parts = checkpoint.get("model")
     first = parts[0] if isinstance(parts, list) and parts else None
-    return isinstance(first, dict) and any(str(key).removeprefix("module.").startswith("rnn.") for key in first)
+    return isinstance(first, dict) and any(unwrapped(str(key)).startswith("rnn.") for key in first)
 
 
 def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
@@ -39,9 +48,7 @@ def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
     complete = isinstance(parts, list) and len(parts) == 4 and all(map(is_state, parts))
     if not isinstance(parts, list) or not complete or not isinstance(options, dict):
         raise UserError(f"{path}: not an MLCMR checkpoint (it needs a list of four state dicts, `model`, and `opt`)")
-    visual, text, map_visual, map_text = (
-        {key.removeprefix("module."): value for key, value in part.items()} for part in parts
-    )
+    visual, text, map_visual, map_text = (without_wrappers(part, path) for part in parts)
     _require_shapes(path, visual, map_text)
     visual = {key: _as_sequence(value) if key.startswith("convs1.") else value for key, value in visual.items()}
     weights = {

@@ -32,10 +32,16 @@ __all__ = ["check", "network", "published", "splits", "task"]
 
 def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
     """See System."""
+    return _network(config, CaptionTokenizer(config.text.model, config.text.max_tokens), features, trained)
+
+
+def _network(
+    config: Config, tokenizer: CaptionTokenizer, features: int | None = None, trained: Trained | None = None
+) -> Model:
+    """As `network`, with a tokeniser that was read already: a large vocabulary takes seconds."""
     backbone = configured_backbone(config, trained)
     width = features if trained is None else trained.width_of("visual.gru.weight_ih_l0")
     assert width is not None
-    tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
     tokenizer.require_table(backbone.get_input_embeddings().num_embeddings)
     return Model(build_mlcmr(config, backbone, width), tokenizer, CLEANING)
 
@@ -52,7 +58,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     tested = [reader.split("test", language) for language in reader.languages] if test else []
     for split in (validation, *tested):
         require_same_width(split.visuals, pairs.videos)
-    model = network(found, reader.features.width)
+    model = _network(found, tokenizer, reader.features.width)
     objective = MLCMRObjective(
         config.data.scenario,
         margin=config.loss.margin,

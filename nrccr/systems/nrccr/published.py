@@ -13,7 +13,16 @@ from typing import Any
 
 from nrccr.errors import UserError
 from nrccr.models.openai import visual_tensors
-from nrccr.models.statedicts import MAPPING, StateDict, count_layers, is_state, rename, whole, without_unused
+from nrccr.models.statedicts import (
+    MAPPING,
+    StateDict,
+    count_layers,
+    is_state,
+    rename,
+    whole,
+    without_unused,
+    without_wrappers,
+)
 from nrccr.systems.base import Published
 
 _BRANCH = [
@@ -49,9 +58,7 @@ def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
     kind = options.get("model_type", "video")
     if kind not in ("video", "img"):
         raise UserError(f"{path}: a checkpoint with model_type={kind}; only video and img are supported")
-    visual, text, map_visual, map_text, discriminator = (
-        {key.removeprefix("module."): value for key, value in part.items()} for part in parts
-    )
+    visual, text, map_visual, map_text, discriminator = (without_wrappers(part, path) for part in parts)
     trained = _plain_config(path, options, text, visual, map_text, discriminator)
     weights = {
         "visual": rename(visual, _VISUAL, path) if kind == "video" else _rename_image(visual, path),

@@ -39,13 +39,19 @@ __all__ = ["check", "network", "published", "splits", "task"]
 
 def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
     """See System."""
+    return _network(config, CaptionTokenizer(config.text.model, config.text.max_tokens), features, trained)
+
+
+def _network(
+    config: Config, tokenizer: CaptionTokenizer, features: int | None = None, trained: Trained | None = None
+) -> Model:
+    """As `network`, with a tokeniser that was read already: a large vocabulary takes seconds."""
     backbone = configured_backbone(config, trained)
     encoder, preprocess = _image_encoder(config, trained)
     if trained is not None:
         names = "project.linear.weight" if config.visual.kind == "video" else "linear.weight"
         features = trained.width_of(f"visual.{names}")
     nrccr = build_nrccr(config, backbone, features, encoder)
-    tokenizer = CaptionTokenizer(config.text.model, config.text.max_tokens)
     tokenizer.require_table(backbone.get_input_embeddings().num_embeddings)
     return Model(nrccr, tokenizer, cleaning_of(config), preprocess)
 
@@ -59,7 +65,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     # A damaged test split is reported now, not after hours.
     for other in (held_out, *([reader.split("test")] if test else [])):
         require_same_width(other.visuals, pairs.visuals)
-    model = network(found, pairs.visuals.width)
+    model = _network(found, tokenizer, pairs.visuals.width)
     backbone_width = int(model.network.text.backbone.config.hidden_size)
     discriminator = build_discriminator(config, backbone_width)
     cache = _image_cache(config, model.network, device)
