@@ -169,19 +169,21 @@ class Preprocessor:
         self.processor.save_pretrained(folder)
 
 
-def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
+def load_preprocessor(model: str, *, pretrained: bool = True, revision: str | None = None) -> Preprocessor:
     """The pre-processing of a hub name or folder.
 
     Args:
         model: as `image.model`.
         pretrained: false takes its kind's default where the model has none.
+        revision: of a hub's repository; its newest if none.
 
     Raises:
         UserError: none there.
     """
+    options = {"backend": "pil", "trust_remote_code": False, "revision": revision or "main"}
     try:
         with without_hints():  # that torchvision could be used
-            return Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
+            return Preprocessor(AutoImageProcessor.from_pretrained(model, **options))
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         default = None if pretrained else _default_preprocessor(model)
         if default is not None:
