@@ -128,7 +128,9 @@ class EncodedImages:
 
     def __init__(self, features: BigFile) -> None:
         self.features = features
-        self.width = features.width
+        self.path = features.folder
+        self.count, self.width = len(features.video_ids), features.width
+        self.image_ids = features.video_ids
 
     def __contains__(self, image_id: object) -> bool:
         """Whether the image was encoded."""
@@ -140,8 +142,9 @@ class EncodedImages:
         return frames[:, 0]
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
-        """None: the file was checked when it was written."""
-        return None
+        """One line if vectors hold a NaN or an infinity."""
+        bad = self.features.find_nan(np.concatenate([self.features.rows(image) for image in image_ids]))
+        return f"{self.path}: {len(bad)} vectors hold a NaN or an infinity ({shortened(bad)})" if bad else None
 
 
 class Preprocessor:
