@@ -45,8 +45,8 @@ def extract(
     found, others = find_sources(sources)
     if others:
         say(f"{others:,} files with other endings are left alone")
-    encoder = load_vision(model, revision=revision, seed=random_weights).to(target)
     preparation = load_preparation(model, revision=revision, random=random_weights is not None)
+    encoder = load_vision(model, revision=revision, seed=random_weights).to(target)
     try:
         store = Store(out, extraction(model, encoder, preparation, fps=pace.fps, batch_size=batch_size))
         if not merge:

@@ -281,13 +281,18 @@ def _decode_ranges(path: Path, ranges: list[tuple[int, int]], needed: frozenset[
                 continue
             # No other frame depends on one that is no reference, so that only those wanted need decoding.
             context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
-            yield from guarded(iter(context.decode(packet)))
+            yield from guarded(_decoded(context, packet))
             if number == last:
-                yield from guarded(iter(context.decode(None)))
+                yield from guarded(_decoded(context, None))
                 context.flush_buffers()
                 first, last = next(left, (-1, -1))
                 if first < 0:
                     return
+
+
+def _decoded(context: Any, packet: Any) -> Iterator[Any]:
+    """What comes out of a decoder for a packet, or at the end, for none."""
+    yield from context.decode(packet)
 
 
 def _whole(frame: Any) -> Any:
