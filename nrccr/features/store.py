@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from nrccr.data.bigfile import write_bigfile
 from nrccr.errors import UserError
-from nrccr.files import write_json
+from nrccr.files import refuse_links, write_json
 
 FINGERPRINT = "fingerprint.json"
 FLOAT_BYTES = 4
@@ -63,7 +63,7 @@ class Store:
         fingerprint: what the vectors follow from, beside the sources; written into the folder.
 
     Raises:
-        UserError: vectors of another fingerprint lie there.
+        UserError: vectors of another fingerprint lie there, or a link.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
@@ -72,6 +72,7 @@ class Store:
         self.fingerprint = json.loads(json.dumps(fingerprint))
         self._name = secrets.token_hex(8)
         self._written = 0
+        refuse_links(folder.parent, [self.partial.name])
         self.partial.mkdir(parents=True, exist_ok=True)
         self._require_same()
 
@@ -124,7 +125,11 @@ class Store:
         for ending in (".bin", ".jsonl"):
             (self.partial / f"{self._name}{ending}").unlink(missing_ok=True)
         if not any(self.partial.glob("*.jsonl")):
-            shutil.rmtree(self.partial, ignore_errors=True)
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove what all processes kept."""
+        shutil.rmtree(self.partial, ignore_errors=True)
 
     def finish(self, items: Iterable[str], others: Mapping[str, bytes] | None = None) -> None:
         """Make the feature folder of these items, in this order, and remove what was kept.
@@ -137,7 +142,7 @@ class Store:
         fingerprint = (json.dumps(self.fingerprint, indent=2, ensure_ascii=False) + "\n").encode()
         vectors: Iterator[tuple[str, Vectors]] = ((item, parts[item].read()) for item in items)
         write_bigfile(self.folder, vectors, {FINGERPRINT: fingerprint, **(others or {})})
-        shutil.rmtree(self.partial, ignore_errors=True)
+        self.remove()
 
 
 def _entries(lines: Path) -> dict[str, Part]:
@@ -151,8 +156,9 @@ def _entries(lines: Path) -> dict[str, Part]:
             start, (frames, width) = int(entry.get("start", 0)), map(int, entry.get("shape", (0, 0)))
             part = Part(data, start, (frames, width), list(entry["stamp"]), str(entry.get("failed", "")))
             item = str(entry["id"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        if start + frames * width * FLOAT_BYTES <= size or part.failed:
+        kept = min(start, frames - 1, width - 1) >= 0 and start + frames * width * FLOAT_BYTES <= size
+        if kept or part.failed:
             found[item] = part
     return found

@@ -221,6 +221,23 @@ def test_merge_puts_finished_parts_together(folder: Path, tmp_path: Path) -> Non
     assert [*BigFile(tmp_path / "out").video_ids] == ["a"] and not other.partial.exists()
 
 
+def test_nothing_is_written_through_a_link(folder: Path, tmp_path: Path, nrccr_command: Command) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out.partial").symlink_to(tmp_path / "elsewhere")
+    done = nrccr_command("extract", folder, "--model", "pixels", "--out", tmp_path / "out")
+    assert done.code == 2 and "out.partial: a link" in done.err and not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("entry", [{"shape": [-1, -1]}, {"start": -4, "shape": [1, 1]}, {"shape": [1, 99]}, {"id": 7}])
+def test_lines_that_do_not_fit_are_left_out(entry: dict[str, object], tmp_path: Path) -> None:
+    store = Store(tmp_path / "out", {})
+    store.add([("a", [], np.ones((1, 2), np.float32))])
+    lines = next(store.partial.glob("*.jsonl"))
+    with lines.open("a") as file:
+        file.write(json.dumps({"id": "b", "start": 0, "shape": [1, 1], "stamp": []} | entry) + "\n[]\n7\n")
+    assert sorted(store.parts()) == (["7", "a"] if "id" in entry else ["a"])
+
+
 def test_a_changed_file_is_read_again(folder: Path, tmp_path: Path, nrccr_command: Command) -> None:
     usual = ("extract", folder, "--model", "pixels", "--out", tmp_path / "out", "--device", "cpu")
     assert nrccr_command(*usual, "--shard", "1/2").code == 0
@@ -237,7 +254,8 @@ def test_strict_and_nothing_readable(folder: Path, tmp_path: Path, nrccr_command
     )
     assert len(BigFile(tmp_path / "out").video_ids) == 7
     done = nrccr_command("extract", folder / "damaged.mp4", "--model", "pixels", "--out", tmp_path / "none")
-    assert done.code == 2 and "none of 1 files can be read; first" in done.err and not (tmp_path / "none").exists()
+    assert done.code == 2 and "none of 1 files can be read; first" in done.err
+    assert not (tmp_path / "none").exists() and not (tmp_path / "none.partial").exists()
 
 
 @pytest.mark.parametrize(

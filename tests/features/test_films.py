@@ -115,6 +115,22 @@ def test_a_name_is_no_address(tmp_path: Path) -> None:
         assert len(list(frames_of(tmp_path / name, Fraction(1)))) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXT-X-ENDLIST\n"),
+        ("list.ffconcat", "ffconcat version 1.0\nfile a.ts\n"),
+    ],
+)
+def test_what_names_other_files_is_refused(name: str, content: str, tmp_path: Path) -> None:
+    media.film(tmp_path / "a.ts")
+    (tmp_path / name).write_text(content)
+    with av.open(str(tmp_path / name)) as opened:  # FFmpeg itself would follow it
+        assert len(opened.streams) == 1
+    with pytest.raises(FilmError, match="no film in a container that is read"):
+        next(frames_of(tmp_path / name, Fraction(1)))
+
+
 def test_frames_stay_as_long_as_an_animation_says(tmp_path: Path) -> None:
     for name in ("a.gif", "a.webp", "a.png"):
         media.animated(tmp_path / name)
