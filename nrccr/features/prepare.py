@@ -23,8 +23,8 @@ from transformers import PretrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 
 from nrccr.data.images import clip_preprocessor, load_preprocessor
-from nrccr.errors import UserError
-from nrccr.models.vision import KINDS, PIXELS, PIXELS_SIDE, vision_config
+from nrccr.errors import UserError, first_line
+from nrccr.models.vision import KINDS, PIXELS, PIXELS_SIDE, Kind, vision_config
 
 Prepared = dict[str, npt.NDArray[Any]]
 BYTES = "bytes"  # key of pixels that are not yet scaled to numbers around 0
@@ -162,7 +162,7 @@ def load_preparation(model: str, *, revision: str | None = None, random: bool = 
     config = vision_config(model, revision)
     kind = KINDS[config.model_type]
     try:
-        processor = load_preprocessor(model, revision=revision).processor
+        processor = _own_processor(model, kind, revision)
     except UserError as error:
         if not random:
             raise UserError(str(error).replace("image.model=", "--model ", 1)) from error
@@ -171,6 +171,15 @@ def load_preparation(model: str, *, revision: str | None = None, random: bool = 
     if kind.clips and resize is None:
         raise UserError(f"--model {model}: its pre-processing of clips is not one that is known")
     return Preparation(processor, resize, clips=kind.clips)
+
+
+def _own_processor(model: str, kind: Kind, revision: str | None) -> BaseImageProcessor:
+    if kind.processor is None:
+        return load_preprocessor(model, revision=revision).processor
+    try:
+        return getattr(transformers, kind.processor).from_pretrained(model, revision=revision or "main")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--model {model}: no pre-processing of images there ({first_line(error)})") from error
 
 
 def _usual_processor(config: PretrainedConfig, scaling: str) -> BaseImageProcessor:

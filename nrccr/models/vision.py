@@ -36,6 +36,7 @@ class Kind:
         scaling: mean and deviation of pixels where the model brings no pre-processing.
         options: of the class, beside the configuration.
         clips: whether one vector stands for several frames.
+        processor: the class that reads the model's pre-processing where its own needs torchvision.
     """
 
     build: str
@@ -43,8 +44,10 @@ class Kind:
     scaling: Scaling
     options: Mapping[str, Any]
     clips: bool = False
+    processor: str | None = None
 
 
+_PLAIN = "ViTImageProcessorPil"  # scales to one size and normalises
 _CLIP = Kind("CLIPVisionModelWithProjection", "image_embeds", "clip", {})
 _SIGLIP = Kind("SiglipVisionModel", "pooler_output", "half", {})
 _SIGLIP2 = Kind("Siglip2VisionModel", "pooler_output", "half", {})
@@ -58,8 +61,8 @@ KINDS: Mapping[str, Kind] = {
     "siglip2_vision_model": _SIGLIP2,
     "dinov2": Kind("Dinov2Model", "pooler_output", "imagenet", {}),
     "dinov2_with_registers": Kind("Dinov2WithRegistersModel", "pooler_output", "imagenet", {}),
-    "dinov3_vit": Kind("DINOv3ViTModel", "pooler_output", "imagenet", {}),
-    "dinov3_convnext": Kind("DINOv3ConvNextModel", "pooler_output", "imagenet", {}),
+    "dinov3_vit": Kind("DINOv3ViTModel", "pooler_output", "imagenet", {}, processor=_PLAIN),
+    "dinov3_convnext": Kind("DINOv3ConvNextModel", "pooler_output", "imagenet", {}, processor=_PLAIN),
     "vit": Kind("ViTModel", "first", "half", {"add_pooling_layer": False}),
     "deit": Kind("DeiTModel", "first", "imagenet", {"add_pooling_layer": False}),
     "beit": Kind("BeitModel", "mean", "half", {"add_pooling_layer": False}),
