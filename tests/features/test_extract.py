@@ -205,6 +205,25 @@ def test_shards_give_the_same_bytes(folder: Path, tmp_path: Path, nrccr_command:
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
 
 
+def test_merge_after_a_stop_before_the_end(
+    folder: Path, tmp_path: Path, nrccr_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = ("extract", folder, "--model", "pixels", "--out", tmp_path / "out", "--device", "cpu")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nrccr.features.extract.finish", stop)
+        assert nrccr_command(*usual).code == 130
+    assert not (tmp_path / "out").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr("nrccr.features.extract.Extractor.run", stop)  # nothing is computed any more
+        done = nrccr_command(*usual, "--merge")
+    assert done.code == 0, done.err
+    assert len(BigFile(tmp_path / "out").video_ids) == 7 and not (tmp_path / "out.partial").exists()
+
+
 def test_merge_puts_finished_parts_together(folder: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "out", {"a": 1})
     store.add([("b", [1, 2], np.ones((2, 3), np.float32)), ("c", [3, 4], "damaged")])
@@ -314,6 +333,8 @@ def test_films_of_the_generated_collection_hold_its_pixels(tmp_path: Path, nrccr
     done = nrccr_command("extract", made / "media", "--model", "pixels", "--fps", 12, "--out", tmp_path / "features")
     assert done.code == 0, done.err
     features, (samples, _) = BigFile(tmp_path / "features"), handwriting()
+    assert nrccr_command("generate", tmp_path / "again", *options).code == 0
+    assert content(tmp_path / "again" / "generated" / "media") == content(made / "media")
     for row in scenes:
         scene = Scene(**row | {"actors": tuple(Actor(**actor) for actor in row["actors"])})
         found = features.read([features.rows(scene.video)])[0][0]
