@@ -59,9 +59,12 @@ def sound(path: Path) -> Path:
     return path
 
 
-def turned(path: Path) -> Path:
-    """A film to be shown a quarter turn to the right, as telephones write it: the matrix of its track header."""
-    data = film(path).read_bytes()
+def turned(path: Path, plain: Path | None = None) -> Path:
+    """A film to be shown a quarter turn to the right, as telephones write it: the matrix of its track header.
+
+    Of a given film, or a new one: two encodings of the same frames may differ.
+    """
+    data = (plain or film(path)).read_bytes()
     upright = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
     quarter = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, SIZE[1] << 16, 0, 0x40000000)
     start = data.index(upright, data.index(b"tkhd"))

@@ -141,8 +141,9 @@ def test_frames_stay_as_long_as_an_animation_says(tmp_path: Path) -> None:
 
 
 def test_a_film_is_turned_as_it_says(tmp_path: Path) -> None:
-    plain = list(decode_all(media.film(tmp_path / "a.mp4"), Fraction(1)))[0]
-    turned = list(frames_of(media.turned(tmp_path / "b.mp4"), Fraction(1)))[0]
+    path = media.film(tmp_path / "a.mp4")
+    plain = list(decode_all(path, Fraction(1)))[0]
+    turned = list(frames_of(media.turned(tmp_path / "b.mp4", path), Fraction(1)))[0]
     assert turns_of(plain) == 0 and turns_of(turned) == 3
     keep = Resize(None, (48, 64), None, 3, (0.0,) * 3, (1.0,) * 3)
     upright = Resize(None, (64, 48), None, 3, (0.0,) * 3, (1.0,) * 3).frame(turned)[BYTES]

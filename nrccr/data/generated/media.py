@@ -13,7 +13,7 @@ from nrccr.extras import need
 RATE = 12  # frames a second
 SECONDS = (4.0, 6.0)  # of the scenes with the fewest and with the most frames
 ENLARGED = 8  # a pixel's edge; films of 256 x 256
-CODEC = {"crf": "18", "preset": "veryfast", "threads": "1"}  # one thread: the same bytes every time
+CODEC = {"crf": "18", "preset": "veryfast", "threads": "1"}  # the pictures are too small for several
 
 
 def write_media(folder: Path, scenes: Iterable[Scene], pixels: Pixels) -> None:
