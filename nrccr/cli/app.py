@@ -15,6 +15,7 @@ from nrccr.cli.check import check
 from nrccr.cli.compare import compare
 from nrccr.cli.config import config_app
 from nrccr.cli.convert import convert
+from nrccr.cli.extract import extract
 from nrccr.cli.generate import generate
 from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
@@ -48,7 +49,7 @@ def options(
     """Options of `nrccr` itself, given before the command."""
 
 
-for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert):
+for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert, extract):
     app.command()(verb)
 app.add_typer(config_app, name="config")
 

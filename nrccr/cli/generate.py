@@ -19,6 +19,7 @@ def generate(
     ] = "0,20,40",
     videos: Annotated[str, typer.Option(help="Videos in training, validation and test.")] = "600,100,300",
     captions: Annotated[int, typer.Option(help="Captions of a video.")] = 5,
+    media: Annotated[bool, typer.Option("--media", help="Write every video as a film too, media/<id>.mp4.")] = False,
 ) -> None:
     """Write the generated collection: moving handwriting with captions in English, German and Chinese."""
     from nrccr.data.generated.collection import Recipe, generate, translator_name
@@ -29,6 +30,6 @@ def generate(
     if len(sizes) != 3:
         raise UserError(f"--videos {videos}: give three numbers, such as 600,100,300")
     recipe = Recipe(seed, rates, (sizes[0], sizes[1], sizes[2]), captions)
-    folder = generate(out, recipe)
+    folder = generate(out, recipe, media=media)
     say(f"{folder}: {sum(sizes):,} videos with {captions} captions each")
     say(f"data.target: de or zh; data.translator: {', '.join(map(translator_name, rates))}")

@@ -12,7 +12,7 @@ import ast
 import json
 import os
 import warnings
-from collections.abc import Iterable, KeysView, Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -249,12 +249,15 @@ def _dict_entries(text: str) -> list[tuple[Any, Any]]:
     return [(ast.literal_eval(key), ast.literal_eval(value)) for key, value in pairs if key]
 
 
-def write_bigfile(folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
+def write_bigfile(
+    folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]], others: Mapping[str, bytes] | None = None
+) -> None:
     """Write a feature folder from videos that come one at a time; it appears whole or not at all.
 
     Args:
         folder: the folder to make; its frames are named VIDEO_0, VIDEO_1, ...
         videos: video name and its frames (n, D), n >= 1, D the same for all.
+        others: further files by name.
 
     Raises:
         UserError: the folder exists, there is no video, or a video has a duplicated name or one that the format cannot
@@ -263,10 +266,12 @@ def write_bigfile(folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) 
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
     with atomic_folder(folder, replace=False) as temporary:
-        _write_files(temporary, folder, videos)
+        _write_files(temporary, folder, videos, others or {})
 
 
-def _write_files(temporary: Path, folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
+def _write_files(
+    temporary: Path, folder: Path, videos: Iterable[tuple[str, npt.NDArray[Any]]], others: Mapping[str, bytes]
+) -> None:
     counts: dict[str, int] = {}
     width = 0
     with (temporary / "feature.bin").open("wb") as features:
@@ -285,7 +290,7 @@ def _write_files(temporary: Path, folder: Path, videos: Iterable[tuple[str, npt.
         "id.txt": " ".join(chain.from_iterable(frames.values())).encode("latin-1"),
         "video2frames.txt": (repr(frames) + "\n").encode(),
     }
-    for name, text in texts.items():
+    for name, text in (texts | dict(others)).items():
         with (temporary / name).open("wb") as file:
             file.write(text)
             _sync(file)

@@ -15,10 +15,11 @@ import numpy.typing as npt
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
 from nrccr.data.collections import SPELLINGS, SPLITS, Collection, SplitName
-from nrccr.data.images import PictureFiles, Vectors
+from nrccr.data.images import EncodedImages, PictureFiles, Vectors
+from nrccr.data.vectors import open_vectors as vectors_of
 from nrccr.errors import UserError
 
-Source = BigFile | Vectors | PictureFiles
+Source = BigFile | Vectors | EncodedImages | PictureFiles
 Found = TypeVar("Found")
 
 
@@ -181,9 +182,9 @@ def _unusual_width(collection: Collection, path: Path, width: int) -> list[str]:
 
 def open_vectors(
     collection: Collection, split: SplitName, widths: dict[SplitName, int], report: Report
-) -> Vectors | None:
+) -> Vectors | EncodedImages | None:
     """Vectors of a split's images, or none; adds to `widths` and the report."""
-    vectors = attempt(lambda: Vectors(*collection.vectors(split)), report)
+    vectors = attempt(lambda: vectors_of(collection, split), report)
     if vectors is None:
         return None
     widths[split] = vectors.width

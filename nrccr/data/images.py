@@ -128,7 +128,9 @@ class EncodedImages:
 
     def __init__(self, features: BigFile) -> None:
         self.features = features
-        self.width = features.width
+        self.path = features.folder
+        self.count, self.width = len(features.video_ids), features.width
+        self.image_ids = features.video_ids
 
     def __contains__(self, image_id: object) -> bool:
         """Whether the image was encoded."""
@@ -140,8 +142,9 @@ class EncodedImages:
         return frames[:, 0]
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
-        """None: the file was checked when it was written."""
-        return None
+        """One line if vectors hold a NaN or an infinity."""
+        bad = self.features.find_nan(np.concatenate([self.features.rows(image) for image in image_ids]))
+        return f"{self.path}: {len(bad)} vectors hold a NaN or an infinity ({shortened(bad)})" if bad else None
 
 
 class Preprocessor:
@@ -169,19 +172,21 @@ class Preprocessor:
         self.processor.save_pretrained(folder)
 
 
-def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
+def load_preprocessor(model: str, *, pretrained: bool = True, revision: str | None = None) -> Preprocessor:
     """The pre-processing of a hub name or folder.
 
     Args:
         model: as `image.model`.
         pretrained: false takes its kind's default where the model has none.
+        revision: of a hub's repository; its newest if none.
 
     Raises:
         UserError: none there.
     """
+    options = {"backend": "pil", "trust_remote_code": False, "revision": revision or "main"}
     try:
         with without_hints():  # that torchvision could be used
-            return Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
+            return Preprocessor(AutoImageProcessor.from_pretrained(model, **options))
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         default = None if pretrained else _default_preprocessor(model)
         if default is not None:

@@ -1,15 +1,21 @@
-"""A fingerprint of what image vectors depend on: encoder, pre-processing, files."""
+"""Fingerprints of what vectors depend on: encoder, pre-processing, options, files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel
 
 from nrccr.data.images import Pictures
+from nrccr.features.prepare import Preparation
+from nrccr.models.vision import Encoder, VisionEncoder
 
 # Entries of a configuration that change no vector.
 IRRELEVANT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
@@ -39,3 +45,40 @@ def hash_encoder(encoder: PreTrainedModel) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(value.detach().float().cpu().numpy()).tobytes())
     return digest.hexdigest()
+
+
+def extraction(
+    model: str, encoder: Encoder, preparation: Preparation, *, fps: Fraction, batch_size: int
+) -> dict[str, Any]:
+    """What the vectors of an extraction follow from, beside the files, in plain data; `id` is a hash of the rest.
+
+    A folder is named without its path, which may differ between machines; the hash of its weights tells it apart.
+
+    Args:
+        model: as `--model`.
+        encoder: the model.
+        preparation: its pre-processing.
+        fps: moments a second of a film.
+        batch_size: frames encoded together, which may change last digits.
+    """
+    inner = encoder.encoder if isinstance(encoder, VisionEncoder) else None
+    found: dict[str, Any] = {
+        "model": Path(model).resolve().name if Path(model).is_dir() else model,
+        "revision": getattr(inner.config, "_commit_hash", None) if inner is not None else None,
+        "weights": hash_encoder(inner) if inner is not None else None,
+        "vector": encoder.kind.vector if isinstance(encoder, VisionEncoder) else "brightness",
+        "clip_frames": encoder.clip_frames,
+        "fps": str(fps),
+        "batch_size": batch_size,
+        "preparation": preparation.describe(),
+        "versions": {name: _version(name) for name in ("av", "numpy", "pillow", "torch", "transformers")},
+    }
+    text = json.dumps(found, sort_keys=True, default=str)
+    return {"id": hashlib.sha256(text.encode()).hexdigest()[:16], **json.loads(text)}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from nrccr.data.bigfile import BigFile, write_bigfile
+from nrccr.data.bigfile import BigFile
 from nrccr.data.images import EncodedImages, Pictures
 from nrccr.data.items import Images, Visuals, load_batches
 from nrccr.data.sampling import ordered_batches
+from nrccr.errors import UserError
 from nrccr.features.fingerprint import fingerprint, hash_encoder
+from nrccr.features.store import Store
 from nrccr.files import not_written
 from nrccr.models.image import ImageEncoder
 from nrccr.models.layers import evaluating
@@ -57,18 +56,26 @@ class ImageCache:
 
     def _write(self, place: Path, images: Images) -> None:
         try:
-            write_bigfile(place, self._vectors(images))
+            store = Store(place, {"encoder": self._weights, "batch_size": self.batch_size})
+            try:
+                self._encode(store, images)
+            except UserError:
+                store.give_up()  # a mended image changes the fingerprint
+                raise
+            store.finish(images.ids)
         except OSError as error:
             if isinstance(error, FileExistsError) and place.is_dir():
                 return  # another run computed the same meanwhile
             raise not_written(place, error, "give another folder as image.cache=FOLDER") from error
 
-    def _vectors(self, images: Images) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        batches = [*ordered_batches(images.lengths, self.batch_size, by_length=False)]
-        bar = tqdm(total=len(images), desc="image encoder", unit="", disable=None, leave=False)
+    def _encode(self, store: Store, images: Images) -> None:
+        kept = store.parts()
+        every = ordered_batches(images.lengths, self.batch_size, by_length=False)
+        batches = [chosen for chosen in every if any(images.ids[index] not in kept for index in chosen)]
+        bar = tqdm(total=sum(map(len, batches)), desc="image encoder", unit="", disable=None, leave=False)
         with evaluating(self.visual), bar as progress:
             for chosen, batch in zip(batches, load_batches(images, batches), strict=True):
                 pixels = batch.to(self.device).pixels_or_vectors  # type: ignore[union-attr]
                 vectors = self.visual.encode(pixels).float().cpu().numpy()  # (batch, D)
-                yield from ((images.ids[i], row[None]) for i, row in zip(chosen, vectors, strict=True))
+                store.add([(images.ids[index], [], row[None]) for index, row in zip(chosen, vectors, strict=True)])
                 progress.update(len(chosen))

@@ -9,27 +9,18 @@ from functools import partial
 from typing import Self
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import (
-    AutoConfig,
-    CLIPVisionModelWithProjection,
-    PretrainedConfig,
-    PreTrainedModel,
-    SiglipVisionModel,
-)
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from nrccr.data.batch import ImageBatch
 from nrccr.errors import UserError, first_line
 from nrccr.models.pretrained import load_pretrained
+from nrccr.models.vision import KINDS, vector_of
 
-# Kinds of configuration, of a whole model or of its visual half, and what encodes images.
-_MODELS = {
-    "clip": CLIPVisionModelWithProjection,
-    "clip_vision_model": CLIPVisionModelWithProjection,
-    "siglip": SiglipVisionModel,
-    "siglip_vision_model": SiglipVisionModel,
-}
+# Kinds of configuration, of a whole model or of its visual half, that training and published checkpoints know.
+_MODELS = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
 
 
 def image_config(model: str) -> PretrainedConfig:
@@ -55,7 +46,7 @@ def build_image_encoder(config: PretrainedConfig, pretrained: str | None) -> Pre
     Raises:
         UserError: no such weights, some that are missing, or a configuration that no model can be built from.
     """
-    make = _MODELS[config.model_type]
+    make = getattr(transformers, KINDS[config.model_type].build)
     if pretrained is None:
         try:
             return make(config).float()
@@ -102,8 +93,7 @@ class ImageEncoder(nn.Module):
         assert self.encoder is not None
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
             out = self.encoder(pixel_values=pixels)
-        vectors: Tensor = out.image_embeds if hasattr(out, "image_embeds") else out.pooler_output
-        return vectors
+        return vector_of(out, KINDS[self.encoder.config.model_type].vector)
 
     def train(self, mode: bool = True) -> Self:
         """As any module; an encoder that does not train stays in evaluation mode."""

@@ -120,3 +120,30 @@ def test_a_damaged_image_leaves_nothing_half_written(visual: ImageEncoder, image
     with pytest.raises(UserError, match="image6.jpg: cannot be read as an image"):
         cache.encoded("toys-train", raw)
     assert not cache.folder.exists() or not folders(cache)
+
+
+def test_a_stopped_encoding_goes_on(
+    visual: ImageEncoder, images: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ImageCache(tmp_path / "whole", visual, CPU, 2).encoded("toys-train", images())
+    read: list[str] = []
+    real = Pictures.read
+
+    def stopped(self: Pictures, image_ids: list[str]) -> np.ndarray:
+        if len(read) == 4:
+            raise KeyboardInterrupt
+        read.extend(image_ids)
+        return real(self, image_ids)
+
+    cache = ImageCache(tmp_path / "cache", visual, CPU, 2)
+    monkeypatch.setattr(Pictures, "read", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        cache.encoded("toys-train", images())
+    (name,) = folders(cache)
+    assert name.endswith(".partial") and read == [f"image{number}" for number in range(4)]
+    read.clear()
+    found = cache.encoded("toys-train", images())
+    assert read == ["image4", "image5", "image6"] and folders(cache) == {name.removesuffix(".partial")}
+    assert isinstance(whole, Images) and isinstance(found, Images)
+    for file in whole.place.iterdir():
+        assert (found.place / file.name).read_bytes() == file.read_bytes()

@@ -19,10 +19,12 @@ from nrccr.data.collections import GENERATED, HUMAN, SPLITS, TRANSLATED, VIDEO_F
 from nrccr.data.generated.chinese import CHINESE
 from nrccr.data.generated.english import ENGLISH
 from nrccr.data.generated.german import GERMAN
+from nrccr.data.generated.media import write_media
 from nrccr.data.generated.noise import HIGHEST_RATE, Translation, Translator
 from nrccr.data.generated.scenes import Scene, draw, handwriting, make_scenes, split_samples
 from nrccr.data.generated.words import Grammar, Plan, Word, make_plan
 from nrccr.errors import UserError
+from nrccr.extras import need
 from nrccr.files import atomic_folder, write_json, write_text
 
 TARGETS: Mapping[str, Grammar] = {"de": GERMAN, "zh": CHINESE}
@@ -78,19 +80,26 @@ def translator_name(rate: float) -> str:
     return f"noise{round(100 * rate)}"
 
 
-def generate(out: Path, recipe: Recipe) -> Path:
+def generate(out: Path, recipe: Recipe, *, media: bool = False) -> Path:
     """Write the collection into the folder `generated` of `out`; it appears whole or not at all.
 
     Besides captions and features it holds `scenes.jsonl` (what happens in every video), `backbone/` (configuration and
     vocabulary of a small text encoder) and, beside every translated file, `.errors.jsonl` with its clean sentences.
 
+    Args:
+        out: where the folder is made.
+        recipe: what is in it.
+        media: write every video as a film too, `media/<id>.mp4`.
+
     Returns:
         the folder.
 
     Raises:
-        UserError: it exists already, or the recipe is out of range.
+        UserError: it exists already, the recipe is out of range, or films are wanted and PyAV is not installed.
     """
     recipe.check()
+    if media:
+        need("av", "extract")
     folder = out / GENERATED.names[0]
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
@@ -105,6 +114,9 @@ def generate(out: Path, recipe: Recipe) -> Path:
         progress = tqdm(everything, desc="videos", unit="video", disable=None, leave=False)
         frames = ((scene.video, draw(scene, pixels).reshape(scene.frames, -1)) for scene in progress)
         write_bigfile(temporary / "FeatureData" / GENERATED.feature, frames)
+        if media:
+            films = tqdm(everything, desc="films", unit="film", disable=None, leave=False)
+            write_media(temporary / "media", films, pixels)
         texts = temporary / "TextData"
         seen = list(_write_training(texts, scenes["train"], recipe))
         others = [caption for split in SPLITS for caption in _write_queries(texts, split, scenes[split], recipe)]

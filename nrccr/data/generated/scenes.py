@@ -118,9 +118,19 @@ def _scene(video: str, samples: Mapping[int, Sequence[int]], choose: random.Rand
     )
 
 
-def draw(scene: Scene, pixels: Pixels) -> Pixels:
-    """All frames of a video (frames, SIDE, SIDE), 0 black to 1 white; `pixels` are those of `handwriting()`."""
-    return np.stack([_frame(scene, pixels, index / (scene.frames - 1)) for index in range(scene.frames)])
+def draw(scene: Scene, pixels: Pixels, count: int | None = None) -> Pixels:
+    """The frames of a video, 0 black to 1 white.
+
+    Args:
+        scene: what happens.
+        pixels: those of `handwriting()`.
+        count: how many frames, 2 or more, of the same course of events; the scene's own number if none.
+
+    Returns:
+        (frames, SIDE, SIDE).
+    """
+    frames = count or scene.frames
+    return np.stack([_frame(scene, pixels, index / (frames - 1)) for index in range(frames)])
 
 
 def _frame(scene: Scene, pixels: Pixels, time: float) -> Pixels:

@@ -21,12 +21,13 @@ from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, read_captions
 from nrccr.data.cleaning import words_of
 from nrccr.data.collections import SplitName
-from nrccr.data.images import Vectors
+from nrccr.data.images import EncodedImages, Vectors
 from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.languages import TEACHERS, LanguageCollection
 from nrccr.data.queries import Queries, Split, numbered
 from nrccr.data.sampling import Indices, caption_draws
 from nrccr.data.tokens import Tokenizer, TokenTable
+from nrccr.data.vectors import open_vectors
 from nrccr.errors import UserError
 from nrccr.systems.c2kd.batch import MultilingualBatch
 
@@ -189,7 +190,7 @@ class LanguageReader:
         """
         if self.features is not None:
             return self.features.width
-        return Vectors(*self.collection.vectors(split)).width
+        return self._vectors(split).width
 
     def pairs(
         self, tokenizer: Tokenizer, seed: int, *, english_only: bool = False, teachers: Sequence[Tokenizer] = ()
@@ -291,8 +292,12 @@ class LanguageReader:
     def _visuals(self, items: Sequence[str], split: SplitName) -> Visuals:
         if self.features is not None:
             return Videos(self.features, items, self.max_frames, self.sampling)
-        path, ids = self.collection.vectors(split)
-        return Images(Vectors(path, ids), items, path)
+        vectors = self._vectors(split)
+        return Images(vectors, items, vectors.path)
+
+    def _vectors(self, split: SplitName) -> Vectors | EncodedImages:
+        assert self.collection.images is not None
+        return open_vectors(self.collection.images, split)
 
     def _has_known_word(self, text: str) -> bool:
         return any(self.words is None or word in self.words for word in words_of(text))

@@ -20,11 +20,12 @@ from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Matched, match, read_captions
 from nrccr.data.cleaning import Cleaning
 from nrccr.data.collections import Collection, SplitName, locate
-from nrccr.data.images import Pictures, Preprocessor, Vectors, load_preprocessor
+from nrccr.data.images import Pictures, Preprocessor, load_preprocessor
 from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.queries import Counts, Queries, Sample, Split, items_of
 from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
+from nrccr.data.vectors import open_vectors
 from nrccr.errors import UserError
 from nrccr.systems.nrccr.settings import cleans_queries, padding_free
 
@@ -192,8 +193,8 @@ class Reader:
         if self.preprocess is not None and self.collection.pictures is not None:
             pictures = Pictures(self.collection.pictures, self.preprocess)
             return Images(pictures, items, pictures.folder, self.workers)
-        path, ids = self.collection.vectors(split)
-        return Images(Vectors(path, ids), items, path)
+        vectors = open_vectors(self.collection, split)
+        return Images(vectors, items, vectors.path)
 
 
 def cleaning_of(config: Config) -> Cleaning:
