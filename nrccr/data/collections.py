@@ -218,6 +218,21 @@ class Collection:
         ]
         return self._text_file(names, f"{split}, {role} captions")
 
+    def translation(self, split: SplitName, role: Role) -> Path:
+        """Where a translation of a split is written, by its first name; it is named after the file that people wrote.
+
+        Raises:
+            UserError: the file that people wrote is missing.
+        """
+        human: Role = "source" if split == "train" else "target"
+        written = self.file(split, human)
+
+        def names(prefix: str, role: Role) -> list[str]:
+            return self.layout.file_names(prefix, split, role, self.translator, self.target, task=self.task)
+
+        prefix = next(prefix for prefix in self._prefixes() if written.name in names(prefix, human))
+        return written.with_name(names(prefix, role)[0])
+
     def human(self, split: SplitName, language: str) -> Path:
         """What people wrote in English or the target language, for MLCMR.
 

@@ -31,15 +31,27 @@ class Translator:
     """Translates from one language into another; the same texts in the same batches give the same translations.
 
     Args:
-        model: the network, on its device.
+        model: the network, in evaluation mode on its device.
         tokenizer: its tokeniser.
         prefix: what stands before every text, for a Marian model of several languages.
         first: the token that a translation begins with, where the target language decides that.
         beams: width of the search.
+        kind: marian, or one that translates in all directions.
+        name: the option and the model, for messages.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, prefix: str, first: int | None, beams: int) -> None:
-        self._model, self._tokenizer, self._prefix = model, tokenizer, prefix
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        prefix: str,
+        first: int | None,
+        beams: int,
+        kind: str,
+        name: tuple[str, str],
+    ) -> None:
+        self.network, self._tokenizer, self._prefix = model, tokenizer, prefix
+        self.beams, self.kind, self.name = beams, kind, name
         self._longest = min(getattr(model.config, "max_position_embeddings", 512), 512)
         own = model.generation_config
         self._generation = {
@@ -62,7 +74,7 @@ class Translator:
             "prefix": self._prefix,
             "generation": self._generation,
         }
-        text = f"{hash_encoder(self._model)} {json.dumps(settings, sort_keys=True)}"
+        text = f"{hash_encoder(self.network)} {json.dumps(settings, sort_keys=True)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def translate(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> list[str]:
@@ -88,11 +100,11 @@ class Translator:
             padding=True,
             truncation=True,
             max_length=self._longest,
-        ).to(self._model.device)  # (N, L)
+        ).to(self.network.device)  # (N, L)
         # Twice the source and a little more: a translation that loops ends there.
         limit = min(self._longest, 2 * tokens["input_ids"].shape[1] + 16)
         settings = GenerationConfig(**self._generation, max_length=limit)
-        made = self._model.generate(
+        made = self.network.generate(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], generation_config=settings
         )  # (N, at most the limit)
         # Marian's tokeniser would spell the translation with the pieces of the source.
@@ -120,7 +132,27 @@ def load_translator(
     """
     need("sentencepiece", "translate")
     kind = _kind(model, option)
-    network = _network(model, option)
+    return _assemble(_network(model, option).to(device).eval(), kind, (source, target), beams, (option, model))
+
+
+def reverse(translator: Translator, source: str, target: str) -> Translator:
+    """The other direction of a model that translates in all of them, with the same weights in memory.
+
+    Raises:
+        UserError: a Marian model, which has one direction.
+    """
+    if translator.kind == "marian":
+        option, model = translator.name
+        raise UserError(f"{option} {model}: a Marian model has one direction; give one of the other as --back-model")
+    return _assemble(translator.network, translator.kind, (source, target), translator.beams, translator.name)
+
+
+def _assemble(
+    network: PreTrainedModel, kind: str, languages: tuple[str, str], beams: int, name: tuple[str, str]
+) -> Translator:
+    """A translator of a loaded network; `name` is the option and the model."""
+    option, model = name
+    source, target = languages
     vocabulary, tokenizer = _tokenizer(model, option)
     if max(vocabulary.values()) >= network.get_input_embeddings().num_embeddings:
         raise UserError(f"{option} {model}: its vocabulary is larger than its network; copy the folder again")
@@ -132,7 +164,7 @@ def load_translator(
         tokenizer.src_lang = model_code(model, source, vocabulary)
         code = model_code(model, target, vocabulary)
         first = vocabulary[code if code in vocabulary else f"__{code}__"]
-    return Translator(network.to(device).eval(), tokenizer, prefix, first, beams)
+    return Translator(network, tokenizer, prefix, first, beams, kind, name)
 
 
 def _kind(model: str, option: str) -> str:
