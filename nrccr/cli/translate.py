@@ -132,8 +132,9 @@ def _show_quality(todo: list[Job], shown: int) -> None:
 
     found = [inspect(job.source, job.out, job.language, empty_lines(job)) for job in todo]
     table = Table(title="translations that look wrong")
-    for name in ("file", "captions", *found[0].kinds):
-        table.add_column(name, justify="left" if name == "file" else "right")
+    table.add_column("file", overflow="fold")
+    for name in ("captions", *found[0].kinds):
+        table.add_column(name, justify="right")
     for quality in found:
         counts = [f"{len(numbers):,}" for numbers in quality.kinds.values()]
         table.add_row(quality.path.name, f"{quality.captions:,}", *counts)

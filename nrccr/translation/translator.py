@@ -100,6 +100,7 @@ class Translator:
             padding=True,
             truncation=True,
             max_length=self._longest,
+            split_special_tokens=True,  # `</s>` typed in a caption stays text
         ).to(self.network.device)  # (N, L)
         # Twice the source and a little more: a translation that loops ends there.
         limit = min(self._longest, 2 * tokens["input_ids"].shape[1] + 16)
@@ -109,7 +110,8 @@ class Translator:
         )  # (N, at most the limit)
         # Marian's tokeniser would spell the translation with the pieces of the source.
         options = {"use_source_tokenizer": False} if hasattr(self._tokenizer, "spm_target") else {}
-        decoded = self._tokenizer.batch_decode(made.tolist(), skip_special_tokens=True, **options)
+        start = 2 if self._generation["forced_bos_token_id"] is not None else 1  # the language's token is no text
+        decoded = self._tokenizer.batch_decode(made[:, start:].tolist(), skip_special_tokens=True, **options)
         return [" ".join(text.split()) for text in decoded]
 
 
@@ -194,7 +196,8 @@ def _tokenizer(model: str, option: str) -> tuple[dict[str, int], Any]:
         with without_hints(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it recommends a library for punctuation
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-            vocabulary = {str(token): int(index) for token, index in tokenizer.get_vocab().items()}
+            known = tokenizer.get_vocab() | getattr(tokenizer, "lang_token_to_id", {})  # M2M100's may lack languages
+            vocabulary = {str(token): int(index) for token, index in known.items()}
             if tokenizer.pad_token_id is None or not tokenizer("a")["input_ids"]:
                 raise ValueError("it has no token for padding, or cannot read a text")
         return vocabulary, tokenizer
