@@ -219,19 +219,12 @@ class Collection:
         return self._text_file(names, f"{split}, {role} captions")
 
     def translation(self, split: SplitName, role: Role) -> Path:
-        """Where a translation of a split is written, by its first name; it is named after the file that people wrote.
-
-        Raises:
-            UserError: the file that people wrote is missing.
-        """
-        human: Role = "source" if split == "train" else "target"
-        written = self.file(split, human)
-
-        def names(prefix: str, role: Role) -> list[str]:
-            return self.layout.file_names(prefix, split, role, self.translator, self.target, task=self.task)
-
-        prefix = next(prefix for prefix in self._prefixes() if written.name in names(prefix, human))
-        return written.with_name(names(prefix, role)[0])
+        """Where a translation is written: it is named after the file that people wrote, which must exist."""
+        written = self.file(split, "source" if split == "train" else "target")
+        prefixes = self._prefixes()
+        prefix = next((own for own in prefixes if written.name.startswith(own + split)), prefixes[0])
+        words = (prefix, split, role, self.translator, self.target)
+        return written.with_name(self.layout.file_names(*words, task=self.task)[0])
 
     def human(self, split: SplitName, language: str) -> Path:
         """What people wrote in English or the target language, for MLCMR.

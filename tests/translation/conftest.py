@@ -75,5 +75,5 @@ def m2m(tmp_path_factory: pytest.TempPathFactory, marian: Path) -> Path:
     (folder / "pieces.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     tokenizer = M2M100Tokenizer(str(folder / "pieces.json"), str(marian / "source.spm"))
     tokenizer.save_pretrained(folder)
-    _m2m(max(tokenizer.get_vocab().values()) + 1, tokenizer).save_pretrained(folder)
+    _m2m(max(tokenizer.lang_token_to_id.values()) + 1, tokenizer).save_pretrained(folder)
     return folder
