@@ -221,8 +221,7 @@ class Collection:
     def translation(self, split: SplitName, role: Role) -> Path:
         """Where a translation is written: it is named after the file that people wrote, which must exist."""
         written = self.file(split, "source" if split == "train" else "target")
-        prefixes = self._prefixes()
-        prefix = next((own for own in prefixes if written.name.startswith(own + split)), prefixes[0])
+        prefix = next((own for own in self._prefixes() if written.name.startswith(own + split)), self.layout.names[0])
         words = (prefix, split, role, self.translator, self.target)
         return written.with_name(self.layout.file_names(*words, task=self.task)[0])
 

@@ -165,7 +165,8 @@ def _assemble(
     else:
         tokenizer.src_lang = model_code(model, source, vocabulary)
         code = model_code(model, target, vocabulary)
-        first = vocabulary[code if code in vocabulary else f"__{code}__"]
+        token = f"__{code}__"  # M2M100 may have a piece of a word that is spelled `en`, too
+        first = vocabulary[token if token in vocabulary else code]
     return Translator(network, tokenizer, prefix, first, beams, kind, name)
 
 
