@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nrccr"
 # Rooms from the top down: a room imports those below it alone. A room is a folder or a module right under nrccr/.
 ORDER = (
     *("__main__", "cli", "report", "__init__", "systems"),
-    *("features", "evaluation", "training", "models", "losses", "data"),
+    *("translation", "features", "evaluation", "training", "models", "losses", "data"),
     *("distributed", "safeload", "config", "files", "terminal", "extras", "errors", "sizes"),
 )
 FLOORS = 9

@@ -23,6 +23,7 @@ from nrccr.cli.rank import rank
 from nrccr.cli.table import table
 from nrccr.cli.test import test
 from nrccr.cli.train import train
+from nrccr.cli.translate import translate
 from nrccr.errors import Interrupted, UserError, death_of_worker, first_line, printable
 
 app = typer.Typer(
@@ -49,7 +50,7 @@ def options(
     """Options of `nrccr` itself, given before the command."""
 
 
-for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert, extract):
+for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert, extract, translate):
     app.command()(verb)
 app.add_typer(config_app, name="config")
 

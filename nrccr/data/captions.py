@@ -129,6 +129,19 @@ def parse_captions(path: Path, *, mixed: bool = False) -> tuple[Captions, list[s
     return captions, problems
 
 
+def number_lines(path: Path) -> tuple[dict[str, int], list[int]]:
+    """The line of every id, counted from 1, and the lines that hold an id and no text."""
+    numbers: dict[str, int] = {}
+    bare: list[int] = []
+    for number, line in enumerate(_lines(path), start=1):
+        words = (line or "").split(None, 1)
+        if len(words) == 2 and not is_blank(words[1]):
+            numbers.setdefault(words[0], number)
+        elif words:
+            bare.append(number)
+    return numbers, bare
+
+
 def _lines(path: Path) -> list[str | None]:
     """Lines without the blank ones at the end; None for a line that is not UTF-8."""
     try:

@@ -218,6 +218,13 @@ class Collection:
         ]
         return self._text_file(names, f"{split}, {role} captions")
 
+    def translation(self, split: SplitName, role: Role) -> Path:
+        """Where a translation is written: it is named after the file that people wrote, which must exist."""
+        written = self.file(split, "source" if split == "train" else "target")
+        prefix = next((own for own in self._prefixes() if written.name.startswith(own + split)), self.layout.names[0])
+        words = (prefix, split, role, self.translator, self.target)
+        return written.with_name(self.layout.file_names(*words, task=self.task)[0])
+
     def human(self, split: SplitName, language: str) -> Path:
         """What people wrote in English or the target language, for MLCMR.
 

@@ -16,7 +16,11 @@ from nrccr.terminal import without_hints
 
 
 def load_pretrained(
-    load: Callable[..., tuple[PreTrainedModel, dict[str, Any]]], model: str, key: str, unused: str = r"(?!)"
+    load: Callable[..., tuple[PreTrainedModel, dict[str, Any]]],
+    model: str,
+    key: str,
+    unused: str = r"(?!)",
+    instead: str | None = None,
 ) -> PreTrainedModel:
     """An encoder with the weights of a hub name or folder.
 
@@ -25,13 +29,14 @@ def load_pretrained(
         model: hub name or folder.
         key: for messages, the section of the configuration, `text` or `image`; or `--model`, of a command line.
         unused: pattern of the names of parameters that nothing reads, which the weights may lack.
+        instead: what else to do, for messages; by default to begin with random weights.
 
     Raises:
         UserError: no weights there, or some that are missing or of another shape.
     """
     option = key.startswith("--")
     said = f"{key} {model}" if option else f"{key}.model={model}"
-    advice = f"or {'--random-weights SEED' if option else f'{key}.pretrained=false'} for random ones"
+    advice = instead or f"or {'--random-weights SEED' if option else f'{key}.pretrained=false'} for random ones"
     try:
         # transformers would print a table of every head that the encoder does not have
         with without_hints(), encodable(model) as readable:
