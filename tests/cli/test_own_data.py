@@ -85,7 +85,7 @@ def test_from_a_table_to_a_trained_run_and_back_to_an_equal_table(
         "test", run, "--root", tmp_path, "--out", tmp_path / "o", "--device", "cpu", f"data.collection={root / 'mine'}"
     )
     assert done.code == 0, done.err
-    assert (tmp_path / "o" / "test" / "ranks.tsv").read_text() == (run / "test" / "ranks.tsv").read_text()
+    assert (tmp_path / "o" / "ranks.tsv").read_text() == (run / "test" / "ranks.tsv").read_text()
 
     done = nrccr_command("export", root / "mine", tmp_path / "back.csv")
     assert done.code == 0, done.err
