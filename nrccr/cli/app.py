@@ -15,8 +15,10 @@ from nrccr.cli.check import check
 from nrccr.cli.compare import compare
 from nrccr.cli.config import config_app
 from nrccr.cli.convert import convert
+from nrccr.cli.export import export
 from nrccr.cli.extract import extract
 from nrccr.cli.generate import generate
+from nrccr.cli.import_table import import_table
 from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
 from nrccr.cli.rank import rank
@@ -50,8 +52,9 @@ def options(
     """Options of `nrccr` itself, given before the command."""
 
 
-for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert, extract, translate):
+for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert, extract, translate, export):
     app.command()(verb)
+app.command("import")(import_table)
 app.add_typer(config_app, name="config")
 
 

@@ -108,7 +108,7 @@ class Switches(Section):
 class DataSection(Section):
     """The collection on disk and how it is read."""
 
-    collection: str = key("vatex", "name of the collection")
+    collection: str = key("vatex", "name of the collection; of own data its folder, under the root or as a path")
     task: int = key(
         1,
         "multi30k: 1: one caption an image | 2: five, with training captions of Flickr30k",
@@ -117,6 +117,7 @@ class DataSection(Section):
         le=2,
         words="1 or 2",
     )
+    source: str = key("en", "language of the training captions that people wrote; own data alone has another", own=True)
     target: str = key("zh", "language of the queries", own=True)
     translator: str = key("google", "whose translations: <collection>train_<translator>_enc2<target>.caption.txt")
     scenario: Scenario = key(

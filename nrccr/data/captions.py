@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nrccr.data.escapes import unescaped
+from nrccr.data.own import has_escapes
 from nrccr.errors import UserError
 from nrccr.files import write_text
 
@@ -23,7 +25,7 @@ class Captions:
         ids: full ids, `item#tag#k`.
         items: the video or image of each caption.
         numbers: the `k` of each caption, as written.
-        texts: the captions, without outer white space.
+        texts: the captions, without outer white space; escapes of own data (nrccr.data.escapes) as what they mean.
     """
 
     path: Path
@@ -69,18 +71,19 @@ def _language(caption_id: str) -> str:
     return caption_id.rsplit("#", 2)[1][:2]
 
 
-def read_captions(path: Path, *, mixed: bool = False) -> Captions:
+def read_captions(path: Path, *, mixed: bool = False, exact: bool = False) -> Captions:
     """Read a caption file.
 
     Args:
         path: the file.
         mixed: it holds captions in several languages; an (item, k) may occur once in each.
+        exact: with outer white space, where that is written as escapes.
 
     Raises:
         UserError: the file is missing or empty, or a line is not UTF-8, has no text, an id that is not `item#tag#k`, or
             an (item, k) that an earlier line has.
     """
-    captions, problems = parse_captions(path, mixed=mixed)
+    captions, problems = parse_captions(path, mixed=mixed, exact=exact)
     if problems:
         raise UserError(problems[0])
     return captions
@@ -96,8 +99,8 @@ def write_captions(path: Path, lines: Iterable[str]) -> None:
     write_text(path, "".join(lines))
 
 
-def parse_captions(path: Path, *, mixed: bool = False) -> tuple[Captions, list[str]]:
-    """Read a caption file to its end, past malformed lines; `mixed` as in read_captions.
+def parse_captions(path: Path, *, mixed: bool = False, exact: bool = False) -> tuple[Captions, list[str]]:
+    """Read a caption file to its end, past malformed lines; `mixed` and `exact` as in read_captions.
 
     Returns:
         the good lines, and one message for each bad one.
@@ -108,11 +111,15 @@ def parse_captions(path: Path, *, mixed: bool = False) -> tuple[Captions, list[s
     captions = Captions(path, [], [], [], [])
     problems: list[str] = []
     first_line: dict[tuple[str, ...], int] = {}
+    escapes = has_escapes(path)
     for number, line in enumerate(_lines(path), start=1):
         try:
             if line is None:
                 raise ValueError("not UTF-8; save the file as UTF-8")
-            caption_id, item, k, text = _parse_line(line)
+            caption_id, item, k, written = _parse_line(line)
+            text = unescaped(written) if escapes else written
+            if escapes and is_blank(text):
+                raise ValueError(f"caption {caption_id!r} has no text; remove the line from every file")
             key = (item, k, _language(caption_id)) if mixed else (item, k)
             earlier = first_line.setdefault(key, number)
             if earlier != number:
@@ -123,7 +130,7 @@ def parse_captions(path: Path, *, mixed: bool = False) -> tuple[Captions, list[s
         captions.ids.append(caption_id)
         captions.items.append(item)
         captions.numbers.append(k)
-        captions.texts.append(text)
+        captions.texts.append(text if exact else text.strip())
     if not captions and not problems:
         problems.append(f"{path}: holds no captions; copy the file again")
     return captions, problems

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nrccr.data.batch import ENGLISH
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
 from nrccr.data.collections import SPELLINGS, SPLITS, Collection, SplitName
@@ -93,8 +94,9 @@ class Checked:
 
 def matched_files(collection: Collection) -> list[FileGroup]:
     """The files of each split that are matched with each other: sources, targets, back-translations."""
+    english = collection.layout.source == ENGLISH
     return [
-        FileGroup(split, [partial(collection.file, split, role) for role in collection.roles(split)])
+        FileGroup(split, [partial(collection.file, split, role) for role in collection.roles(split)], english=english)
         for split in SPLITS
     ]
 

@@ -1,7 +1,8 @@
-"""Every collection's languages, splits, file names and folders: the only paths, with `nrccr.data.languages`.
+"""Every collection's files and folders on disk: the only paths, with `nrccr.data.languages`.
 
 A collection lies in `ROOT/<collection>/TextData/<name>.caption.txt` and `ROOT/<collection>/FeatureData/<feature>/`;
-images as pixels lie in a folder of their own.
+images as pixels lie in a folder of their own. Names come from `nrccr.data.layouts`, or for own data from the
+`collection.yaml` in its folder.
 """
 
 from __future__ import annotations
@@ -9,142 +10,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from nrccr.data.layouts import (
+    GENERATED,
+    HALF,
+    HUMAN,
+    LAYOUTS,
+    SPELLINGS,
+    SPLITS,
+    TRANSLATED,
+    VIDEO_FILES,
+    Layout,
+    Role,
+    SplitName,
+)
+from nrccr.data.own import feature_folder, find_own, languages_of, layout_of, read_own, require_language, translators_of
 from nrccr.errors import UserError
 
-SplitName = Literal["train", "val", "test"]
-Role = Literal["source", "target", "back"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-Templates = Mapping[SplitName, Mapping[Role, tuple[str, ...]]]
-
-
-def _train(prefix: str) -> dict[Role, tuple[str, ...]]:
-    """Training captions of a collection of images, named after `prefix`."""
-    return {
-        "source": (prefix + "train_enc",),
-        "target": (prefix + "train_{t}_enc2{x}{more}",),
-        "back": (prefix + "train_{t}_enc2{x}2enc",),
-    }
-
-
-# Names of caption files: {c} collection, {t} translator, {x} target language, {more} further round trips of the
-# translation, {s} ending of German files of task 1. Two names are two spellings of one file.
-VIDEO_FILES: Templates = {
-    "train": {
-        "source": ("{c}train",),
-        "target": ("{c}train_{t}_enc2{x}{more}",),
-        "back": ("{c}train_{t}_enc2{x}2enc",),
-    },
-    "val": {"source": ("{c}val_{t}_{x}2enc", "{c}val_{t}_{x}c2en"), "target": ("{c}val_{x}",)},
-    "test": {"source": ("{c}test_{t}_{x}2enc", "{c}test_{t}_{x}c2en"), "target": ("{c}test_{x}",)},
-}
-# Each language has files of its own: what people wrote in it for these images.
-_QUERIES: Templates = {
-    "val": {"source": ("{c}val_{t}_{x}2enc{s}", "{c}val_{t}_{x}c2en{s}"), "target": ("{c}val_{x}{s}",)},
-    "test": {
-        "source": ("{c}test_{t}_{x}2enc_2016{s}", "{c}test_{t}_{x}c2en_2016{s}"),
-        "target": ("{c}test_{x}_2016{s}",),
-    },
-}
-# What people wrote in a language, and translations between it and English; where MLCMR reads both languages.
-HUMAN = {"en": ("{c}{split}",), "x": ("{c}{split}_{x}",)}
-TRANSLATED = {"en": ("{c}{split}_{t}_{x}2enc", "{c}{split}_{t}_{x}c2en"), "x": ("{c}{split}_{t}_enc2{x}",)}
-HALF = ("{c}train_half",)  # training captions in one language or the other
-IMAGE_FILES: Templates = {"train": _train("{c}"), **_QUERIES}
-TASK_2_FILES: Templates = {"train": _train("Flickr30k"), **_QUERIES}
-
-
-@dataclass(frozen=True)
-class ImageLayout:
-    """Where a collection of images keeps them.
-
-    Attributes:
-        folder: of the images themselves, `<id>.jpg`.
-        ids: of each split, the names that the list of its vectors' rows may have.
-    """
-
-    folder: str
-    ids: Mapping[SplitName, tuple[str, ...]]
-
-
-# Vectors of each split, {f} the feature, which is spelled in two ways.
-VECTOR_FILES: Mapping[SplitName, str] = {
-    "train": "train-{f}-avgpool.npy",
-    "val": "val-{f}-avgpool.npy",
-    "test": "test_2016_flickr-{f}-avgpool.npy",
-}
-SPELLINGS = ("resnet_152", "resnet152")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is known of a collection before reading the disk.
-
-    Attributes:
-        names: its names on disk and in configs, ours first.
-        targets: target languages.
-        feature: the usual visual feature.
-        width: how wide its published vectors are.
-        files: caption files of each split.
-        task_2: those of its second task, where it has one.
-        images: for a collection of images, where they are.
-    """
-
-    names: tuple[str, ...]
-    targets: tuple[str, ...]
-    feature: str
-    width: int
-    files: Templates
-    task_2: Templates | None = None
-    images: ImageLayout | None = None
-
-    def file_names(
-        self,
-        prefix: str,
-        split: SplitName,
-        role: Role,
-        translator: str,
-        target: str,
-        *,
-        round_trips: int = 0,
-        task: int = 1,
-    ) -> list[str]:
-        """Names that a caption file may have in a collection whose files are named `prefix`, ours first."""
-        files = self.files if task == 1 or self.task_2 is None else self.task_2
-        ending = "_task1" if self.task_2 is not None and task == 1 and target == "de" else ""
-        words = {"c": prefix, "t": translator, "x": target, "s": ending, "more": f"2enc2{target}" * round_trips}
-        return [template.format(**words) + ".caption.txt" for template in files[split][role]]
-
-
-GENERATED = Layout(("generated",), ("de", "zh"), "pixels", 1024, VIDEO_FILES)
-LAYOUTS = (
-    Layout(("vatex",), ("zh",), "i3d_kinetics", 1024, VIDEO_FILES),
-    Layout(("msrvttcn", "msrvtt10kcn"), ("zh",), "resnext101-resnet152", 4096, VIDEO_FILES),
-    Layout(("msrvtt10kyu", "msrvtt10k"), ("zh",), "resnext101-resnet152", 4096, VIDEO_FILES),
-    GENERATED,
-    Layout(
-        ("multi30k",),
-        ("de", "fr", "cs"),
-        "resnet_152",
-        2048,
-        IMAGE_FILES,
-        TASK_2_FILES,
-        ImageLayout(
-            "flickr30k-images", {"train": ("train_id.txt",), "val": ("val_id.txt",), "test": ("test_id_2016.txt",)}
-        ),
-    ),
-    Layout(
-        ("mscoco",),
-        ("zh", "ja"),
-        "resnet_152",
-        2048,
-        IMAGE_FILES,
-        images=ImageLayout(
-            "all_pics", {"train": ("train_id.txt",), "val": ("{x}_val_id.txt",), "test": ("{x}_test_id.txt",)}
-        ),
-    ),
-)
+__all__ = [
+    "GENERATED",
+    "HUMAN",
+    "SPELLINGS",
+    "SPLITS",
+    "TRANSLATED",
+    "VIDEO_FILES",
+    "Collection",
+    "Role",
+    "SplitFiles",
+    "SplitName",
+    "find_backbone",
+    "locate",
+    "require_source",
+]
 
 
 @dataclass(frozen=True)
@@ -265,8 +162,17 @@ class Collection:
         folder = self.folder / "TextData"
         found = next((folder / name for name in names if self._is_text(name)), None)
         if found is None:
-            raise UserError(f"{folder}: no file {' or '.join(names)} ({self.name}, {what}); add it or check --root")
+            missing = f"{folder}: no file {' or '.join(names)} ({self.name}, {what})"
+            raise UserError(f"{missing}; {self._advice(names[0]) if self.layout.own else 'add it or check --root'}")
         return found
+
+    def _advice(self, name: str) -> str:
+        """How a collection of own data gets a caption file."""
+        if f"_{self.translator}_" not in name:
+            return "add such rows of kind human to the table, and import it again"
+        others = [other for other in translators_of(self.folder) if other != self.translator]
+        there = f", or set data.translator to {' or '.join(others)}" if others else ""
+        return f"make it with `nrccr translate`, or import a table that has such rows{there}"
 
     def vectors(self, split: SplitName) -> tuple[Path, Path]:
         """The vectors of a split's images, a `.npy` file, and the list of their ids, one a row.
@@ -277,7 +183,7 @@ class Collection:
         assert self.layout.images is not None
         folder, name = self.features, self.features.name
         spellings = sorted(SPELLINGS, key=lambda spelling: spelling != name) if name in SPELLINGS else [name]
-        vectors = [folder / VECTOR_FILES[split].format(f=spelling) for spelling in spellings]
+        vectors = [folder / self.layout.images.vectors[split].format(f=spelling) for spelling in spellings]
         names = [name.format(x=self.target) for name in self.layout.images.ids[split]]
         ids = [place / name for name in names for place in (folder.parent, folder)]
         return self._first(vectors, split, "vectors"), self._first(ids, split, "image ids")
@@ -307,7 +213,7 @@ def locate(
 
     Args:
         root: the folder that holds the collections.
-        collection: its name, or an alternative name.
+        collection: its name, or an alternative name; of own data its folder, under the root or as a path.
         target: target language.
         translator: whose translations.
         feature: name of the visual feature; by default the collection's usual one. `BigFile` checks its folder.
@@ -318,10 +224,15 @@ def locate(
     Raises:
         UserError: the collection, the target language or the task is unknown, or its folder is missing.
     """
+    own = find_own(root, collection)
+    if own is not None:
+        if task != 1:
+            raise UserError(f"data.task={task}: collection {collection!r} has no second task; set data.task=1")
+        return _locate_own(own, target, translator, feature, round_trips, pictures)
     layout = next((layout for layout in LAYOUTS if collection in layout.names), None)
     if layout is None:
         known = ", ".join(layout.names[0] for layout in LAYOUTS)
-        raise UserError(f"collection {collection!r} is unknown; choose one of {known}")
+        raise UserError(f"collection {collection!r} is unknown; choose one of {known}, or give the folder of your own")
     target = target or layout.targets[0]
     if target not in layout.targets:
         choices = ", ".join(layout.targets)
@@ -342,6 +253,37 @@ def locate(
             spelled = (features.with_name(spelling) for spelling in SPELLINGS)
             features = next((other for other in spelled if other.is_dir()), features)
     return Collection(layout.names[0], folder, target, translator, features, layout, round_trips, task, images)
+
+
+def _locate_own(
+    folder: Path, target: str | None, translator: str, feature: str | None, round_trips: int, pictures: str | None
+) -> Collection:
+    """A collection of own data; see locate."""
+    own = read_own(folder)
+    target = target or next(iter(languages_of(folder, own)), None)
+    if target is None:
+        raise UserError(
+            f"{folder}: all its captions are in {own.source}; set data.target to the language of the queries"
+        )
+    require_language(f"data.target={target}", target)
+    images = None
+    if own.images:
+        images = folder / "images" if pictures is None else Path(pictures)
+    features = feature_folder(folder, own, feature)
+    return Collection(own.name, folder, target, translator, features, layout_of(own), round_trips, pictures=images)
+
+
+def require_source(collection: Collection, source: str) -> None:
+    """Make sure that the training captions of a collection are in a language.
+
+    Raises:
+        UserError: they are in another.
+    """
+    if collection.layout.source != source:
+        raise UserError(
+            f"{collection.folder}: the training captions are in {collection.layout.source}, not {source}; "
+            "choose another collection, or for NRCCR set data.source"
+        )
 
 
 def find_backbone(root: Path, model: str) -> str:

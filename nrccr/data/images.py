@@ -26,6 +26,7 @@ from nrccr.terminal import without_hints
 
 BLOCK_BYTES = 64 * 2**20
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # decoded by libraries in this process; EPS runs programs
+OTHER_ENDINGS = (".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # an id may end so; .jpg is left out
 MAX_PIXELS = 64 * 2**20
 MAX_RATIO = 100  # of the longer side to the shorter, which is scaled to the encoder's size
 PREPROCESSOR_NAME = "preprocessor_config.json"
@@ -233,8 +234,9 @@ class PictureFiles:
         self.folder = folder
 
     def path(self, image_id: str) -> Path:
-        """The file of an image."""
-        return self.folder / f"{image_id}.jpg"
+        """The file of an image; an id that ends as another kind of image is the file's whole name."""
+        whole = image_id.lower().endswith(OTHER_ENDINGS)
+        return self.folder / (image_id if whole else f"{image_id}.jpg")
 
     def __contains__(self, image_id: object) -> bool:
         """Whether the image's file exists."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nrccr.data.batch import ENGLISH
 from nrccr.data.collections import SPLITS, Collection, SplitName, locate
+from nrccr.data.own import Own, find_own, languages_of, read_own
 from nrccr.errors import UserError
 
 TEACHERS = "en_words"  # the English that C2KD's published teachers read
@@ -61,6 +62,17 @@ class LanguageLayout:
         names = self.files[split]
         template = names.get(language, names[OTHERS])
         return template.format(c=self.name, t=translator, l=language) + ".caption.txt"
+
+
+def _own_layout(folder: Path, own: Own) -> LanguageLayout:
+    """That of a collection of own data: training translations, and what people wrote elsewhere."""
+    if own.source != ENGLISH:
+        raise UserError(f"{folder}: the training captions are in {own.source}, C2KD reads English; choose another")
+    files: LanguageFiles = {
+        "train": {ENGLISH: "{c}train", OTHERS: "{c}train_{t}_enc2{l}"},
+        **{split: {ENGLISH: "{c}" + split, OTHERS: "{c}" + split + "_{l}"} for split in SPLITS[1:]},
+    }
+    return LanguageLayout(own.name, (ENGLISH, *languages_of(folder, own)), files)
 
 
 def _converted(name: str, languages: str, feature: str) -> LanguageLayout:
@@ -190,10 +202,16 @@ def locate_languages(
     Raises:
         UserError: the collection is unknown or cannot be read by language, or its folder is missing.
     """
+    own = find_own(root, collection)
     layout = next((layout for layout in LANGUAGE_LAYOUTS if layout.name == collection), None)
+    if own is not None:
+        layout = _own_layout(own, read_own(own))
     if layout is None:
         known = ", ".join(layout.name for layout in LANGUAGE_LAYOUTS)
-        raise UserError(f"collection {collection!r} cannot be read by language; choose one of {known}")
+        raise UserError(
+            f"collection {collection!r} cannot be read by language; choose one of {known}, or give the folder of your "
+            "own"
+        )
     if not layout.converted:
         found = locate(root, collection, target=layout.languages[-1], translator=translator, feature=feature)
         images = found if found.layout.images is not None else None

@@ -29,7 +29,8 @@ READERS = {
         "switches.attention_mask switches.teacher switches.feed_forward switches.attention_scale switches.similarity "
         "switches.feature switches.adversary switches.english_cleaning adversary.discriminator "
         "adversary.learning_rate image.model image.pretrained image.path image.trainable image.cache text.width "
-        "text.heads data.round_trips data.task loss.target loss.similarity loss.feature loss.cycle loss.adversary"
+        "text.heads data.round_trips data.source data.task "
+        "loss.target loss.similarity loss.feature loss.cycle loss.adversary"
     ),
     "nrccr mlcmr": (
         "switches.pooling switches.score loss.margin loss.temperature loss.mask_same_item joint.dropout data.target "

@@ -20,7 +20,7 @@ from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, match, read_captions
 from nrccr.data.check import FileGroup
 from nrccr.data.cleaning import Cleaning
-from nrccr.data.collections import Collection, SplitName, locate
+from nrccr.data.collections import Collection, SplitName, locate, require_source
 from nrccr.data.items import Videos
 from nrccr.data.queries import Counts, Queries, Sample, Split, items_of, numbered
 from nrccr.data.sampling import PARTS, Indices, mask_tokens, masked_view, parts_of_like_length
@@ -340,6 +340,7 @@ def locate_both(config: Config, root: Path) -> Collection:
         translator=data.translator,
         feature=data.feature,
     )
+    require_source(collection, ENGLISH)
     if collection.layout.images is not None:
         raise UserError(f"collection {data.collection} holds images, model={config.model} takes videos; choose another")
     return collection

@@ -15,11 +15,11 @@ import torch
 
 from nrccr.config.choices import FrameSampling
 from nrccr.config.schema import Config
-from nrccr.data.batch import PairBatch, Parts
+from nrccr.data.batch import ENGLISH, PairBatch, Parts
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Matched, match, read_captions
 from nrccr.data.cleaning import Cleaning
-from nrccr.data.collections import Collection, SplitName, locate
+from nrccr.data.collections import Collection, SplitName, locate, require_source
 from nrccr.data.images import Pictures, Preprocessor, load_preprocessor
 from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.queries import Counts, Queries, Sample, Split, items_of
@@ -198,7 +198,12 @@ class Reader:
 
 
 def cleaning_of(config: Config) -> Cleaning:
-    """The published cleaning: translations of queries only on videos, back-translations in no published model."""
+    """The published cleaning: translations of queries only on videos, back-translations in no published model.
+
+    Where the source is another language than English, nothing is cleaned.
+    """
+    if config.data.source != ENGLISH:
+        return Cleaning(training=False, back=False, queries=False)
     everything = bool(config.switch("english_cleaning") == "all")
     return Cleaning(training=True, back=everything, queries=cleans_queries(config))
 
@@ -220,6 +225,7 @@ def locate_data(config: Config, root: Path) -> Collection:
         task=data.task,
         pictures=config.image.path,
     )
+    require_source(collection, data.source)
     if (collection.layout.images is None) != (kind == "video"):
         holds, fitting = ("videos", "video") if collection.layout.images is None else ("images", "vectors or clip")
         raise UserError(f"visual.kind={kind}: collection {data.collection} holds {holds}; set visual.kind={fitting}")

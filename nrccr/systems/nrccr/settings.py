@@ -25,7 +25,7 @@ SECTIONS: dict[str, type[Section]] = {"adversary": AdversarySection}
 READS = frozenset(
     {
         *("image", "loss", "text.width", "text.heads", "visual.width", "visual.heads", "visual.layers"),
-        *("joint.dropout", "data.task", "data.target", "data.round_trips", "data.mismatch_tolerance"),
+        *("joint.dropout", "data.task", "data.source", "data.target", "data.round_trips", "data.mismatch_tolerance"),
         *(f"evaluation.{name}" for name in ("target_weight", "save_scores", "normalise", "beta", "k", "alpha")),
         *("switches.pooling", "switches.attention_mask", "switches.teacher", "switches.feed_forward"),
         *("switches.attention_scale", "switches.similarity", "switches.feature", "switches.adversary"),
@@ -49,13 +49,16 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 
 def check(config: Config, refuse: Refuse) -> None:
-    """Refuse longer inputs than there are position vectors, and heads that do not divide the attention's widths."""
+    """Refuse longer inputs than there are position vectors, heads that do not divide widths, one language for both."""
     require_at_most(config, "text.max_tokens", TEXT_POSITIONS, f"between 3 and {TEXT_POSITIONS}", refuse)
     frames = f"at most {FRAME_POSITIONS}, the number of position vectors"
     require_at_most(config, "data.max_frames", FRAME_POSITIONS, frames, refuse)
     require_heads(config, "text", refuse, QUERY_KEY_WIDTH)
     if config.visual.kind == "video":
         require_heads(config, "visual", refuse, QUERY_KEY_WIDTH)
+    if config.data.source == config.data.target:
+        message = f"data.target={config.data.target} is data.source, too; give the language of the queries"
+        refuse(message, "data.source", "data.target")
 
 
 def cleans_queries(config: Config) -> bool:
