@@ -182,7 +182,7 @@ def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
     try:
         with without_hints():  # that torchvision could be used
             return Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
-    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a damaged file can break
         default = None if pretrained else _default_preprocessor(model)
         if default is not None:
             return default
@@ -202,7 +202,7 @@ def _default_preprocessor(model: str) -> Preprocessor | None:
     """That of CLIP or SigLIP, at the size that the model's configuration names."""
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError):
+    except Exception:  # whatever a damaged file can break
         return None
     size = getattr(getattr(config, "vision_config", config), "image_size", None)
     if not isinstance(size, int):
