@@ -40,13 +40,14 @@ from nrccr.files import digest_of
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.models.image import image_config
 from nrccr.report import noise
-from nrccr.report.papers import BY_LANGUAGE, RETRIEVAL, TEXTS, PaperTable
+from nrccr.report.papers import PaperTable
 from nrccr.report.runs import by_seed, find_runs
-from nrccr.report.tables import BEGIN, END, update_docs
+from nrccr.report.tables import BEGIN, BY_LANGUAGE, END, RETRIEVAL, TEXTS, update_docs
 from nrccr.safeload.unpickle import load_array, load_checkpoint, load_records, load_weights
 from nrccr.sizes import SizeError, require_npy, require_npz, require_safetensors
 from nrccr.systems.c2kd.convert import convert_c2kd
 from nrccr.systems.c2kd.data import read_words
+from nrccr.systems.mlcmr.network import KERNELS
 from nrccr.systems.loading import load_retriever
 from nrccr.systems.settings import build_config, load_config
 from nrccr.training.features import changed_features
@@ -178,12 +179,19 @@ def _picture(kind: str) -> bytes:
 @lru_cache
 def _checkpoint(zipped: bool, kind: str = "state") -> bytes:
     state = {"a.weight": torch.ones(2, 3), "b": torch.zeros(4, dtype=torch.int64)}
-    part = {"module.rnn.weight_ih_l0": torch.ones(6, 2), "module.input_proj_layer.x": torch.ones(2)}
+    matrix = torch.ones(4, 4)
+    words = {f"module.text_bert.text_bert.embeddings.{name}_embeddings.weight": matrix for name in ("word", "position")}
+    branch, mapped = {"module.input_proj_layer.net.1.weight": matrix}, {"module.mapping.fc1.weight": matrix}
+    views = {f"module.rnn.weight_{name}_l0": torch.ones(12, 4) for name in ("ih", "hh")}
+    views |= {f"module.convs1.{place}.weight": torch.ones(2, 1, size, 4) for place, size in enumerate(KERNELS)}
+    options = {"model_type": "video", "layer_list": ["layer.1"], "collection": "vatex", "data_type": "google_enc2zh",
+               "frozen": "frozen", "visual_feature": "i3d", "text_num_attention": 2, "tri_alpha": 0.5}  # fmt: skip
+    parallel = {"train_mode": "parallel", "collections_pathname": {"train": "vatex"}, "visual_feature": "i3d"}
     content = {
         "state": {"epoch": 3, "model": state, "opt": {"collection": "vatex", "rate": 0.5, "layers": [1, 2]}},
-        "nrccr": {"model": [part] * 5, "opt": {"model_type": "video", "layer_list": ["layer.1"]}},
-        "mlcmr": {"model": [part] * 4, "opt": {"train_mode": "parallel"}},
-        "c2kd": {"state_dict": {"video_token_proj.fc.weight": torch.ones(2, 3)}},
+        "nrccr": {"model": [branch, branch | words, mapped, mapped, {}], "opt": options},
+        "mlcmr": {"model": [views, words, mapped, mapped], "opt": parallel},
+        "c2kd": {"state_dict": {"video_token_proj.fc.weight": torch.ones(8, 4), "text_proj.1.fc.weight": matrix}},
     }[kind]
     file = io.BytesIO()
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
@@ -255,7 +263,7 @@ RUN = _json({
     "device": "cpu", "threads": 1, "versions": {"torch": "2"}, "fingerprint": "f" * 64, "switches": {},
     "features": {"i3d/feature.bin": FEATURES}, "command": ["nrccr"],
 })  # fmt: skip
-DIRECTION = {name: 1.5 for name in ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "variance")}
+DIRECTION = {name: 1.5 for name in ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "geometric_mean", "mean_recall", "rank_variance")}
 METRICS = {"collection": "vatex", "split": "test", "SumR": 9.0, "target_weight": 0.8, "batch_size": 5,
            "normalisation": {"method": "none"}, "switches": {}, "text_to_visual": DIRECTION,
            "visual_to_text": DIRECTION, "source_to_target": DIRECTION, "target_to_source": DIRECTION}  # fmt: skip
@@ -397,7 +405,7 @@ PARSERS: dict[str, Parser] = {
     "array-npy": Parser("a.npy", load_array, _array),
     "array-npz": Parser("a.npz", load_array, _archive),
     "array-pickle": Parser("a.pkl", load_array, partial(_pickled, 2)),
-    "scores": Parser("a.npy", lambda path: ScoreFiles(path, path, mask=path.with_name("m.npy")).read(), _array,
+    "scores": Parser("a.npy", lambda path: ScoreFiles(path, path, mask=path.with_name("m.npy")).read(), partial(_array, 4, 4),
                      lambda: {"m.npy": _array(4, 1)}),
     "mask": Parser("m.npy", lambda path: ScoreFiles(path.with_name("a.npy"), mask=path).read(), partial(_array, 4, 1),
                    lambda: {"a.npy": _array(4, 4)}),
