@@ -47,8 +47,8 @@ from nrccr.safeload.unpickle import load_array, load_checkpoint, load_records, l
 from nrccr.sizes import SizeError, require_npy, require_npz, require_safetensors
 from nrccr.systems.c2kd.convert import convert_c2kd
 from nrccr.systems.c2kd.data import read_words
-from nrccr.systems.mlcmr.network import KERNELS
 from nrccr.systems.loading import load_retriever
+from nrccr.systems.mlcmr.network import KERNELS
 from nrccr.systems.settings import build_config, load_config
 from nrccr.training.features import changed_features
 from nrccr.training.runfolder import RunFolder
