@@ -7,7 +7,7 @@
 
 The budget before a release is 60 seconds a parser on one core (`OMP_NUM_THREADS=1`). A single input may take 10 seconds
 and 2 GiB of memory, and is at most 16 KiB long. A parser passes if each input gave a result or a refusal in one line.
-What does not is written to `--findings`, as a file that `parse(NAME, content, folder)` reads again; it becomes a test in
+Any other input is written to `--findings`, and `parse(NAME, content, folder)` repeats what it did; it becomes a test of
 `tests/hostile/test_found.py`.
 """
 
@@ -29,7 +29,8 @@ def fuzz(name: str, seconds: int, corpus: Path, findings: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["nrccr"], enable_loader_override=False):
-        from tests.hostile.readers import PARSERS, mutated, parse
+        from tests.hostile.readers import PARSERS, parse
+        from tests.hostile.samples import mutated
     import random
 
     valid = PARSERS[name].valid()

@@ -28,7 +28,7 @@ from nrccr.systems.loading import load_retriever
 from nrccr.systems.settings import load_config
 from nrccr.training.runfolder import RunFolder
 from tests.conftest import Command
-from tests.hostile import readers
+from tests.hostile import readers, samples
 from tests.hostile.corpus import HEAD, nested_tuple
 from tests.hostile.test_properties import limited
 from tests.systems.c2kd.test_convert import frames, write
@@ -114,12 +114,12 @@ CHANGES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_run_with_other_types_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    refused("run", json.dumps(json.loads(readers.RUN) | change).encode(), tmp_path, "put the file back")
+    refused("run", json.dumps(json.loads(samples.RUN) | change).encode(), tmp_path, "put the file back")
 
 
 @pytest.mark.parametrize("key", ["device", "fingerprint", "threads", "versions"])
 def test_a_run_that_lacks_a_part_is_refused(key: str, tmp_path: Path) -> None:
-    run = json.loads(readers.RUN)
+    run = json.loads(samples.RUN)
     del run[key]
     refused("run", json.dumps(run).encode(), tmp_path, f"lacks {key}")
 
@@ -140,7 +140,7 @@ def test_numbers_of_metrics_that_no_float_holds(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("value", ["null", "[]", "NaN", '"5"'])
 def test_metrics_of_a_noise_run_are_numbers(value: str, tmp_path: Path) -> None:
-    whole = json.dumps(readers.METRICS)
+    whole = json.dumps(samples.METRICS)
     (tmp_path / "m.json").write_text(whole)
     assert read_metrics(tmp_path / "m.json")["SumR"] == 9.0
     (tmp_path / "m.json").write_text(whole.replace("9.0", value))
@@ -207,14 +207,14 @@ def test_options_of_a_checkpoint_of_any_type(key: str, value: Any, tmp_path: Pat
     ],
 )
 def test_pre_processing_that_does_not_work_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(readers.PREPROCESSOR))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(samples.PREPROCESSOR))
     assert load_preprocessor(str(tmp_path))(Image.new("RGB", (9, 7))).shape == (3, 8, 8)
-    refused("preprocessor", json.dumps(readers.PREPROCESSOR | change).encode(), tmp_path, "no pre-processing of images")
+    refused("preprocessor", json.dumps(samples.PREPROCESSOR | change).encode(), tmp_path, "no pre-processing of images")
 
 
 def test_a_tokeniser_that_fails_at_its_first_caption(tmp_path: Path) -> None:
-    refused("tokenizer-vocabulary", "\n".join(readers.WORDS).replace("[UNK]", "[NK]").encode(), tmp_path, "tokeniser")
-    changed = json.loads(readers.ENCODER["tokenizer_config.json"]) | {"model_max_length": ""}
+    refused("tokenizer-vocabulary", "\n".join(samples.WORDS).replace("[UNK]", "[NK]").encode(), tmp_path, "tokeniser")
+    changed = json.loads(samples.ENCODER["tokenizer_config.json"]) | {"model_max_length": ""}
     refused("tokenizer-config", json.dumps(changed).encode(), tmp_path, "tokeniser")
 
 
@@ -231,5 +231,5 @@ def test_an_archive_of_another_version_or_place(tmp_path: Path) -> None:
 
 def test_records_of_any_protocol_are_still_read(tmp_path: Path) -> None:
     for protocol in (0, 2, 4, 5):
-        (tmp_path / "r.pkl").write_bytes(readers._records(protocol))
+        (tmp_path / "r.pkl").write_bytes(samples.records(protocol))
         assert [record["id"] for record in load_records(tmp_path / "r.pkl")] == ["v1", "v2"]

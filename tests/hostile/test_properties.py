@@ -34,7 +34,8 @@ from nrccr.files import read_json, write_json
 from nrccr.safeload.unpickle import load_array, load_checkpoint, load_weights, save_weights
 from nrccr.systems.settings import load_config
 from tests.conftest import CHECKOUT
-from tests.hostile.readers import PARSERS, mutated, parse
+from tests.hostile.readers import PARSERS, parse
+from tests.hostile.samples import mutated
 
 SECONDS, MEMORY = 20, 256 * 2**20  # what a parser may take for one input; far more than any needs
 
@@ -110,7 +111,9 @@ TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).map(lambd
 
 
 @examples(60)
-@given(st.lists(st.tuples(NAMES, st.sampled_from(["en", "zh"]), TEXTS.filter(lambda text: not is_blank(text))), min_size=1))
+@given(
+    st.lists(st.tuples(NAMES, st.sampled_from(["en", "zh"]), TEXTS.filter(lambda text: not is_blank(text))), min_size=1)
+)
 def test_captions_are_read_as_written(tmp_path: Path, rows: list[tuple[str, str, str]]) -> None:
     lines = [caption_line(item, tag, number, text) for number, (item, tag, text) in enumerate(rows)]
     write_captions(tmp_path / "c.txt", lines)
