@@ -172,10 +172,10 @@ class Scan:
             module, _, own = bytes(self.data[begin:end]).decode("utf-8").partition("\n")
             self._named(f"{module}.{own}")
         elif name == "STACK_GLOBAL":
-            own, module = self._pop(), self._pop()
-            if own.kind != "text" or module.kind != "text" or own.value is None or module.value is None:
+            parts = [self._pop() for _ in range(2)][::-1]
+            if not all(part.kind == "text" and isinstance(part.value, str) for part in parts):
                 raise DamagedError(f"a class or function without a name before byte {self.at}")
-            self._named(f"{module.value}.{own.value}")
+            self._named(".".join(part.value for part in parts))
         elif name in ("FRAME", "PROTO"):
             if name == "FRAME" and int.from_bytes(self.data[begin:end], "little") > len(self.data) - end:
                 raise DamagedError(f"a frame longer than the file at byte {begin}")
