@@ -69,7 +69,10 @@ class CaptionTokenizer:
         self._typed = _special_tokens(self.tokenizer)
         self.config = config
         # RoBERTa and its relatives number positions from the padding id on.
-        taken = config.pad_token_id + 1 if "roberta" in kind else 0
+        padding = getattr(config, "pad_token_id", None)
+        if "roberta" in kind and not isinstance(padding, int):
+            raise UserError(f"text.model={model}: its configuration has no pad_token_id; give another folder or hub name")
+        taken = padding + 1 if "roberta" in kind and isinstance(padding, int) else 0
         positions = getattr(config, "max_position_embeddings", None)
         if not isinstance(positions, int):
             raise UserError(f"text.model={model}: a {kind} model is no text encoder with position embeddings")
@@ -79,6 +82,8 @@ class CaptionTokenizer:
             pieces = len(self.tokenizer)
             raise UserError(f"text.model={model}: its vocabulary holds {pieces} pieces; is vocab.txt missing?")
         self.special = int(self.tokenizer.num_special_tokens_to_add())
+        if positions - taken <= self.special:
+            raise UserError(f"text.model={model}: its {positions} positions leave no room for a word; give another")
         self._model = model
 
     @property

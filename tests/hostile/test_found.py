@@ -218,6 +218,18 @@ def test_a_tokeniser_that_fails_at_its_first_caption(tmp_path: Path) -> None:
     refused("tokenizer-config", json.dumps(changed).encode(), tmp_path, "tokeniser")
 
 
+ENCODERS: list[dict[str, Any]] = [
+    {"model_type": "xlm-roberta", "pad_token_id": None},
+    {"max_position_embeddings": 2},
+    {"max_position_embeddings": -5},
+]
+
+
+@pytest.mark.parametrize("change", ENCODERS)
+def test_an_encoder_without_padding_or_positions(change: dict[str, Any], tmp_path: Path) -> None:
+    refused("tokenizer-encoder", json.dumps({**samples.BERT, **change}).encode(), tmp_path, "text.model=")
+
+
 def test_an_archive_of_another_version_or_place(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w") as archive:
