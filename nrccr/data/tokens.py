@@ -70,9 +70,10 @@ class CaptionTokenizer:
         self.config = config
         # RoBERTa and its relatives number positions from the padding id on.
         padding = getattr(config, "pad_token_id", None)
-        if "roberta" in kind and not isinstance(padding, int):
-            raise UserError(f"text.model={model}: its configuration has no pad_token_id; give another folder or hub name")
-        taken = padding + 1 if "roberta" in kind and isinstance(padding, int) else 0
+        numbered = "roberta" in kind
+        if numbered and not isinstance(padding, int):
+            raise UserError(f"text.model={model}: its configuration has no pad_token_id; give another backbone")
+        taken = padding + 1 if numbered and isinstance(padding, int) else 0
         positions = getattr(config, "max_position_embeddings", None)
         if not isinstance(positions, int):
             raise UserError(f"text.model={model}: a {kind} model is no text encoder with position embeddings")
