@@ -20,6 +20,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
+from nrccr.data.trial import try_out
 from nrccr.errors import UserError, first_line
 from nrccr.sizes import SizeError, require_npy
 from nrccr.terminal import without_hints
@@ -28,7 +29,6 @@ BLOCK_BYTES = 64 * 2**20
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # decoded by libraries in this process; EPS runs programs
 MAX_PIXELS = 64 * 2**20
 MAX_RATIO = 100  # of the longer side to the shorter, which is scaled to the encoder's size
-MAX_SIDE = 4096  # of an image as an encoder sees it
 PREPROCESSOR_NAME = "preprocessor_config.json"
 Array = npt.NDArray[np.float32]
 
@@ -183,7 +183,7 @@ def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
     try:
         with without_hints():  # that torchvision could be used
             made = Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
-            _try_out(made)
+            try_out(made, made.describe())
             return made
     except Exception as error:  # whatever a damaged file can break
         default = None if pretrained else _default_preprocessor(model)
@@ -193,19 +193,6 @@ def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
             f"image.model={model}: no pre-processing of images there ({first_line(error)}); "
             f"give a hub name, or a folder with {PREPROCESSOR_NAME}"
         ) from error
-
-
-def _try_out(preprocess: Preprocessor) -> None:
-    """Pre-process a small image: settings of a stranger's file can have any type and size.
-
-    Raises:
-        Exception: of any kind, where they do not work; ValueError where they make images of more than `MAX_SIDE`.
-    """
-    for key in ("size", "crop_size", "pad_size"):
-        sides = preprocess.describe().get(key) or {}
-        if any(not 0 < side <= MAX_SIDE for side in dict(sides).values() if side is not None):
-            raise ValueError(f"{key} is not from 1 to {MAX_SIDE}")
-    preprocess(Image.new("RGB", (9, 7)))
 
 
 def clip_preprocessor(size: int) -> Preprocessor:
