@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs nrccr with its pinned requirements: scripts/setup.sh [dev] [extract] [parquet] [translate] [search] [serve]
+# Installs nrccr with its pinned requirements, and extras': scripts/setup.sh [dev|extract|fuzz|parquet|search|...]...
 # Into the active virtual or conda environment, else into .venv in the checkout (made if missing). Quick when nothing has
 # changed since. Sourced, it leaves the environment's interpreter in $python.
 set -euo pipefail

@@ -20,6 +20,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
+from nrccr.data.trial import try_out
 from nrccr.errors import UserError, first_line
 from nrccr.sizes import SizeError, require_npy
 from nrccr.terminal import without_hints
@@ -187,8 +188,10 @@ def load_preprocessor(model: str, *, pretrained: bool = True, revision: str | No
     options = {"backend": "pil", "trust_remote_code": False, "revision": revision or "main"}
     try:
         with without_hints():  # that torchvision could be used
-            return Preprocessor(AutoImageProcessor.from_pretrained(model, **options))
-    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+            made = Preprocessor(AutoImageProcessor.from_pretrained(model, **options))
+            try_out(made, made.describe())
+            return made
+    except Exception as error:  # whatever a damaged file can break
         default = None if pretrained else _default_preprocessor(model)
         if default is not None:
             return default
@@ -208,7 +211,7 @@ def _default_preprocessor(model: str) -> Preprocessor | None:
     """That of CLIP or SigLIP, at the size that the model's configuration names."""
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError):
+    except Exception:  # whatever a damaged file can break
         return None
     size = getattr(getattr(config, "vision_config", config), "image_size", None)
     if not isinstance(size, int):

@@ -75,7 +75,11 @@ class CaptionTokenizer:
         self._typed = _special_tokens(self.tokenizer)
         self.config = config
         # RoBERTa and its relatives number positions from the padding id on.
-        taken = config.pad_token_id + 1 if "roberta" in kind else 0
+        padding = getattr(config, "pad_token_id", None)
+        numbered = "roberta" in kind
+        if numbered and not isinstance(padding, int):
+            raise UserError(f"text.model={model}: its configuration has no pad_token_id; give another backbone")
+        taken = padding + 1 if numbered and isinstance(padding, int) else 0
         positions = getattr(config, "max_position_embeddings", None)
         if not isinstance(positions, int):
             raise UserError(f"text.model={model}: a {kind} model is no text encoder with position embeddings")
@@ -85,6 +89,8 @@ class CaptionTokenizer:
             pieces = len(self.tokenizer)
             raise UserError(f"text.model={model}: its vocabulary holds {pieces} pieces; is vocab.txt missing?")
         self.special = int(self.tokenizer.num_special_tokens_to_add())
+        if positions - taken <= self.special:
+            raise UserError(f"text.model={model}: its {positions} positions leave no room for a word; give another")
         self._model = model
 
     @property
@@ -114,12 +120,22 @@ class CaptionTokenizer:
             )
 
     def encode(self, texts: Sequence[str]) -> TokenTable:
-        """Token ids of all captions, special tokens included, cut at `max_tokens` (the table counts how many were)."""
+        """Token ids of all captions, special tokens included, cut at `max_tokens` (the table counts how many were).
+
+        Raises:
+            UserError: the tokeniser's files are damaged.
+        """
         parts: list[TokenTable] = []
         bar = tqdm(total=len(texts), desc="captions", unit="", disable=None, leave=False, delay=1)
         with without_hints(), bar as progress:  # that captions are longer than the backbone: we cut them
             for start in range(0, len(texts), AT_ONCE):
-                parts.append(self._encode_part(texts[start : start + AT_ONCE]))
+                try:
+                    parts.append(self._encode_part(texts[start : start + AT_ONCE]))
+                except Exception as error:  # a tokeniser's files can be damaged in ways that show in its first caption
+                    raise UserError(
+                        f"text.model={self._model}: its tokeniser cannot read captions ({first_line(error)}); give "
+                        "another folder or hub name"
+                    ) from error
                 progress.update(len(parts[-1]))
         return TokenTable.joined(parts, self._pad, self.special)
 

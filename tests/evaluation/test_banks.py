@@ -166,7 +166,7 @@ def test_scores_of_a_run_and_its_bank_go_into_qbnorm(
     ("damage", "words"),
     [
         (lambda folder: None, "no bank there; make one with `nrccr bank`"),
-        (lambda folder: (folder / "bank.json").write_text("{"), "cannot be read as a bank"),
+        (lambda folder: (folder / "bank.json").write_text("{"), "bank.json: cannot be read (Expecting"),
         (lambda folder: (folder / "bank.npz").write_bytes(b"no"), "cannot be read as a bank"),
     ],
 )

@@ -230,9 +230,12 @@ def test_bad_runs_are_one_line(finish: Finish, runs: Path, tmp_path: Path) -> No
     first, second = finish("one-s0", "vatex", 1.0), finish("two-s0", "vatex", 2.0)
     assert complaint(lambda: make_tables([runs])).startswith(f"{first} and {second}: the same configuration and seed")
     metrics = second / "test" / "metrics.json"
-    for text in ("{", "[]", "{}", '{"collection": "vatex"}', metrics.read_text().replace("SumR", "sum")):
+    other = "not the metrics of a finished run"
+    whole = metrics.read_text().replace("SumR", "sum")
+    cases = {"{": "cannot be read", "[]": "holds no JSON object", "{}": other, '{"collection": "vatex"}': other}
+    for text, says in {**cases, whole: other}.items():
         metrics.write_text(text)
-        assert complaint(lambda: make_tables([runs])).startswith(f"{metrics}: not the metrics of a finished run")
+        assert complaint(lambda: make_tables([runs])).startswith(f"{metrics}: {says}")
     (second / "config.yaml").write_text("nonsense: 1\n")
     assert "unknown key nonsense" in complaint(lambda: make_tables([runs]))
 
