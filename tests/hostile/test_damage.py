@@ -1,0 +1,109 @@
+"""Every file that nrccr reads, damaged in every way of the table: one line or the right result, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import CHECKOUT
+from tests.hostile import damage, stage
+
+Command = Callable[..., Any]
+SECONDS = 20
+MEMORY = 2**30  # bytes that a command may take besides what the process has
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_config: Path) -> Path:
+    """The stage, whole again for every test; made once."""
+    folder = tmp_path_factory.getbasetemp() / "stage"
+    whole = folder.with_name("stage_whole")
+    if not whole.exists():
+        folder.mkdir()
+        command = request.getfixturevalue("nrccr_command")
+        shutil.copytree(request.getfixturevalue("tiny_bert"), folder / "bert")
+        shutil.copytree(request.getfixturevalue("tiny_collection"), folder / "root")
+        shutil.copytree(request.getfixturevalue("tiny_images"), folder / "images")
+        stage.write_configurations(folder, CHECKOUT / "configs", tiny_config)
+        stage.write_scores(folder)
+        stage.write_pieces(folder / "pieces")
+        where = ("--root", folder / "root", "--device", "cpu")
+        for words in (
+            ("train", folder / "tiny.yaml", *where, "--out", folder / "run"),
+            ("test", folder / "run", *where, "evaluation.save_scores=true"),
+            ("bank", folder / "run", *where, "--size", 10),
+        ):
+            done = command(*words)
+            assert done.code == 0, done.err
+        stage.write_published(folder)
+        stage.write_encoders(folder)
+        shutil.copytree(folder, whole)
+    damage.restore(whole, folder)
+    return folder
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """A limit of time and of memory."""
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError(f"no end within {SECONDS} s")
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    handler = signal.signal(signal.SIGALRM, stop)
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, before[1]))
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        signal.signal(signal.SIGALRM, handler)
+
+
+CASES = list(damage.cases())
+assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_the_table_is_as_large_as_it_says() -> None:
+    usual = [case for case in CASES if case.usual]
+    assert len(CASES) > 700 and {case.target.file for case in usual} == {target.file for target in damage.TARGETS}
+    assert set(damage.GENERAL) <= {case.damage for case in usual}
+
+
+@pytest.mark.parametrize("target", {target.command: target for target in damage.TARGETS}.values(), ids=lambda t: t.file)
+def test_what_is_whole_is_read(target: damage.Target, place: Path, nrccr_command: Command) -> None:
+    with bounded():
+        done = nrccr_command(*target.command.format(s=place).split())
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.name, marks=[] if case.usual else [pytest.mark.slow]) for case in CASES],
+)
+def test_damage(case: damage.Case, place: Path, nrccr_command: Command) -> None:
+    if case.damage == "unreadable" and os.geteuid() == 0:
+        pytest.skip("root reads every file")
+    path = place / case.target.file
+    case.change(path)
+    before = damage.tree_of(place)
+    with bounded():
+        done = nrccr_command(*case.target.command.format(s=place).split())
+    shown = (done.code, done.err)
+    assert "Traceback" not in done.err + done.out, shown
+    assert done.code in {damage.REFUSED: (2,), damage.READ: (0,), damage.EITHER: (0, 2)}[case.end], shown
+    if done.code:
+        assert done.err.startswith("nrccr: ") and done.err.count("\n") == 1, shown
+        for words in case.target.says or (str(path),):
+            assert words.format(s=place) in done.err, shown
+        assert damage.tree_of(place) == before
