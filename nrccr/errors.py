@@ -28,7 +28,8 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         # torch's loader raises a worker's error anew, with the worker's whole traceback for a message.
-        super().__init__(_short(printable(message.rpartition(f"{__name__}.UserError: ")[2].strip())))
+        message = message.rpartition(f"{__name__}.UserError: ")[2].strip()
+        super().__init__(_short(printable(message).replace("\n", "\\n")))  # a name may have a line's end in it
 
 
 class Interrupted(Exception):  # noqa: N818 - no error

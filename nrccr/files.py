@@ -22,6 +22,7 @@ try:
 except ImportError:  # not on Windows: no locks, leftovers stay
     fcntl = None  # type: ignore[assignment]
 
+MAX_DIGITS = 300  # of a whole number in JSON: a float holds it
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _locks: set[int] = set()  # descriptors of `Lock`, which a forked worker must not keep alive
 
@@ -95,6 +96,32 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """Read a JSON object, of which nothing is known but that it is one: the run may be a stranger's.
+
+    Args:
+        path: the file.
+        advice: what to do where it cannot be read.
+
+    Raises:
+        UserError: it is missing, damaged, nested too deeply, or no object; a number that no `float` holds.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_int=_moderate)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise UserError(f"{path}: cannot be read ({reason}); {advice}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no JSON object; {advice}")
+    return found
+
+
+def _moderate(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def digest_of(path: Path) -> str:

@@ -43,8 +43,11 @@ def zip_sizes(path: Path, *, compressed: bool) -> dict[str, int]:
         zipfile.BadZipFile: no zip archive, or a damaged one.
     """
     size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (NotImplementedError, OSError) as error:  # of another version, or with places before its beginning
+        raise SizeError(f"no archive that can be read ({type(error).__name__})") from error
     if len({member.filename for member in members}) != len(members):
         raise SizeError("the archive holds a member twice")
     if sum(member.compress_size for member in members) > size:
@@ -104,8 +107,11 @@ def require_npz(path: Path) -> None:
     sizes = zip_sizes(path, compressed=True)
     with zipfile.ZipFile(path) as archive:
         for name, size in sizes.items():
-            with archive.open(name) as member:
-                require_array(member, size)
+            try:
+                with archive.open(name) as member:
+                    require_array(member, size)
+            except (OSError, RuntimeError, NotImplementedError) as error:  # places and methods that zipfile cannot read
+                raise SizeError(f"member {name[:80]!r} cannot be read") from error
 
 
 def require_safetensors(path: Path) -> None:

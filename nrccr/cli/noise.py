@@ -82,8 +82,6 @@ def _compare(
     Raises:
         UserError: an unknown model, a finished run of another configuration, no data.
     """
-    import json
-
     from nrccr.cli.test import EvaluationOptions, test_run
     from nrccr.cli.train import cache_of, train_run
     from nrccr.files import write_text
@@ -119,7 +117,7 @@ def _compare(
             start: Start = "resume" if folders[cell].config.is_file() else "new"
             train_run(configs[cell], data, folders[cell], device, start=start, test=True)
             test_run(folders[cell].path, data, EvaluationOptions(cache_of(configs[cell]), device=device))
-        found[cell] = json.loads(metrics.read_text(encoding="utf-8"))
+        found[cell] = study.read_metrics(metrics)
     rows = study.collect(found)
     write_text(out / "noise.md", study.to_markdown(rows))
     write_text(out / "noise.json", study.to_json(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -16,6 +17,7 @@ from nrccr.errors import UserError
 MAX_BYTES = 256 * 2**10  # of a file
 MAX_DEPTH = 20  # of lists and mappings within each other
 MAX_DIGITS = 20
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,13 @@ def read_layers(path: Path, *, alone: bool = False) -> list[Layer]:
         UserError: a missing or malformed file, or files that extend each other in a circle.
     """
     layers: list[Layer] = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     current: Path | None = path
     while current is not None:
-        if current.resolve() in seen:
+        place = os.path.realpath(current)  # Path.resolve() fails on links in a circle
+        if place in seen:
             raise UserError(f"{current}: extends itself through other files; remove one extends")
-        seen.add(current.resolve())
+        seen.add(place)
         layer = _read_yaml(current)
         if alone and "extends" in layer.values:
             raise UserError(f"{layer.place('extends')}: a run's configuration extends nothing; remove extends")
@@ -140,6 +143,9 @@ class _Loader(yaml.SafeLoader):
         self.depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
+        if isinstance(node, yaml.ScalarNode) and _NO_TEXT.search(node.value):
+            message = "a character that no name or path may hold"
+            raise yaml.composer.ComposerError(None, None, message, node.start_mark)
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -231,9 +237,9 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> Layer:
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: cannot read this configuration: not a regular file; give a YAML file")
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot read this configuration: not a regular file; give a YAML file")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")

@@ -28,6 +28,7 @@ from nrccr.files import atomic_folder
 FILES = ("shape.txt", "id.txt", "feature.bin", "video2frames.txt")
 FLOAT_BYTES = 4
 BLOCK_BYTES = 64 * 2**20
+MAX_SHAPE = 100  # characters of shape.txt
 
 Rows = npt.NDArray[np.int64]
 Frames = npt.NDArray[np.float32]
@@ -314,6 +315,8 @@ def _sync(file: BinaryIO) -> None:
 def _read_shape(path: Path) -> tuple[int, int]:
     text = _read_bytes(path).decode("latin-1").strip()
     try:
+        if len(text) > MAX_SHAPE:
+            raise ValueError("no size of a file has as many digits")
         count, width = map(int, text.split())
     except ValueError:
         count = width = 0

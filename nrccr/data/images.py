@@ -28,6 +28,7 @@ BLOCK_BYTES = 64 * 2**20
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # decoded by libraries in this process; EPS runs programs
 MAX_PIXELS = 64 * 2**20
 MAX_RATIO = 100  # of the longer side to the shorter, which is scaled to the encoder's size
+MAX_SIDE = 4096  # of an image as an encoder sees it
 PREPROCESSOR_NAME = "preprocessor_config.json"
 Array = npt.NDArray[np.float32]
 
@@ -181,8 +182,10 @@ def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
     """
     try:
         with without_hints():  # that torchvision could be used
-            return Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
-    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+            made = Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))
+            _try_out(made)
+            return made
+    except Exception as error:  # whatever a damaged file can break
         default = None if pretrained else _default_preprocessor(model)
         if default is not None:
             return default
@@ -190,6 +193,19 @@ def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
             f"image.model={model}: no pre-processing of images there ({first_line(error)}); "
             f"give a hub name, or a folder with {PREPROCESSOR_NAME}"
         ) from error
+
+
+def _try_out(preprocess: Preprocessor) -> None:
+    """Pre-process a small image: settings of a stranger's file can have any type and size.
+
+    Raises:
+        Exception: of any kind, where they do not work; ValueError where they make images of more than `MAX_SIDE`.
+    """
+    for key in ("size", "crop_size", "pad_size"):
+        sides = preprocess.describe().get(key) or {}
+        if any(not 0 < side <= MAX_SIDE for side in dict(sides).values() if side is not None):
+            raise ValueError(f"{key} is not from 1 to {MAX_SIDE}")
+    preprocess(Image.new("RGB", (9, 7)))
 
 
 def clip_preprocessor(size: int) -> Preprocessor:
@@ -202,7 +218,7 @@ def _default_preprocessor(model: str) -> Preprocessor | None:
     """That of CLIP or SigLIP, at the size that the model's configuration names."""
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError):
+    except Exception:  # whatever a damaged file can break
         return None
     size = getattr(getattr(config, "vision_config", config), "image_size", None)
     if not isinstance(size, int):

@@ -108,12 +108,22 @@ class CaptionTokenizer:
             )
 
     def encode(self, texts: Sequence[str]) -> TokenTable:
-        """Token ids of all captions, special tokens included, cut at `max_tokens` (the table counts how many were)."""
+        """Token ids of all captions, special tokens included, cut at `max_tokens` (the table counts how many were).
+
+        Raises:
+            UserError: the tokeniser's files are damaged.
+        """
         parts: list[TokenTable] = []
         bar = tqdm(total=len(texts), desc="captions", unit="", disable=None, leave=False, delay=1)
         with without_hints(), bar as progress:  # that captions are longer than the backbone: we cut them
             for start in range(0, len(texts), AT_ONCE):
-                parts.append(self._encode_part(texts[start : start + AT_ONCE]))
+                try:
+                    parts.append(self._encode_part(texts[start : start + AT_ONCE]))
+                except Exception as error:  # a tokeniser's files can be damaged in ways that show in its first caption
+                    raise UserError(
+                        f"text.model={self._model}: its tokeniser cannot read captions ({first_line(error)}); give "
+                        "another folder or hub name"
+                    ) from error
                 progress.update(len(parts[-1]))
         return TokenTable.joined(parts, self._pad, self.special)
 

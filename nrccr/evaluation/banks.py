@@ -5,7 +5,6 @@ M bank captions, P their items, N test items, D joint-space width.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from nrccr.evaluation.encode import Embeddings, Encoder, encode_gallery, encode_
 from nrccr.evaluation.normalise import TRANSDUCTIVE, Settings
 from nrccr.evaluation.rule import Rule
 from nrccr.evaluation.tune import choose, quality
-from nrccr.files import atomic_path, digest_of, write_json
+from nrccr.files import atomic_path, digest_of, read_json, write_json
 from nrccr.sizes import require_npz
 
 SIDES = ("text_source", "text_target")
@@ -127,19 +126,26 @@ def read_bank(folder: Path, checkpoint: Path, device: torch.device) -> Bank:
         UserError: no bank, a damaged one, or one of other weights.
     """
     where = f"make one with `nrccr bank`, into {folder}, or name its folder with --bank"
+    for name in ("bank.json", "bank.npz"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: no bank there; {where}")
     try:
-        record = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
+        record = read_json(folder / "bank.json", where)
         require_npz(folder / "bank.npz")
         with np.load(folder / "bank.npz", allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in ARRAYS if name != "text_source" or name in arrays}
         split, seed, transductive = str(record["split"]), int(record["seed"]), bool(record["transductive"])
         digest = record["sha256"]
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no bank there; {where}") from error
+    except UserError:
+        raise
     except Exception as error:  # zip files and JSON can be damaged in many ways
         raise UserError(f"{folder}: cannot be read as a bank ({first_line(error)}); {where}") from error
-    sizes = {name: len(array) for name, array in found.items()}
-    right = all(array.ndim == ARRAYS[name] for name, array in found.items())
+    # Vectors are floats, ids are text.
+    right = all(
+        array.ndim == ARRAYS[name] and array.dtype.kind == ("f" if array.ndim == 2 else "U")
+        for name, array in found.items()
+    )
+    sizes = {name: len(array) for name, array in found.items() if array.ndim}
     if not right or any(sizes.get(name, sizes["query_ids"]) != sizes["query_ids"] for name in SIDES):
         raise UserError(f"{folder}/bank.npz: arrays do not fit together; {where}")
     if digest != digest_of(checkpoint):

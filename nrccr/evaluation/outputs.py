@@ -5,7 +5,6 @@ Q queries, N items, M items that have a query, D joint-space width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from nrccr.errors import UserError
 from nrccr.evaluation.blocks import Blocks, dense, highest_columns
 from nrccr.evaluation.encode import EncodedQueries
 from nrccr.evaluation.ranked import Ranked, Scored
-from nrccr.files import atomic_path, write_text
+from nrccr.files import atomic_path, read_json, write_text
 
 TOP = 10
 RANKS = ("ranks.tsv", "ranks_visual.tsv")
@@ -32,8 +32,8 @@ def forget(folder: Path) -> None:
     """Delete what an earlier test wrote, perhaps in more languages; other files stay."""
     metrics = folder / "metrics.json"
     try:
-        languages = [name for name in json.loads(metrics.read_text(encoding="utf-8"))["languages"] if name.isalpha()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        languages = [name for name in read_json(metrics, "test again")["languages"] if name.isalpha()]
+    except (UserError, KeyError, TypeError, AttributeError):
         languages = []
     for language in languages:
         if not (folder / language).is_symlink():  # it would lead elsewhere

@@ -30,7 +30,7 @@ def backbone_config(model: str, overrides: Mapping[str, int | float | str]) -> P
     """
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a damaged file can break
         reason = first_line(error)
         raise UserError(f"text.model={model}: no configuration there ({reason}); give a folder or hub name") from error
     for key, value in overrides.items():

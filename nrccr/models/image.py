@@ -40,7 +40,7 @@ def image_config(model: str) -> PretrainedConfig:
     """
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a damaged file can break
         raise UserError(
             f"image.model={model}: no configuration there ({first_line(error)}); give a folder or hub name"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nrccr.evaluation.metrics import recall_sum
-from nrccr.files import atomic_path
+from nrccr.errors import UserError
+from nrccr.evaluation.metrics import RECALLS, recall_sum
+from nrccr.files import atomic_path, read_json
 from nrccr.report.seeds import in_words, mean_and_deviation
 
 _RATE = re.compile(r"noise(\d+)")
@@ -72,6 +74,23 @@ def collect(metrics: Mapping[Cell, Mapping[str, Any]]) -> list[NoiseRow]:
         row.recall.append(recall_sum(found["text_to_visual"]))
         row.sumr.append(found["SumR"])
     return list(rows.values())
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """The metrics of a tested run.
+
+    Raises:
+        UserError: a damaged file, or one without these numbers.
+    """
+    advice = f"remove {path.parent}, so that the run is tested again"
+    found = read_json(path, advice)
+    try:
+        numbers = [found["SumR"], *(found["text_to_visual"][f"R@{k}"] for k in RECALLS)]
+        if all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+            return found
+    except (KeyError, TypeError):
+        pass
+    raise UserError(f"{path}: lacks SumR or a recall; {advice}")
 
 
 def to_markdown(rows: Sequence[NoiseRow]) -> str:

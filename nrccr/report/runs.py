@@ -13,6 +13,7 @@ from nrccr.config.keys import keys_that_change
 from nrccr.config.schema import Config, plain, resolved_switches
 from nrccr.config.yaml import flatten
 from nrccr.errors import UserError
+from nrccr.files import read_json
 from nrccr.report.papers import MEAN, Column, PaperTable
 from nrccr.systems.settings import load_config
 
@@ -127,17 +128,17 @@ def by_seed(runs: Sequence[Run]) -> list[SeedGroup]:
 def _read_run(path: Path, metrics: Path, table: PaperTable) -> Run | None:
     """The run, none if its metrics are by language and the table is not, or the reverse."""
     try:
-        found = json.loads(metrics.read_text(encoding="utf-8"))
+        found = read_json(metrics, "test the run again")
         if ("languages" in found) != (table.languages is not None):
             return None
         config = load_config(path)
         record = path.with_name("run.json")
-        data = json.loads(record.read_text(encoding="utf-8"))["fingerprint"] if record.is_file() else None
+        data = read_json(record, "train the run again")["fingerprint"] if record.is_file() else None
         values = _values(config, found, data)
         for column in table.columns:
             _number(found, column)
         found["split"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{metrics}: not the metrics of a finished run ({error!r}); test the run again") from error
     return Run(path.parent, config, found, values)
 

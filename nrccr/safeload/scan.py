@@ -18,6 +18,7 @@ Bytes = bytes | mmap.mmap
 _OPCODES = {ord(op.code): op for op in pickletools.opcodes}
 _LENGTHS = {-2: 1, -3: 4, -4: 4, -5: 8}  # pickletools: how many bytes hold the length of an argument
 _KEPT = 200  # bytes of text and entries of a tuple that are remembered
+MAX_PLACE = 20  # digits of a remembered value's number
 _WIDEST_KEY = 1 << 56  # equal hashes need greater numbers
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": 1, "NEWFALSE": 0, "EMPTY_TUPLE": ()}
 _NAMES = ("GLOBAL", "STACK_GLOBAL")
@@ -171,8 +172,10 @@ class Scan:
             module, _, own = bytes(self.data[begin:end]).decode("utf-8").partition("\n")
             self._named(f"{module}.{own}")
         elif name == "STACK_GLOBAL":
-            own, module = (str(self._pop().value) for _ in range(2))
-            self._named(f"{module}.{own}")
+            own, module = self._pop(), self._pop()
+            if own.kind != "text" or module.kind != "text" or own.value is None or module.value is None:
+                raise DamagedError(f"a class or function without a name before byte {self.at}")
+            self._named(f"{module.value}.{own.value}")
         elif name in ("FRAME", "PROTO"):
             if name == "FRAME" and int.from_bytes(self.data[begin:end], "little") > len(self.data) - end:
                 raise DamagedError(f"a frame longer than the file at byte {begin}")
@@ -187,7 +190,9 @@ class Scan:
 
     def _number(self, name: str, begin: int, end: int) -> int:
         raw = bytes(self.data[begin:end])
-        return int(raw[:20]) if name in ("PUT", "GET") else int.from_bytes(raw, "little")
+        if len(raw) > MAX_PLACE:  # the unpickler would read all of it
+            raise DamagedError(f"a place of {len(raw)} digits")
+        return int(raw) if name in ("PUT", "GET") else int.from_bytes(raw, "little")
 
     def _whole(self, name: str, begin: int, end: int) -> Thing:
         if end - begin > 300:

@@ -128,7 +128,9 @@ def _load_published(path: Path, overrides: Sequence[str], device: torch.device) 
     for name in SYSTEMS:
         try:
             found = system_of(name).published(path, checkpoint)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # options of any type at all
+        except UserError:
+            raise
+        except Exception as error:  # options of any type at all, tensors too
             raise UserError(
                 f"{path}: its options or tensors are not those of a published checkpoint ({type(error).__name__}: "
                 f"{first_line(error)}); copy or download it again"

@@ -20,12 +20,14 @@ from nrccr.config.schema import Config, plain, resolved_switches, to_yaml
 from nrccr.config.yaml import flatten, merged, read_layers
 from nrccr.distributed import describe_device
 from nrccr.errors import UserError
-from nrccr.files import Lock, atomic_folder, atomic_path, not_written, refuse_links, write_json, write_text
+from nrccr.files import Lock, atomic_folder, atomic_path, not_written, read_json, refuse_links, write_json, write_text
 from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.training.features import changed_features
 
 WRITTEN = ("config.yaml", "run.json", "model.safetensors", "metrics.jsonl", "tensorboard", "last/state.pt")
 PACKAGES = ("nrccr", "torch", "transformers", "accelerate", "pydantic", "numpy", "safetensors")
+# What run.json must hold, where it has it, for a run to be resumed.
+RECORDED: dict[str, type] = {"device": str, "fingerprint": str, "versions": dict, "features": dict, "resumed": list}
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class RunFolder:
         Raises:
             UserError: another kind of device, other training data, features or teachers.
         """
-        run = json.loads(self.run.read_text(encoding="utf-8"))
+        run = self.read_record()
         now = _circumstances(device)
         if run["device"].split(":")[0].split(" ")[0] != device.type:
             raise UserError(f"{self.run}: the run began on {run['device']}; resume it there, or give another --out")
@@ -196,7 +198,7 @@ class RunFolder:
 
     def finish(self, step: int, best_epoch: int) -> None:
         """Record in run.json that the training has finished."""
-        run = json.loads(self.run.read_text(encoding="utf-8"))
+        run = self.read_record()
         write_json(self.run, run | {"finished": {"step": step, "best_epoch": best_epoch}})
 
     def save_state(self, state: dict[str, Any]) -> None:
@@ -240,14 +242,32 @@ class RunFolder:
 
     def _in_first_epoch(self) -> bool:
         """Whether a run without a state was stopped before its first one, perhaps after its first weights."""
-        run = json.loads(self.run.read_text(encoding="utf-8"))
+        run = self.read_record()
         if "finished" in run or "resumed" in run:
             return False
         try:
             lines = self.log.read_bytes().splitlines(keepends=True)
             return all(json.loads(line)["epoch"] == 1 for line in lines if line.endswith(b"\n"))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
+
+    def read_record(self) -> dict[str, Any]:
+        """What run.json holds.
+
+        Raises:
+            UserError: it is damaged, or what --resume compares has other types.
+        """
+        advice = "put the file back as it was, or give another --out"
+        run = read_json(self.run, advice)
+        for key, kind in RECORDED.items():
+            if not isinstance(run.get(key, kind()), kind):
+                raise UserError(f"{self.run}: its {key} is no {kind.__name__}; {advice}")
+        missing = [key for key in ("device", "fingerprint", "threads", "versions") if key not in run]
+        if missing:
+            raise UserError(f"{self.run}: lacks {missing[0]}; {advice}")
+        if not all(isinstance(found, dict) for found in run.get("features", {}).values()):
+            raise UserError(f"{self.run}: its features are not described; {advice}")
+        return run
 
 
 def _with_players(state: dict[str, Any], path: Path) -> dict[str, Any]:

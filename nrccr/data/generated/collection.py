@@ -23,7 +23,7 @@ from nrccr.data.generated.noise import HIGHEST_RATE, Translation, Translator
 from nrccr.data.generated.scenes import Scene, draw, handwriting, make_scenes, split_samples
 from nrccr.data.generated.words import Grammar, Plan, Word, make_plan
 from nrccr.errors import UserError
-from nrccr.files import atomic_folder, write_json, write_text
+from nrccr.files import atomic_folder, read_json, write_json, write_text
 
 TARGETS: Mapping[str, Grammar] = {"de": GERMAN, "zh": CHINESE}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -119,9 +119,9 @@ def generate(out: Path, recipe: Recipe) -> Path:
 def read_recipe(folder: Path) -> Recipe | None:
     """The recipe of a generated collection; None if it is unknown."""
     try:
-        found = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        found = read_json(folder / "recipe.json", "")
         return Recipe(int(found["seed"]), tuple(found["rates"]), tuple(found["videos"]), int(found["captions"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 

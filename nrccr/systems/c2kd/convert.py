@@ -19,7 +19,7 @@ import numpy as np
 
 from nrccr.data.batch import ENGLISH
 from nrccr.data.bigfile import Frames, write_bigfile
-from nrccr.data.captions import caption_line, shortened, write_captions
+from nrccr.data.captions import caption_line, is_blank, shortened, write_captions
 from nrccr.data.cleaning import words_of
 from nrccr.data.collections import SPLITS, SplitName
 from nrccr.data.languages import TEACHERS, converted_layout
@@ -269,7 +269,7 @@ class _Reader:
         frames = record.get(self.feature)
         where = f"{path}: entry {index}"
         if not isinstance(frames, np.ndarray):
-            known = ", ".join(key for key, value in record.items() if isinstance(value, np.ndarray)) or "none"
+            known = ", ".join(str(key) for key, value in record.items() if isinstance(value, np.ndarray)) or "none"
             raise UserError(f"{where} has no feature {self.feature!r} (it has {known}); give another as --feature")
         if frames.dtype.kind not in "fiu":  # float, signed, unsigned
             raise UserError(f"{where}: {self.feature!r} holds {frames.dtype}, not real numbers; name another")
@@ -333,4 +333,5 @@ def _captions(where: str, key: str, value: Any) -> list[str]:
     for text in texts:
         if not _encodes(text, "utf-8"):
             raise UserError(f"{where}: the caption {text[:80]!r} in {key!r} cannot be written as UTF-8; fix the file")
-    return [" ".join(text.split()) for text in texts]
+    # A text of characters without width is none: no reader of caption files takes it.
+    return ["" if is_blank(text) else " ".join(text.split()) for text in texts]

@@ -14,7 +14,7 @@ from nrccr.config.schema import Config
 from nrccr.data.collections import find_backbone
 from nrccr.data.tokens import Tokenizer, TokenTable
 from nrccr.errors import UserError
-from nrccr.files import digest_of
+from nrccr.files import digest_of, read_json
 from nrccr.systems.c2kd.data import LanguagePairs
 from nrccr.systems.c2kd.network import C2KD
 from nrccr.systems.c2kd.settings import C2KDSection
@@ -111,7 +111,7 @@ def _of_teacher(name: str, reason: str) -> str:
 
 def _warn_of_differences(name: str, run: Path, teacher: Config, student: Config) -> None:
     """Notes on a teacher that has not finished, or was trained on other data."""
-    if "finished" not in json.loads(RunFolder(run).run.read_text(encoding="utf-8")):
+    if "finished" not in read_json(RunFolder(run).run, "put the file back, or name another teacher in c2kd.teachers"):
         say(f"note: teacher {name} has not finished its training; it teaches with its best epoch so far")
     for key in ("collection", "feature"):
         its, own = getattr(teacher.data, key), getattr(student.data, key)
