@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nrccr.errors import UserError, first_line
+from nrccr.sizes import regular_bytes
 
 try:
     import fcntl
@@ -109,7 +110,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
         UserError: it is missing, damaged, nested too deeply, or no object; a number that no `float` holds.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_int=_moderate)
+        found = json.loads(regular_bytes(path).decode("utf-8"), parse_int=_moderate)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise UserError(f"{path}: cannot be read ({reason}); {advice}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nrccr.errors import UserError
 from nrccr.files import write_text
+from nrccr.sizes import regular_bytes
 
 CaptionKey = tuple[str, str]
 SHOWN = 3
@@ -132,7 +133,7 @@ def parse_captions(path: Path, *, mixed: bool = False) -> tuple[Captions, list[s
 def _lines(path: Path) -> list[str | None]:
     """Lines without the blank ones at the end; None for a line that is not UTF-8."""
     try:
-        data = path.read_bytes()
+        data = regular_bytes(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such caption file; check the root and the collection") from None
     except OSError as error:

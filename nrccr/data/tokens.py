@@ -21,6 +21,7 @@ from transformers.utils import cached_file
 
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
+from nrccr.sizes import require_model_files
 from nrccr.terminal import without_hints
 
 WORD_PIECE = "WordPiece"
@@ -58,6 +59,7 @@ class CaptionTokenizer:
 
     def __init__(self, model: str, max_tokens: int, *, lower_case: bool = True) -> None:
         try:
+            require_model_files(model)
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
             kind = str(config.model_type)
             self.tokenizer = _read_tokenizer(model, lower_case=lower_case and kind == "bert")

@@ -22,6 +22,7 @@ from transformers import (
 from nrccr.data.batch import ImageBatch
 from nrccr.errors import UserError, first_line
 from nrccr.models.pretrained import load_pretrained
+from nrccr.sizes import require_model_files
 
 # Kinds of configuration, of a whole model or of its visual half, and what encodes images.
 _MODELS = {
@@ -39,6 +40,7 @@ def image_config(model: str) -> PretrainedConfig:
         UserError: no such model, or of another kind.
     """
     try:
+        require_model_files(model)
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except Exception as error:  # whatever a damaged file can break
         raise UserError(

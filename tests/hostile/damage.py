@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 import struct
-import zlib
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ class Target:
         file: under the stage.
         command: words; `{s}` stands for the stage.
         says: words that a refusal must hold; by default the file's path.
+        near: words instead, after damages that are found in another file, or in the folder where a file is not.
         ends: how the command ends after some damages, where the reader can rightly take the file, and why.
         special: damages of this file alone.
     """
@@ -42,6 +43,7 @@ class Target:
     file: str
     command: str
     says: tuple[str, ...] = ()
+    near: Mapping[str, str] = field(default_factory=dict)
     ends: Mapping[str, str] = field(default_factory=dict)
     special: Mapping[str, Change] = field(default_factory=dict)
 
@@ -63,9 +65,16 @@ class Case:
     @property
     def end(self) -> str:
         """How the command must end."""
-        ends = self.target.ends
-        kind = self.damage.partition(" ")[0]
-        return ends.get(self.damage, ends.get(kind, EITHER if kind == "flip" else REFUSED))
+        return self._of(self.target.ends) or (EITHER if self.damage.startswith("flip ") else REFUSED)
+
+    @property
+    def says(self) -> tuple[str, ...]:
+        """Words that a refusal must hold."""
+        near = self._of(self.target.near)
+        return (near,) if near else self.target.says or ("{s}/" + self.target.file,)
+
+    def _of(self, table: Mapping[str, str]) -> str | None:
+        return table.get(self.damage, table.get(self.damage.partition(" ")[0], table.get("")))
 
 
 def _content(made: Callable[[bytes], bytes]) -> Change:
@@ -217,6 +226,13 @@ def _of_archive(change: Callable[[dict[str, Any]], object]) -> Change:
     return damage
 
 
+def _wrong_sum(path: Path) -> None:
+    """Another checksum of the first member, everywhere in the archive."""
+    with zipfile.ZipFile(path) as archive:
+        (number,) = (member.CRC for member in archive.infolist()[:1])
+    path.write_bytes(path.read_bytes().replace(struct.pack("<I", number), b"\1\2\3\4"))
+
+
 ARCHIVE: dict[str, Change] = {
     "array lost": _of_archive(lambda found: [found.pop(name) for name in ("scores", "text_target") if name in found]),
     "arrays flat": _of_archive(lambda found: found.update({name: array.ravel() for name, array in found.items()})),
@@ -224,7 +240,7 @@ ARCHIVE: dict[str, Change] = {
     "arrays of nothing": _of_archive(lambda found: found.update({name: array[:0] for name, array in found.items()})),
     "scalars": _of_archive(lambda found: found.update({name: np.float32(1) for name in found})),
     "zip without entries": _content(lambda data: b"PK\x05\x06" + bytes(18)),
-    "wrong sum": _content(lambda data: data.replace(struct.pack("<I", zlib.crc32(b"")), b"\1\2\3\4", 1)),
+    "wrong sum": _wrong_sum,
     "archive in other order": _content(lambda data: data[::-1]),
 }
 
@@ -290,13 +306,24 @@ STATE: dict[str, Change] = {
     "zip without entries": _content(lambda data: b"PK\x05\x06" + bytes(18)),
 }
 
+
+def _rank(rank: bytes) -> Change:
+    """Another rank in the last line of a table."""
+
+    def change(line: bytes) -> bytes:
+        first, _, *rest = line.split(b"\t")
+        return b"\t".join([first, rank, *rest])
+
+    return lines(lambda found: [*found[:-1], change(found[-1])])
+
+
 TABLE: dict[str, Change] = {
     "row lost": lines(lambda found: found[:-1]),
     "row twice": lines(lambda found: [*found, found[-1]]),
-    "no rank": _content(lambda data: data.replace(b"\t1\t", b"\tx\t")),
-    "no number": lines(lambda found: [found[0], *(line.replace(b"\t", b"\tnan\t", 1) for line in found[1:])]),
-    "rank of zero": lines(lambda found: [found[0], *(b"\t".join([line.split(b"\t")[0], b"0", *line.split(b"\t")[2:]]) for line in found[1:])]),
-    "huge rank": lines(lambda found: [found[0], *(b"\t".join([line.split(b"\t")[0], b"9" * 400, *line.split(b"\t")[2:]]) for line in found[1:])]),
+    "no rank": _rank(b"x"),
+    "no number": _rank(b"nan"),
+    "rank of zero": _rank(b"0"),
+    "huge rank": _rank(b"9" * 400),
     "columns lost": lines(lambda found: [line.split(b"\t")[0] for line in found]),
     "heading alone": lines(lambda found: found[:1]),
     "spaces": _content(lambda data: data.replace(b"\t", b" ")),
@@ -388,11 +415,18 @@ QBNORM = "qbnorm --sims_test_path {s}/qb/scores.npy --sims_train_test_path {s}/q
 BANK = TEST + " evaluation.normalise=is"
 _TEXT, _VIDEO = "root/vatex/TextData", "root/vatex/FeatureData/i3d_kinetics"
 _VECTORS = "images/multi30k/FeatureData"
+_PICTURES = "images/multi30k/flickr30k-images"
+
+
+def absent(folder: str) -> dict[str, str]:
+    """Where a file is looked for and none is found, the folder is named."""
+    return dict.fromkeys(("missing", "folder", "fifo", "device", "dangling"), folder)
 
 
 def captions(name: str, command: str) -> Target:
     """A caption file."""
-    return Target(f"{_TEXT}/{name}.caption.txt", command, (f"{name}.caption.txt",), CAPTIONS_END, CAPTIONS)
+    path = f"{_TEXT}/{name}.caption.txt"
+    return Target(path, command, (f"{name}.caption.txt",), ends=CAPTIONS_END, special=CAPTIONS)
 
 
 TARGETS = [
@@ -403,28 +437,36 @@ TARGETS = [
     captions("vatexval_google_zh2enc", TRAIN),
     *(captions(name, TEST) for name in ("vatextest_zh", "vatextest_google_zh2enc")),
     Target(f"{_VIDEO}/feature.bin", TRAIN, special=MATRIX),
-    Target(f"{_VIDEO}/shape.txt", TEST, special=SHAPE),
-    Target(f"{_VIDEO}/id.txt", TEST, special=NAMES),
-    Target(f"{_VIDEO}/video2frames.txt", TEST, special=FRAMES),
-    Target(f"{_VECTORS}/resnet_152/train-resnet_152-avgpool.npy", VECTORS, special=ARRAY),
-    Target(f"{_VECTORS}/train_id.txt", VECTORS, special=NAMES),
-    Target("images/multi30k/flickr30k-images/train3.jpg", CLIP, special=PICTURE),
-    Target("tiny.yaml", "check {s}/tiny.yaml --root {s}/root", special=YAML),
-    Target("run/config.yaml", TEST, special=YAML),
-    Target("run/model.safetensors", TEST, special=WEIGHTS),
-    Target("run/run.json", RESUME, special=JSON),
+    Target(f"{_VIDEO}/shape.txt", TEST, near={"": "{s}/" + _VIDEO}, special=SHAPE),
+    Target(f"{_VIDEO}/id.txt", TEST, near={"": "{s}/" + _VIDEO}, special=NAMES),
+    Target(f"{_VIDEO}/video2frames.txt", TEST, near={"": "{s}/" + _VIDEO}, special=FRAMES),
+    Target(
+        f"{_VECTORS}/resnet_152/train-resnet_152-avgpool.npy", VECTORS, near=absent("{s}/" + _VECTORS),
+        ends={"other byte order": READ, "columns first": READ}, special=ARRAY,
+    ),
+    Target(f"{_VECTORS}/train_id.txt", VECTORS, near={"": "{s}/" + _VECTORS}, ends={"mark": READ}, special=NAMES),
+    Target(f"{_PICTURES}/train3.jpg", CLIP, near=absent("{s}/" + _PICTURES), special=PICTURE),
+    Target("tiny.yaml", "check {s}/tiny.yaml --root {s}/root", ends={"half": EITHER}, special=YAML),
+    Target(
+        "run/config.yaml", TEST, near=absent("{s}/run") | {"half": "{s}/run/model.safetensors"},
+        ends={"half": EITHER}, special=YAML,
+    ),
+    Target("run/model.safetensors", TEST, near=absent("{s}/run"), special=WEIGHTS),
+    Target("run/run.json", RESUME, near=absent("{s}/run"), ends={"huge": EITHER, "negative": EITHER}, special=JSON),
     Target("run/last/state.pt", RESUME, special=STATE),
     Target("run/metrics.jsonl", RESUME, special={}),
     Target("run/test/metrics.json", "table --runs {s}/run", special=JSON),
-    Target("run/test/ranks.tsv", "compare {s}/run {s}/run", special=TABLE),
-    Target("run/test/ranks_visual.tsv", "compare {s}/run {s}/run", special=TABLE),
+    Target("run/test/ranks.tsv", "compare {s}/run {s}/tested", near=absent("ranks.tsv"), special=TABLE),
+    Target("run/test/ranks_visual.tsv", "compare {s}/run {s}/tested", special=TABLE),
     Target("run/test/scores.npz", "qbnorm --sims_test_path {s}/run/test/scores.npz --method dsl", special=ARCHIVE),
     Target("run/backbone/config.json", TEST, ("run/backbone",), special=JSON),
     Target("run/backbone/tokenizer.json", TEST, ("run/backbone",), special=JSON),
     Target("run/backbone/tokenizer_config.json", TEST, ("run/backbone",), special=JSON),
     Target("run/bank/bank.json", BANK, ("run/bank",), special=JSON),
     Target("run/bank/bank.npz", BANK, ("run/bank",), special=ARCHIVE),
-    Target("qb/scores.npy", QBNORM, special=ARRAY),
+    Target(
+        "qb/scores.npy", QBNORM, ends={"other byte order": READ, "columns first": READ}, special=ARRAY
+    ),
     Target("qb/bank.npz", QBNORM, special=ARCHIVE),
     Target("qb/mask.pkl", QBNORM),
     Target("bert/config.json", ENCODER + "bert", ("{s}/bert",), special=JSON),
