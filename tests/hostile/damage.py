@@ -74,7 +74,7 @@ class Case:
         return (near,) if near else self.target.says or ("{s}/" + self.target.file,)
 
     def _of(self, table: Mapping[str, str]) -> str | None:
-        return table.get(self.damage, table.get(self.damage.partition(" ")[0], table.get("")))
+        return table.get(self.damage, table.get(""))
 
 
 def _content(made: Callable[[bytes], bytes]) -> Change:
