@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,7 +40,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OSError: as it came, with `path` for a file name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = _make_parents(path)
     _remove_leftovers(path)
     temporary, descriptor = _new_file(path)
     try:
@@ -54,6 +55,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
+        _remove_empty(made)
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
         FileExistsError: a folder is at `path` when this one is done, and `replace` is False.
     """
     path = path.resolve() if path.is_symlink() else path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = _make_parents(path)
     _remove_leftovers(path)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")
     temporary.mkdir()
@@ -86,12 +88,13 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
             os.close(descriptor)
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
+        _remove_empty(made)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all."""
+    """Write UTF-8 text whole or not at all; what is no Unicode in names is written as `\\udc..`, as in JSON."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -123,6 +126,20 @@ def _moderate(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
+
+
+@contextmanager
+def encodable(path: str) -> Iterator[str]:
+    """A path of a file or folder for libraries that take Unicode alone: where it is none, a link that leads there."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / "link"
+            link.symlink_to(os.path.abspath(path))
+            yield str(link)
+    else:
+        yield path
 
 
 def digest_of(path: Path) -> str:
@@ -242,6 +259,20 @@ def _hold(descriptor: int) -> None:
     if fcntl is not None:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _make_parents(path: Path) -> list[Path]:
+    """Make the folders above a path; those that were missing, the innermost first."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Delete folders that were made for a file that was not written."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _beside(path: Path, ending: str) -> Path:

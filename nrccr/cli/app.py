@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ from nrccr.cli.rank import rank
 from nrccr.cli.table import table
 from nrccr.cli.test import test
 from nrccr.cli.train import train
-from nrccr.errors import Interrupted, UserError, first_line, printable
+from nrccr.errors import Interrupted, UserError, death_of_worker, first_line, printable
 
 app = typer.Typer(
     help="Find a video with a query in a language that has no human-labelled training data. "
@@ -55,6 +56,9 @@ app.add_typer(config_app, name="config")
 def main() -> None:
     """Run the command line: a user's error is one line and exit code 2; `--debug` shows its traceback before."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # no locale is too small for a caption
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Typer turns Ctrl-C into this code, and returns it.
         if app(arguments or ["--help"], standalone_mode=False) == STOPPED:
@@ -77,10 +81,10 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return "stopped", STOPPED
     if hasattr(error, "format_message"):  # a usage error
         return f"{error.format_message()} (see `nrccr --help`)", 2
+    if (death := death_of_worker(error)) is not None:
+        return f"a process that reads data died ({first_line(death)}); if memory is short lower data.workers", 2
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}", 2
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        return f"a process that reads data died ({first_line(error)}); if memory is short lower data.workers", 2
     if type(error).__name__ == "OutOfMemoryError":
         return "the device is out of memory; lower train.batch_size or evaluation.batch_size", 2
     raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +31,22 @@ def split_of(name: str) -> Literal["val", "test"]:
     if name not in ("test", "val"):
         raise UserError(f"--split {name}: give test or val")
     return "test" if name == "test" else "val"
+
+
+def typed(queries: list[str]) -> list[str]:
+    """Queries as they were typed: in UTF-8, also where the locale knows nothing beyond ASCII."""
+    found = []
+    for number, query in enumerate(queries, 1):
+        try:
+            found.append(os.fsencode(query).decode() if _is_undecoded(query) else query)
+        except UnicodeDecodeError:
+            raise UserError(f"query {number}, {query}: not in UTF-8; set the terminal to it") from None
+    return found
+
+
+def _is_undecoded(text: str) -> bool:
+    """Whether Python kept bytes of the command line that its locale does not know."""
+    return any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def integers(option: str, text: str) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nrccr.cli.options import Device, Root, SplitOption, split_of
+from nrccr.cli.options import Device, Root, SplitOption, split_of, typed
 from nrccr.errors import UserError
 
 
@@ -22,6 +22,7 @@ def rank(
     device: Device = None,
 ) -> None:
     """Rank a split's videos or images for queries."""
+    queries = typed(queries)
     expected = right.split(",") if right is not None else None
     if expected is not None and len(expected) != len(queries):
         raise UserError(f"--right names {len(expected)} items for {len(queries)} queries; give one a query")

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, Union, Unpack, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypedDict, Union, Unpack, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.fields import FieldInfo
 
 # all: what a step computes. length: how long it trains. test: tests alone. digits: last digits, or what is shown.
 # nothing: no number at all.
 Changes: TypeAlias = Literal["all", "length", "test", "digits", "nothing"]
+
+
+def _any_text(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    validate(value.encode(errors="replace").decode() if isinstance(value, str) else value)
+    return value
+
+
+# A folder, a file or a hub name: names of files need not be Unicode, as pydantic's text must.
+Place: TypeAlias = Annotated[str, WrapValidator(_any_text)]
 
 
 class Bounds(TypedDict, total=False):

@@ -21,6 +21,7 @@ from transformers.utils import cached_file
 
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
+from nrccr.files import encodable
 from nrccr.sizes import require_model_files
 from nrccr.terminal import without_hints
 
@@ -62,7 +63,8 @@ class CaptionTokenizer:
             require_model_files(model)
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
             kind = str(config.model_type)
-            self.tokenizer = _read_tokenizer(model, lower_case=lower_case and kind == "bert")
+            with encodable(model) as readable:
+                self.tokenizer = _read_tokenizer(readable, lower_case=lower_case and kind == "bert")
         except Exception as error:  # whatever a damaged file can break
             reason = first_line(error)
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
@@ -160,7 +162,8 @@ class CaptionTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the tokeniser's files into a folder; beside the backbone's configuration they can be read again."""
-        self.tokenizer.save_pretrained(folder)
+        with encodable(str(folder)) as writable:
+            self.tokenizer.save_pretrained(writable)
 
 
 def _read_tokenizer(model: str, *, lower_case: bool) -> PreTrainedTokenizerBase:

@@ -115,6 +115,25 @@ class ImageEncoder(nn.Module):
         return self
 
 
+def require_pixels(encoder: PreTrainedModel, shape: tuple[int, ...], model: str) -> None:
+    """Make sure that a pre-processing gives images of the encoder's size.
+
+    Args:
+        encoder: of images.
+        shape: of a pre-processed image, (3, H, W).
+        model: `image.model`, for messages.
+
+    Raises:
+        UserError: of another size.
+    """
+    side = encoder.config.image_size
+    if shape != (3, side, side):
+        raise UserError(
+            f"image.model={model}: its pre-processing gives images of {' x '.join(map(str, shape[1:]))} pixels, its "
+            f"encoder sees {side} x {side}; give a config.json and a preprocessor_config.json that belong together"
+        )
+
+
 def encoder_width(encoder: PreTrainedModel) -> int:
     """Width of the vectors that an image encoder gives."""
     projection = getattr(encoder, "visual_projection", None)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from nrccr.data.captions import shortened
 from nrccr.errors import UserError, first_line
+from nrccr.files import encodable
 from nrccr.terminal import without_hints
 
 
@@ -29,8 +30,9 @@ def load_pretrained(
     """
     advice = f"or {key}.pretrained=false for random ones"
     try:
-        with without_hints():  # transformers would print a table of every head that the encoder does not have
-            encoder, found = load(model, output_loading_info=True, ignore_mismatched_sizes=True)
+        # transformers would print a table of every head that the encoder does not have
+        with without_hints(), encodable(model) as readable:
+            encoder, found = load(readable, output_loading_info=True, ignore_mismatched_sizes=True)
     except Exception as error:  # whatever a damaged file can break
         raise UserError(
             f"{key}.model={model}: no weights there ({first_line(error)}); give a folder with weights, {advice}"

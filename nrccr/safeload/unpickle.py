@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 from nrccr.errors import UserError, first_line
-from nrccr.files import atomic_path, not_written
+from nrccr.files import atomic_path, encodable, not_written
 from nrccr.safeload.before import require_modest, scan_checkpoint, scan_records
 from nrccr.safeload.scan import DamagedError, NamedError
 from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Namespace, Ndarray, foreign_path, scalar
@@ -219,7 +219,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     if not isinstance(found, np.ndarray) or not NUMBER.fullmatch(found.dtype.str[1:]):
         kind = f"an array of {found.dtype}" if isinstance(found, np.ndarray) else f"a {type(found).__name__}"
         raise UserError(f"{path}: holds {kind}, not an array of numbers; save the array itself with numpy.save")
-    return found
+    return found.astype(found.dtype.newbyteorder("="), copy=False)  # torch takes no other order of bytes
 
 
 def _numpy_array(path: Path) -> Any:
@@ -249,7 +249,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     _require_file(path)
     try:
         require_safetensors(path)
-        state: dict[str, Tensor] = load_file(path, device="cpu")
+        with encodable(str(path)) as readable:
+            state: dict[str, Tensor] = load_file(readable, device="cpu")
     except Exception as error:  # safetensors raises its own type for damage, others for types torch does not know
         raise UserError(
             f"{path}: cannot be read as safetensors weights ({_reason(error)}); "
@@ -270,8 +271,8 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
     """
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
     try:
-        with atomic_path(path) as temporary:
-            save_file(copies, temporary)
+        with atomic_path(path) as temporary, encodable(str(temporary.parent)) as folder:
+            save_file(copies, Path(folder) / temporary.name)
     except (OSError, SafetensorError) as error:
         raise not_written(path, error) from error
 

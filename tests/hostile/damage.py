@@ -429,6 +429,10 @@ def captions(name: str, command: str) -> Target:
     return Target(path, command, (f"{name}.caption.txt",), ends=CAPTIONS_END, special=CAPTIONS)
 
 
+# A log of the right length or longer is gone on with; what stands in it is for people.
+LOG_END = {"noise": READ, "nul": READ, "utf16": READ, "gzip": EITHER}
+# Settings of a tokeniser are taken by transformers, or left out.
+SETTINGS_END = dict.fromkeys(JSON, EITHER) | {"missing": EITHER, "flip": EITHER}
 TARGETS = [
     *(
         captions(name, TRAIN)
@@ -454,14 +458,16 @@ TARGETS = [
     Target("run/model.safetensors", TEST, near=absent("{s}/run"), special=WEIGHTS),
     Target("run/run.json", RESUME, near=absent("{s}/run"), ends={"huge": EITHER, "negative": EITHER}, special=JSON),
     Target("run/last/state.pt", RESUME, special=STATE),
-    Target("run/metrics.jsonl", RESUME, special={}),
-    Target("run/test/metrics.json", "table --runs {s}/run", special=JSON),
-    Target("run/test/ranks.tsv", "compare {s}/run {s}/tested", near=absent("ranks.tsv"), special=TABLE),
+    Target("run/metrics.jsonl", RESUME, ends=LOG_END),
+    Target(
+        "run/test/metrics.json", "table --runs {s}/run", ends=dict.fromkeys(absent(""), READ), special=JSON
+    )  # without a test a run is in no table,
+    Target("run/test/ranks.tsv", "compare {s}/run {s}/tested", near=absent("ranks.tsv") | {"row lost": "{s}/run/test"}, special=TABLE),
     Target("run/test/ranks_visual.tsv", "compare {s}/run {s}/tested", special=TABLE),
     Target("run/test/scores.npz", "qbnorm --sims_test_path {s}/run/test/scores.npz --method dsl", special=ARCHIVE),
     Target("run/backbone/config.json", TEST, ("run/backbone",), special=JSON),
     Target("run/backbone/tokenizer.json", TEST, ("run/backbone",), special=JSON),
-    Target("run/backbone/tokenizer_config.json", TEST, ("run/backbone",), special=JSON),
+    Target("run/backbone/tokenizer_config.json", TEST, ("run/backbone",), ends=SETTINGS_END, special=JSON),
     Target("run/bank/bank.json", BANK, ("run/bank",), special=JSON),
     Target("run/bank/bank.npz", BANK, ("run/bank",), special=ARCHIVE),
     Target(
@@ -472,15 +478,15 @@ TARGETS = [
     Target("bert/config.json", ENCODER + "bert", ("{s}/bert",), special=JSON),
     Target("bert/model.safetensors", ENCODER + "bert", ("{s}/bert",), special=WEIGHTS),
     Target("bert/vocab.txt", ENCODER + "bert", ("{s}/bert",)),
-    Target("bert/tokenizer_config.json", ENCODER + "bert", ("{s}/bert",), special=JSON),
+    Target("bert/tokenizer_config.json", ENCODER + "bert", ("{s}/bert",), ends=SETTINGS_END, special=JSON),
     Target("older/pytorch_model.bin", ENCODER + "older", ("{s}/older",), special=STATE),
     Target("older/tokenizer.json", ENCODER + "older", ("{s}/older",), special=JSON),
-    Target("older/special_tokens_map.json", ENCODER + "older", ("{s}/older",), special=JSON),
+    Target("older/special_tokens_map.json", ENCODER + "older", ("{s}/older",), ends=SETTINGS_END, special=JSON),
     Target("pieces/sentencepiece.bpe.model", TRAIN + " text.model={s}/pieces", ("{s}/pieces",)),
     Target("clip/config.json", CLIP, ("{s}/clip",), special=JSON),
     Target("clip/model.safetensors", CLIP, ("{s}/clip",), special=WEIGHTS),
     Target("clip/preprocessor_config.json", CLIP, ("{s}/clip",), special=JSON),
-    Target("published/model_best.pth.tar", "test {s}/published --root {s}/root --device cpu --out {s}/out text.model={s}/bert", special=STATE),
+    Target("published/model_best.pth.tar", "test {s}/published --root {s}/root --device cpu --out {s}/out text.model={s}/bert", near=absent("{s}/published"), special=STATE),
     Target("pickles/msrvtt_train_multilingual.pkl", "convert c2kd {s}/pickles/msrvtt_train_multilingual.pkl {s}/out"),
 ]  # fmt: skip
 
