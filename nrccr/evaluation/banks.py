@@ -146,7 +146,8 @@ def read_bank(folder: Path, checkpoint: Path, device: torch.device) -> Bank:
         for name, array in found.items()
     )
     sizes = {name: len(array) for name, array in found.items() if array.ndim}
-    if not right or not all(sizes.values()) or any(sizes.get(name, sizes["query_ids"]) != sizes["query_ids"] for name in SIDES):
+    right = right and all(sizes.values())
+    if not right or any(sizes.get(name, sizes["query_ids"]) != sizes["query_ids"] for name in SIDES):
         raise UserError(f"{folder}/bank.npz: arrays do not fit together; {where}")
     if digest != digest_of(checkpoint):
         raise UserError(f"{folder}: written with other weights than {checkpoint}; {where}")

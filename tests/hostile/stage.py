@@ -61,7 +61,12 @@ def write_pieces(folder: Path) -> None:
     words = folder / "words.txt"
     words.write_text("a man sings\nred dog in water\n人女狗跑唱红球水的在\n" * 20, encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
-        input=str(words), model_prefix=str(folder / "made"), vocab_size=40, model_type="unigram", minloglevel=2, hard_vocab_limit=False
+        input=str(words),
+        model_prefix=str(folder / "made"),
+        vocab_size=40,
+        model_type="unigram",
+        minloglevel=2,
+        hard_vocab_limit=False,
     )
     (folder / "made.model").rename(folder / "sentencepiece.bpe.model")
     for path in (words, folder / "made.vocab"):

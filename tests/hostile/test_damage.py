@@ -1,4 +1,4 @@
-"""Every file that nrccr reads, damaged in every way of the table: one line or the right result, nothing half-written."""
+"""Every file that nrccr reads, damaged in the ways of a table: one line or a result, nothing half-written."""
 
 from __future__ import annotations
 
@@ -14,12 +14,25 @@ from typing import Any
 import pytest
 
 from tests.conftest import CHECKOUT
-from tests.hostile import damage, stage
+from tests.hostile import damage_table, stage
+from tests.hostile.damage import GENERAL
+from tests.hostile.damage_table import EITHER, READ, REFUSED, TARGETS, Case, Target
 
 Command = Callable[..., Any]
 SECONDS = 20
-ENDS = {damage.REFUSED: (2,), damage.READ: (0,), damage.EITHER: (0, 2)}
+ENDS = {REFUSED: (2,), READ: (0,), EITHER: (0, 2)}
 MEMORY = 2**30  # bytes that a command may take besides what the process has
+
+
+def tree_of(folder: Path) -> dict[str, object]:
+    """Every file below a folder with its content; links with what they lead to."""
+    found: dict[str, object] = {}
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            regular = path.is_file() and not path.is_symlink() and os.access(path, os.R_OK)
+            found[str(path.relative_to(folder))] = path.read_bytes() if regular else os.lstat(path).st_mode
+    return found
 
 
 class TooLongError(BaseException):
@@ -52,7 +65,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         stage.write_published(folder)
         stage.write_encoders(folder)
         shutil.copytree(folder, whole)
-    damage.restore(whole, folder)
+    shutil.rmtree(folder)
+    shutil.copytree(whole, folder)
     return folder
 
 
@@ -76,18 +90,18 @@ def bounded() -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
 
 
-CASES = list(damage.cases())
+CASES = list(damage_table.cases())
 assert len({case.name for case in CASES}) == len(CASES)
 
 
 def test_the_table_is_as_large_as_it_says() -> None:
     usual = [case for case in CASES if case.usual]
-    assert len(CASES) > 700 and {case.target.file for case in usual} == {target.file for target in damage.TARGETS}
-    assert set(damage.GENERAL) <= {case.damage for case in usual}
+    assert len(CASES) > 700 and {case.target.file for case in usual} == {target.file for target in TARGETS}
+    assert set(GENERAL) <= {case.damage for case in usual}
 
 
-@pytest.mark.parametrize("target", {target.command: target for target in damage.TARGETS}.values(), ids=lambda t: t.file)
-def test_what_is_whole_is_read(target: damage.Target, place: Path, nrccr_command: Command) -> None:
+@pytest.mark.parametrize("target", {target.command: target for target in TARGETS}.values(), ids=lambda t: t.file)
+def test_what_is_whole_is_read(target: Target, place: Path, nrccr_command: Command) -> None:
     with bounded():
         done = nrccr_command(*target.command.format(s=place).split())
     assert done.code == 0, done.err
@@ -97,11 +111,11 @@ def test_what_is_whole_is_read(target: damage.Target, place: Path, nrccr_command
     "case",
     [pytest.param(case, id=case.name, marks=[] if case.usual else [pytest.mark.slow]) for case in CASES],
 )
-def test_damage(case: damage.Case, place: Path, nrccr_command: Command) -> None:
+def test_damage(case: Case, place: Path, nrccr_command: Command) -> None:
     if case.damage == "unreadable" and os.geteuid() == 0:
         pytest.skip("root reads every file")
     case.change(place / case.target.file)
-    before = damage.tree_of(place)
+    before = tree_of(place)
     with bounded():
         done = nrccr_command(*case.target.command.format(s=place).split())
     shown = (done.code, done.err)
@@ -112,4 +126,4 @@ def test_damage(case: damage.Case, place: Path, nrccr_command: Command) -> None:
         assert len(shown_lines) == 1 and shown_lines[0].startswith("nrccr: "), shown
         for words in case.says:
             assert words.format(s=place) in done.err, shown
-        assert damage.tree_of(place) == before
+        assert tree_of(place) == before
