@@ -69,7 +69,8 @@ def read_outcome(path: Path, split: str) -> Outcome:
     """
     folder = path / split if (path / split / "ranks.tsv").is_file() else path
     if not (folder / "ranks.tsv").is_file():
-        by_language = sorted([*path.glob(f"{split}/*/ranks.tsv"), *path.glob("*/ranks.tsv")])
+        found = [*path.glob(f"{split}/*/ranks.tsv"), *path.glob("*/ranks.tsv")]
+        by_language = sorted(ranks for ranks in found if ranks.is_file())
         if by_language:
             raise UserError(f"{path}: tested by language; give the folder of one, such as {by_language[0].parent}")
     query_ids, columns = _read_table(folder / "ranks.tsv", 1)
