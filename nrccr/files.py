@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nrccr.errors import UserError, first_line
+from nrccr.sizes import regular_bytes
 
 try:
     import fcntl
@@ -101,20 +102,6 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-@contextmanager
-def encodable(path: str) -> Iterator[str]:
-    """A path of a file or folder for libraries that take Unicode alone: where it is none, a link that leads there."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory() as folder:
-            link = Path(folder) / "link"
-            link.symlink_to(os.path.abspath(path))
-            yield str(link)
-    else:
-        yield path
-
-
 def read_json(path: Path, advice: str) -> dict[str, Any]:
     """Read a JSON object, of which nothing is known but that it is one: the run may be a stranger's.
 
@@ -126,7 +113,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
         UserError: it is missing, damaged, nested too deeply, or no object; a number that no `float` holds.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_int=_moderate)
+        found = json.loads(regular_bytes(path).decode("utf-8"), parse_int=_moderate)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise UserError(f"{path}: cannot be read ({reason}); {advice}") from error
@@ -139,6 +126,20 @@ def _moderate(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
+
+
+@contextmanager
+def encodable(path: str) -> Iterator[str]:
+    """A path of a file or folder for libraries that take Unicode alone: where it is none, a link that leads there."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / "link"
+            link.symlink_to(os.path.abspath(path))
+            yield str(link)
+    else:
+        yield path
 
 
 def digest_of(path: Path) -> str:

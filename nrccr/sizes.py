@@ -1,9 +1,11 @@
-"""Sizes that a file declares, compared with the file before anything is allocated: zip, arrays, safetensors."""
+"""What is known of a file before it is read: that it is regular, and that it has the sizes which it declares."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import stat
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +17,48 @@ MAX_DEPTH = 100  # of containers within containers
 _UNPACKED = 64 * 2**20  # bytes that a compressed archive may hold in any case,
 _RATIO = 20  # and how many times its size above that
 _EMPTY = 2**20  # what the other dimensions of an array without entries may multiply to in any case
+_MODEL_FILES = (".json", ".txt", ".model", ".bin", ".safetensors")
 _HEADER = 100 * 2**20  # the safetensors library's own limit of a header
 
 
 class SizeError(Exception):
     """A file declares what does not fit its size."""
+
+
+def require_regular(path: Path) -> None:
+    """Make sure that a file, or what a link leads to, is a regular one: a pipe never answers, a device never ends.
+
+    Raises:
+        OSError: it is not, or it is missing.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def regular_bytes(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: it is none, missing, or cannot be read.
+    """
+    require_regular(path)
+    return path.read_bytes()
+
+
+def require_model_files(model: str) -> None:
+    """Make sure that the files of a model's folder are regular, as transformers opens whatever has a known name.
+
+    Args:
+        model: a folder; anything else is a name of a hub, whose files transformers itself has written.
+
+    Raises:
+        OSError: one of them is not, or a link that leads nowhere.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.suffix in _MODEL_FILES or not path.is_dir():
+                require_regular(path)
 
 
 def require_shape(shape: Sequence[int], available: int) -> None:
@@ -91,8 +130,10 @@ def require_npy(path: Path) -> None:
     """Make sure that a `.npy` file holds what its header says.
 
     Raises:
+        OSError: it is no regular file.
         SizeError: it is damaged or cut short.
     """
+    require_regular(path)
     with path.open("rb") as file:
         require_array(file, path.stat().st_size)
 

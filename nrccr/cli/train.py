@@ -94,6 +94,7 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
     if state is not None:
         trainer.resume(state)
         folder.require_weights(trainer.progress.schedule.best_epoch)
+        folder.require_log(trainer.log_bytes)
         for change in folder.record_resume(config, chosen, fingerprint, record, trainer.progress.step):
             say(f"note: {change}")
         say(f"{folder.path}: resumes after epoch {trainer.progress.epoch}, step {trainer.progress.step}")

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from nrccr.config.choices import FrameSampling
 from nrccr.errors import UserError
 from nrccr.files import atomic_folder
+from nrccr.sizes import regular_bytes, require_regular
 
 FILES = ("shape.txt", "id.txt", "feature.bin", "video2frames.txt")
 FLOAT_BYTES = 4
@@ -137,6 +138,7 @@ class BigFile:
         path = self.folder / "feature.bin"
         expected = self.count * self.width * FLOAT_BYTES
         try:
+            require_regular(path)
             found = path.stat().st_size
             if found != expected:
                 raise UserError(
@@ -322,7 +324,7 @@ def _read_shape(path: Path) -> tuple[int, int]:
     try:
         if len(text) > MAX_SHAPE:
             raise ValueError("no size of a file has as many digits")
-        count, width = map(int, text.split())
+        count, width = (int(word) if word.isdigit() else 0 for word in text.split())  # int() takes 1_000, too
     except ValueError:
         count = width = 0
     if count < 1 or width < 1:
@@ -332,7 +334,7 @@ def _read_shape(path: Path) -> tuple[int, int]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return regular_bytes(path)
     except OSError as error:
         raise _unreadable(path, error) from error
 

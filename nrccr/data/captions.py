@@ -11,6 +11,7 @@ from nrccr.data.escapes import unescaped
 from nrccr.data.own import has_escapes
 from nrccr.errors import UserError
 from nrccr.files import write_text
+from nrccr.sizes import regular_bytes
 
 CaptionKey = tuple[str, str]
 SHOWN = 3
@@ -152,7 +153,7 @@ def number_lines(path: Path) -> tuple[dict[str, int], list[int]]:
 def _lines(path: Path) -> list[str | None]:
     """Lines without the blank ones at the end; None for a line that is not UTF-8."""
     try:
-        data = path.read_bytes()
+        data = regular_bytes(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such caption file; check the root and the collection") from None
     except OSError as error:

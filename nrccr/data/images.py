@@ -22,7 +22,7 @@ from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
 from nrccr.data.trial import try_out
 from nrccr.errors import UserError, first_line
-from nrccr.sizes import SizeError, require_npy
+from nrccr.sizes import SizeError, regular_bytes, require_model_files, require_npy
 from nrccr.terminal import without_hints
 
 BLOCK_BYTES = 64 * 2**20
@@ -187,6 +187,7 @@ def load_preprocessor(model: str, *, pretrained: bool = True, revision: str | No
     """
     options = {"backend": "pil", "trust_remote_code": False, "revision": revision or "main"}
     try:
+        require_model_files(model)
         with without_hints():  # that torchvision could be used
             made = Preprocessor(AutoImageProcessor.from_pretrained(model, **options))
             try_out(made, made.describe())
@@ -345,7 +346,7 @@ def as_shown(image: Image.Image) -> Image.Image:
 
 def _read_ids(path: Path) -> list[str]:
     try:
-        names = path.read_text(encoding="utf-8-sig").split()
+        names = regular_bytes(path).decode("utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); check the file") from error
     return [name.removesuffix(".jpg") for name in names]

@@ -23,6 +23,7 @@ from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
 from nrccr.extras import need
 from nrccr.files import encodable
+from nrccr.sizes import require_model_files
 from nrccr.terminal import without_hints
 
 WORD_PIECE = "WordPiece"
@@ -61,6 +62,7 @@ class CaptionTokenizer:
 
     def __init__(self, model: str, max_tokens: int, *, lower_case: bool = True) -> None:
         try:
+            require_model_files(model)
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
             kind = str(config.model_type)
             with encodable(model) as readable:

@@ -146,6 +146,7 @@ def read_bank(folder: Path, checkpoint: Path, device: torch.device) -> Bank:
         for name, array in found.items()
     )
     sizes = {name: len(array) for name, array in found.items() if array.ndim}
+    right = right and all(sizes.values())
     if not right or any(sizes.get(name, sizes["query_ids"]) != sizes["query_ids"] for name in SIDES):
         raise UserError(f"{folder}/bank.npz: arrays do not fit together; {where}")
     if digest != digest_of(checkpoint):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from nrccr.errors import UserError
 from nrccr.evaluation.metrics import RECALLS
+from nrccr.sizes import regular_bytes
 
 Floats = npt.NDArray[np.float64]
 METRICS = (*(f"R@{k}" for k in RECALLS), "MedR", "MeanR", "mAP")
@@ -68,7 +69,8 @@ def read_outcome(path: Path, split: str) -> Outcome:
     """
     folder = path / split if (path / split / "ranks.tsv").is_file() else path
     if not (folder / "ranks.tsv").is_file():
-        by_language = sorted([*path.glob(f"{split}/*/ranks.tsv"), *path.glob("*/ranks.tsv")])
+        found = [*path.glob(f"{split}/*/ranks.tsv"), *path.glob("*/ranks.tsv")]
+        by_language = sorted(ranks for ranks in found if ranks.is_file())
         if by_language:
             raise UserError(f"{path}: tested by language; give the folder of one, such as {by_language[0].parent}")
     query_ids, columns = _read_table(folder / "ranks.tsv", 1)
@@ -203,7 +205,7 @@ def _in_order_of(a: Outcome, b: Outcome) -> Outcome:
 def _read_table(path: Path, columns: int) -> tuple[list[str], list[Floats]]:
     """Ids, and the columns of numbers after them."""
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")[1:]
+        lines = regular_bytes(path).decode("utf-8").removesuffix("\n").split("\n")[1:]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read; give a run that `nrccr test` has tested, with --split") from error
     names: list[str] = []

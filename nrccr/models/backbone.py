@@ -18,6 +18,7 @@ from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
 from nrccr.models.pretrained import load_pretrained
 from nrccr.models.statedicts import Trained, require_same_sizes
+from nrccr.sizes import require_model_files
 
 _POOLER = r"(.*\.)?pooler\."  # of a kind of model that cannot leave it out; only the last hidden states are read
 
@@ -29,6 +30,7 @@ def backbone_config(model: str, overrides: Mapping[str, int | float | str]) -> P
         UserError: no such model, or a value that its configuration does not have.
     """
     try:
+        require_model_files(model)
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except Exception as error:  # whatever a damaged file can break
         reason = first_line(error)

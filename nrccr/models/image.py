@@ -18,6 +18,7 @@ from nrccr.data.batch import ImageBatch
 from nrccr.errors import UserError, first_line
 from nrccr.models.pretrained import load_pretrained
 from nrccr.models.vision import KINDS, vector_of
+from nrccr.sizes import require_model_files
 
 # Kinds of configuration, of a whole model or of its visual half, that training and published checkpoints know.
 _MODELS = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
@@ -30,6 +31,7 @@ def image_config(model: str) -> PretrainedConfig:
         UserError: no such model, or of another kind.
     """
     try:
+        require_model_files(model)
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except Exception as error:  # whatever a damaged file can break
         raise UserError(
@@ -101,6 +103,25 @@ class ImageEncoder(nn.Module):
         if self.encoder is not None and not self.trainable:
             self.encoder.eval()
         return self
+
+
+def require_pixels(encoder: PreTrainedModel, shape: tuple[int, ...], model: str) -> None:
+    """Make sure that a pre-processing gives images of the encoder's size.
+
+    Args:
+        encoder: of images.
+        shape: of a pre-processed image, (3, H, W).
+        model: `image.model`, for messages.
+
+    Raises:
+        UserError: of another size.
+    """
+    side = encoder.config.image_size
+    if shape != (3, side, side):
+        raise UserError(
+            f"image.model={model}: its pre-processing gives images of {' x '.join(map(str, shape[1:]))} pixels, its "
+            f"encoder sees {side} x {side}; give a config.json and a preprocessor_config.json that belong together"
+        )
 
 
 def encoder_width(encoder: PreTrainedModel) -> int:

@@ -235,7 +235,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     if not isinstance(found, np.ndarray) or not NUMBER.fullmatch(found.dtype.str[1:]):
         kind = f"an array of {found.dtype}" if isinstance(found, np.ndarray) else f"a {type(found).__name__}"
         raise UserError(f"{path}: holds {kind}, not an array of numbers; save the array itself with numpy.save")
-    return found
+    return found.astype(found.dtype.newbyteorder("="), copy=False)  # torch takes no other order of bytes
 
 
 def _numpy_array(path: Path) -> Any:

@@ -68,8 +68,6 @@ class Log:
     def __init__(self, folder: Path, kept: int = 0, step: int = 0) -> None:
         self.path = folder / "metrics.jsonl"
         self._file = os.fdopen(open_to_append(self.path), "ab")
-        if self._file.tell() < kept:
-            raise UserError(f"{self.path}: shorter than the state to resume from records; restore the whole folder")
         self._file.truncate(kept)
         self._file.seek(kept)
         self._hook, threading.excepthook = threading.excepthook, self._in_thread

@@ -22,6 +22,7 @@ from nrccr.distributed import describe_device
 from nrccr.errors import UserError
 from nrccr.files import Lock, atomic_folder, atomic_path, not_written, read_json, refuse_links, write_json, write_text
 from nrccr.safeload.unpickle import load_checkpoint
+from nrccr.sizes import regular_bytes
 from nrccr.training.features import changed_features
 from nrccr.training.workers import undisturbed
 
@@ -240,13 +241,25 @@ class RunFolder:
                 "add --overwrite to train anew"
             )
 
+    def require_log(self, written: int) -> None:
+        """Make sure that metrics.jsonl has what a state to resume from records, before anything else is written.
+
+        Args:
+            written: its bytes at the time of the state.
+
+        Raises:
+            UserError: it is shorter, missing or no regular file.
+        """
+        if not self.log.is_file() or self.log.stat().st_size < written:
+            raise UserError(f"{self.log}: shorter than the state to resume from records; restore the whole folder")
+
     def _in_first_epoch(self) -> bool:
         """Whether a run without a state was stopped before its first one, perhaps after its first weights."""
         run = self.read_record()
         if "finished" in run or "resumed" in run:
             return False
         try:
-            lines = self.log.read_bytes().splitlines(keepends=True)
+            lines = regular_bytes(self.log).splitlines(keepends=True)
             return all(json.loads(line)["epoch"] == 1 for line in lines if line.endswith(b"\n"))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False

@@ -29,6 +29,7 @@ from nrccr.data.sampling import Indices, caption_draws
 from nrccr.data.tokens import Tokenizer, TokenTable
 from nrccr.data.vectors import open_vectors
 from nrccr.errors import UserError
+from nrccr.sizes import regular_bytes
 from nrccr.systems.c2kd.batch import MultilingualBatch
 
 
@@ -39,7 +40,7 @@ def read_words(path: Path) -> frozenset[str]:
         UserError: no such file, not UTF-8, or no words in it.
     """
     try:
-        words = frozenset(path.read_text(encoding="utf-8").split())
+        words = frozenset(regular_bytes(path).decode("utf-8").split())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of words in UTF-8 ({error}); check c2kd.words") from error
     if not words:

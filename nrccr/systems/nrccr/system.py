@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 from transformers import PreTrainedModel
 
 from nrccr.config.schema import Config
@@ -21,7 +22,7 @@ from nrccr.evaluation.metrics import recall_sum
 from nrccr.evaluation.rule import Rule
 from nrccr.features.image_cache import ImageCache
 from nrccr.models.backbone import configured_backbone
-from nrccr.models.image import ImageEncoder, build_image_encoder, image_config
+from nrccr.models.image import ImageEncoder, build_image_encoder, image_config, require_pixels
 from nrccr.models.openai import visual_config
 from nrccr.models.statedicts import Trained
 from nrccr.systems.base import located, save_encoders
@@ -48,6 +49,8 @@ def _network(
     """As `network`, with a tokeniser that was read already: a large vocabulary takes seconds."""
     backbone = configured_backbone(config, trained)
     encoder, preprocess = _image_encoder(config, trained)
+    if encoder is not None and preprocess is not None:
+        require_pixels(encoder, preprocess(Image.new("RGB", (9, 7))).shape, config.image.model)
     if trained is not None:
         names = "project.linear.weight" if config.visual.kind == "video" else "linear.weight"
         features = trained.width_of(f"visual.{names}")
