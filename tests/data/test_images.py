@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from nrccr.data.images import Preprocessor, Vectors, as_shown, clip_preprocessor, load_picture, load_preprocessor
+from nrccr.data.images import Vectors
+from nrccr.data.pixels import Preprocessor, as_shown, clip_preprocessor, load_picture, load_preprocessor
 from nrccr.errors import UserError
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])

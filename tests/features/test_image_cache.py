@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from nrccr.data.images import EncodedImages, Pictures, Vectors, clip_preprocessor
+from nrccr.data.images import EncodedImages, Pictures, Vectors
 from nrccr.data.items import Images, Visuals
+from nrccr.data.pixels import clip_preprocessor
 from nrccr.errors import UserError
 from nrccr.features.fingerprint import fingerprint, hash_encoder
 from nrccr.features.image_cache import ImageCache

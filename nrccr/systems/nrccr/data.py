@@ -20,8 +20,9 @@ from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Matched, match, read_captions
 from nrccr.data.cleaning import Cleaning
 from nrccr.data.collections import Collection, SplitName, locate
-from nrccr.data.images import Pictures, Preprocessor, Vectors, load_preprocessor
+from nrccr.data.images import Pictures, Vectors
 from nrccr.data.items import Images, Videos, Visuals
+from nrccr.data.pixels import Preprocessor, load_preprocessor
 from nrccr.data.queries import Counts, Queries, Sample, Split, items_of
 from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
 from nrccr.data.tokens import CaptionTokenizer, TokenTable

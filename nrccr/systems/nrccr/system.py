@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.check import Checked, check_collection, matched_files
 from nrccr.data.collections import SplitName
-from nrccr.data.images import Preprocessor, clip_preprocessor, load_preprocessor
 from nrccr.data.items import Visuals, require_same_width
+from nrccr.data.pixels import Preprocessor, clip_preprocessor, load_preprocessor
 from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.evaluate import evaluate
