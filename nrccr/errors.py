@@ -8,6 +8,7 @@ import re
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _LONG = re.compile(r"(\S{300})\S{100,}(\S{100})")  # names and paths are shorter
 LONGEST = 2000  # characters of a message
+_DEATH = re.compile(r"DataLoader worker \(pid")
 
 
 def printable(text: str) -> str:
@@ -38,3 +39,14 @@ class Interrupted(Exception):  # noqa: N818 - no error
 def first_line(error: BaseException) -> str:
     """The first line of a library's message, for one of ours."""
     return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+
+
+def death_of_worker(error: BaseException) -> BaseException | None:
+    """What torch raised when a process that reads data died, where that is the error or led to it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        # The other two: it was killed while it handed a batch over.
+        if _DEATH.match(str(seen)) or isinstance(seen, ConnectionError | EOFError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

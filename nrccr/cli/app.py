@@ -21,7 +21,7 @@ from nrccr.cli.rank import rank
 from nrccr.cli.table import table
 from nrccr.cli.test import test
 from nrccr.cli.train import train
-from nrccr.errors import Interrupted, UserError, first_line, printable
+from nrccr.errors import Interrupted, UserError, death_of_worker, first_line, printable
 
 app = typer.Typer(
     help="Find a video with a query in a language that has no human-labelled training data. "
@@ -77,10 +77,10 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return "stopped", STOPPED
     if hasattr(error, "format_message"):  # a usage error
         return f"{error.format_message()} (see `nrccr --help`)", 2
+    if (death := death_of_worker(error)) is not None:
+        return f"a process that reads data died ({first_line(death)}); if memory is short lower data.workers", 2
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}", 2
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        return f"a process that reads data died ({first_line(error)}); if memory is short lower data.workers", 2
     if type(error).__name__ == "OutOfMemoryError":
         return "the device is out of memory; lower train.batch_size or evaluation.batch_size", 2
     raise error

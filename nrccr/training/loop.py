@@ -19,13 +19,14 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import Parts
 from nrccr.data.sampling import epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
-from nrccr.errors import Interrupted, UserError, first_line
+from nrccr.errors import Interrupted, UserError, death_of_worker, first_line
 from nrccr.safeload.unpickle import save_weights
 from nrccr.training.log import Log, Window
 from nrccr.training.optim import Schedule, adam, set_learning_rate, trainable
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.state import position_of, require_adam, require_count, require_module, schedule_of, window_of
 from nrccr.training.task import Task, total
+from nrccr.training.workers import ignore_signals, stopped
 
 
 @dataclass
@@ -77,10 +78,10 @@ class Trainer:
                     self._finish_epoch(log)
                     if stop:
                         raise self._interrupted()
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except Exception as error:  # torch raises it wherever the signal arrives, in the middle of a write too
+            if (death := death_of_worker(error)) is None:
                 raise
-            raise self._worker_died(error) from error
+            raise self._worker_died(death) from error
         finally:
             log.close()
         return progress.schedule
@@ -98,7 +99,7 @@ class Trainer:
         bar = tqdm(
             total=len(batches), initial=progress.batch, desc=f"epoch {progress.epoch + 1}", disable=None, leave=False
         )
-        with bar, _stopped(iter(self._loader(batches[progress.batch :]))) as loaded_batches:
+        with bar, stopped(iter(self._loader(batches[progress.batch :]))) as loaded_batches:
             for batch in loaded_batches:
                 loaded = time.perf_counter()
                 progress.window.add(self.step(batch.to(self.runtime.device, non_blocking=True)))
@@ -127,8 +128,8 @@ class Trainer:
     def _interrupted(self) -> Interrupted:
         return Interrupted(f"{self.folder.path}: stopped after step {self.progress.step}; resume with --resume")
 
-    def _worker_died(self, error: RuntimeError) -> UserError:
-        said = first_line(error).rstrip(". ")
+    def _worker_died(self, death: BaseException) -> UserError:
+        said = first_line(death).rstrip(". ")
         return UserError(
             f"{self.folder.path}: a process that reads data died after step {self.progress.step} ({said}); if memory "
             "is short lower data.workers, then go on with --resume"
@@ -201,7 +202,7 @@ class Trainer:
             num_workers=self.config.data.workers,
             pin_memory=self.runtime.pins_memory,
             generator=torch.Generator(),
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=ignore_signals,
         )
 
     def _save(self, log: Log) -> None:
@@ -258,23 +259,6 @@ class Trainer:
             self.optimizers[name].load_state_dict(saved[name]["optimizer"])
         progress.window.sums = {name: value.to(self.runtime.device) for name, value in sums.items()}
         self.progress, self.log_bytes = progress, log_bytes
-
-
-def _ignore_signals(worker: int) -> None:
-    """Signals may reach all processes of a group; the loop decides when its workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-@contextmanager
-def _stopped(batches: Iterator[Parts[Any]]) -> Iterator[Iterator[Parts[Any]]]:
-    """End the workers, also on an error: its traceback would keep them, and they ignore the signal to end at exit."""
-    try:
-        yield batches
-    finally:
-        end = getattr(batches, "_shutdown_workers", None)  # torch does it when the iterator is collected, no sooner
-        if end is not None:
-            end()
 
 
 @contextmanager

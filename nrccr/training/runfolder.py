@@ -209,8 +209,6 @@ class RunFolder:
             with atomic_path(self.state) as temporary, temporary.open("wb") as file:
                 torch.save(state, file)
         except (OSError, RuntimeError) as error:
-            if "DataLoader worker" in str(error):  # raised wherever the signal of its death arrives
-                raise
             raise not_written(self.state, error) from error
 
     def load_state(self) -> dict[str, Any] | None:
