@@ -79,5 +79,5 @@ def load(
     for name, value in (("path", path), ("text_model", "" if text_model is None else text_model)):
         if not isinstance(value, str | os.PathLike):
             raise UserError(f"{name} is of type {type(value).__name__}; give a path as text")
-    backbone = [f"text.model={json.dumps(str(text_model))}"] if text_model is not None else []
-    return load_retriever(Path(path), [*backbone, *overrides], str(device))
+    backbone = [f"text.model={json.dumps(os.fspath(text_model))}"] if text_model is not None else []
+    return load_retriever(Path(path).expanduser(), [*backbone, *overrides], str(device))

@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether no letter stands for a byte, as Python keeps those of file names and arguments that are no Unicode."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
 def _short(text: str) -> str:
     text = _LONG.sub(r"\1...\2", text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 500]}...{text[-500:]}"

@@ -28,7 +28,7 @@ _locks: set[int] = set()  # descriptors of `Lock`, which a forked worker must no
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
+    """Give a temporary name beside `path`; rename it to `path` on success, remove it and new folders on failure.
 
     The name is random, and the file is new: a link cannot lie in wait there. It is made as the umask says. A run that
     is killed leaves it behind; the next write of the same file removes it.
@@ -37,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OSError: as it came, with `path` for a file name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = _make_parents(path)
     _remove_leftovers(path)
     temporary, descriptor = _new_file(path)
     try:
@@ -52,11 +52,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
+        _remove_empty(made)
 
 
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; rename it to `path` on success, remove it on failure.
+    """Give a temporary folder beside `path`; rename it to `path` on success, remove it and new parents on failure.
 
     A folder that is at `path` already is moved aside first and deleted last, so that a kill never leaves half of one.
     Where `path` is a link, the folder that it leads to is written, and the link stays.
@@ -65,7 +66,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
         FileExistsError: a folder is at `path` when this one is done, and `replace` is False.
     """
     path = path.resolve() if path.is_symlink() else path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = _make_parents(path)
     _remove_leftovers(path)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")
     temporary.mkdir()
@@ -84,10 +85,11 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
             os.close(descriptor)
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
+        _remove_empty(made)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all; what is no Unicode in names of files is written as `\\udc..`, as in JSON."""
+    """Write UTF-8 text whole or not at all; bytes of file names that are no UTF-8 become `\\udc..`, as in JSON."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -95,6 +97,29 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def unicode_name(path: Path) -> Iterator[str]:
+    """A name of a file or folder for libraries that take UTF-8 alone; what is no path (a hub's name) stays as it is.
+
+    A name in other bytes, as unpacked from an old archive or in an old locale, is reached through a descriptor.
+
+    Raises:
+        UserError: this system has no names of descriptors.
+    """
+    name = str(path)
+    if os.fsencode(name) == name.encode("utf-8", "surrogatepass") or not path.exists():
+        yield name
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        through = f"/proc/self/fd/{descriptor}"
+        if not os.path.exists(through):
+            raise UserError(f"{path}: its name is no UTF-8; rename it")
+        yield through
+    finally:
+        os.close(descriptor)
 
 
 def digest_of(path: Path) -> str:
@@ -214,6 +239,20 @@ def _hold(descriptor: int) -> None:
     if fcntl is not None:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _make_parents(path: Path) -> list[Path]:
+    """Make the folders that a path lies in; returns those that were missing, the innermost first."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Delete what was made for a file that was not written in the end."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -54,7 +56,9 @@ app.add_typer(config_app, name="config")
 
 def main() -> None:
     """Run the command line: a user's error is one line and exit code 2; `--debug` shows its traceback before."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    arguments = [_at_home(argument) for argument in sys.argv[1:] if argument != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may know no Chinese
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # Typer turns Ctrl-C into this code, and returns it.
         if app(arguments or ["--help"], standalone_mode=False) == STOPPED:
@@ -65,6 +69,13 @@ def main() -> None:
         message, code = _explain(error)
         typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
         raise SystemExit(code) from None
+
+
+def _at_home(argument: str) -> str:
+    """`--option=~/...` with the user's home, which a shell only puts in where a word begins."""
+    option, equals, value = argument.partition("=")
+    home = option.startswith("--") and value.startswith("~/")
+    return f"{option}{equals}{os.path.expanduser(value)}" if home else argument
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

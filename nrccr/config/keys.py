@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, Union, Unpack, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypedDict, Union, Unpack, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.fields import FieldInfo
+
+from nrccr.errors import is_unicode
 
 # all: what a step computes. length: how long it trains. test: tests alone. digits: last digits, or what is shown.
 # nothing: no number at all.
 Changes: TypeAlias = Literal["all", "length", "test", "digits", "nothing"]
+
+
+def _in_any_bytes(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """A name in bytes that are no Unicode, which pydantic would refuse; all else as it checks text."""
+    return value if isinstance(value, str) and not is_unicode(value) else check(value)
+
+
+FileName: TypeAlias = Annotated[str, WrapValidator(_in_any_bytes)]
 
 
 class Bounds(TypedDict, total=False):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, KeysView, Sequence
 from itertools import chain
@@ -313,10 +314,8 @@ def _sync(file: BinaryIO) -> None:
 
 def _read_shape(path: Path) -> tuple[int, int]:
     text = _read_bytes(path).decode("latin-1").strip()
-    try:
-        count, width = map(int, text.split())
-    except ValueError:
-        count = width = 0
+    found = re.fullmatch(r"([0-9]{1,18})\s+([0-9]{1,18})", text)  # int() would take 1_000, too
+    count, width = map(int, found.groups()) if found else (0, 0)
     if count < 1 or width < 1:
         raise UserError(f"{path}: must hold two positive integers, rows and columns, not {_short(text)}; fix it")
     return count, width

@@ -21,6 +21,7 @@ from transformers.utils import cached_file
 
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line
+from nrccr.files import unicode_name
 from nrccr.terminal import without_hints
 
 WORD_PIECE = "WordPiece"
@@ -60,7 +61,8 @@ class CaptionTokenizer:
         try:
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
             kind = str(config.model_type)
-            self.tokenizer = _read_tokenizer(model, lower_case=lower_case and kind == "bert")
+            with unicode_name(Path(model)) as name:
+                self.tokenizer = _read_tokenizer(name, lower_case=lower_case and kind == "bert")
         except Exception as error:  # whatever a damaged file can break
             reason = first_line(error)
             raise UserError(f"text.model={model}: no tokeniser there ({reason}); give a folder or hub name") from error
@@ -148,7 +150,9 @@ class CaptionTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the tokeniser's files into a folder; beside the backbone's configuration they can be read again."""
-        self.tokenizer.save_pretrained(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with unicode_name(folder) as name:
+            self.tokenizer.save_pretrained(name)
 
 
 def _read_tokenizer(model: str, *, lower_case: bool) -> PreTrainedTokenizerBase:

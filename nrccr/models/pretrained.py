@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from nrccr.data.captions import shortened
 from nrccr.errors import UserError, first_line
+from nrccr.files import unicode_name
 from nrccr.terminal import without_hints
 
 
@@ -29,8 +33,9 @@ def load_pretrained(
     """
     advice = f"or {key}.pretrained=false for random ones"
     try:
-        with without_hints():  # transformers would print a table of every head that the encoder does not have
-            encoder, found = load(model, output_loading_info=True, ignore_mismatched_sizes=True)
+        # transformers would print a table of every head that the encoder does not have
+        with without_hints(), _bar_on_terminals_only(), unicode_name(Path(model)) as name:
+            encoder, found = load(name, output_loading_info=True, ignore_mismatched_sizes=True)
     except Exception as error:  # whatever a damaged file can break
         raise UserError(
             f"{key}.model={model}: no weights there ({first_line(error)}); give a folder with weights, {advice}"
@@ -49,3 +54,13 @@ def load_pretrained(
             f"give weights of this encoder, {advice}"
         )
     return encoder
+
+
+@contextmanager
+def _bar_on_terminals_only() -> Iterator[None]:
+    """Hide the progress bar of transformers where standard error is a file, as our own bars are."""
+    before = logging.set_tqdm_hook(lambda bar, given, options: bar(*given, **{**options, "disable": None}))
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)

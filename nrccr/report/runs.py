@@ -130,7 +130,7 @@ def _read_run(path: Path, metrics: Path, table: PaperTable) -> Run | None:
         found = json.loads(metrics.read_text(encoding="utf-8"))
         if ("languages" in found) != (table.languages is not None):
             return None
-        config = load_config(path)
+        config = load_config(path, alone=True)
         record = path.with_name("run.json")
         data = json.loads(record.read_text(encoding="utf-8"))["fingerprint"] if record.is_file() else None
         values = _values(config, found, data)

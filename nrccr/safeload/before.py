@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nrccr.files import unicode_name
 from nrccr.safeload.scan import DamagedError, Rules, Scan
 from nrccr.safeload.standins import RECORD_PARTS
 from nrccr.sizes import SizeError, require_shape, zip_sizes
@@ -54,7 +55,9 @@ def scan_checkpoint(path: Path, standins: Collection[str]) -> None:
 
     with zipfile.ZipFile(path) as archive:
         data = archive.read(pickled)
-    if torch._C.PyTorchFileReader(str(path)).get_record("data.pkl") != data:
+    with unicode_name(path) as name:
+        again = torch._C.PyTorchFileReader(name).get_record("data.pkl")
+    if again != data:
         raise DamagedError("an archive that reads in two ways")
     Scan(data, Rules(names, storage)).run()
 

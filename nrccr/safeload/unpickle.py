@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 from nrccr.errors import UserError, first_line
-from nrccr.files import atomic_path, not_written
+from nrccr.files import atomic_path, not_written, unicode_name
 from nrccr.safeload.before import require_modest, scan_checkpoint, scan_records
 from nrccr.safeload.scan import DamagedError, NamedError
 from nrccr.safeload.standins import NUMBER, RECORD_PARTS, Call, Dtype, Namespace, Ndarray, foreign_path, scalar
@@ -249,7 +249,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     _require_file(path)
     try:
         require_safetensors(path)
-        state: dict[str, Tensor] = load_file(path, device="cpu")
+        with unicode_name(path) as name:
+            state: dict[str, Tensor] = load_file(name, device="cpu")
     except Exception as error:  # safetensors raises its own type for damage, others for types torch does not know
         raise UserError(
             f"{path}: cannot be read as safetensors weights ({_reason(error)}); "

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from nrccr.errors import UserError
-from nrccr.files import not_written, open_to_append
+from nrccr.files import not_written, open_to_append, unicode_name
 
 
 class Window:
@@ -74,7 +74,10 @@ class Log:
         self._file.seek(kept)
         self._hook, threading.excepthook = threading.excepthook, self._in_thread
         self.board = folder / "tensorboard"
-        self._board = SummaryWriter(str(self.board), purge_step=step + 1 if step else None)
+        self.board.mkdir(exist_ok=True)
+        self._names = ExitStack()
+        board = self._names.enter_context(unicode_name(self.board))  # tensorboard opens its file again and again
+        self._board = SummaryWriter(board, purge_step=step + 1 if step else None)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Write one line; `kind` is train or validation, `values` scalars or dicts of scalars."""
@@ -103,6 +106,7 @@ class Log:
         for file in (self._file, self._board):
             with suppress(OSError):
                 file.close()
+        self._names.close()
         threading.excepthook = self._hook
 
 
