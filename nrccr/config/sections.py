@@ -17,6 +17,7 @@ from nrccr.config.choices import (
     FrameSampling,
     Freeze,
     Method,
+    Pixels,
     Pooling,
     PoolMask,
     Precision,
@@ -96,6 +97,13 @@ class Switches(Section):
         released="first",
         paper="uniform",
         corrected="first",
+    )
+    pixels: Pixels | None = switch(
+        "raw images: stored: as in the file, transparency dropped | shown: as viewers show them, turned as EXIF says, "
+        "transparency over white",
+        released="stored",
+        paper="stored",
+        corrected="shown",
     )
     pool_mask: PoolMask | None = switch(
         "labse: mean over the positions of LaBSE's tokens | own: over the encoder's own",

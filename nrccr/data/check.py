@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nrccr.config.choices import Pixels
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
 from nrccr.data.collections import SPELLINGS, SPLITS, Collection, SplitName
@@ -99,7 +100,7 @@ def matched_files(collection: Collection) -> list[FileGroup]:
 
 
 def check_collection(
-    collection: Collection, groups: Sequence[FileGroup], *, mismatch_tolerance: float, pictures: bool = False
+    collection: Collection, groups: Sequence[FileGroup], *, mismatch_tolerance: float, pictures: Pixels | None = None
 ) -> Report:
     """Validate captions and features of a collection.
 
@@ -107,7 +108,7 @@ def check_collection(
         collection: from `locate`.
         groups: its caption files.
         mismatch_tolerance: largest share of a caption file's lines that may lack a partner, 0..1.
-        pictures: on a collection of images, check raw images, not vectors.
+        pictures: on a collection of images, check raw images that are read so, not vectors.
 
     Returns:
         counts, and every problem rather than the first: missing files, bad lines, unmatched lines above the tolerance,
@@ -115,7 +116,7 @@ def check_collection(
     """
     report = Report()
     features = _open(collection, report) if collection.layout.images is None else None
-    raw = _open_pictures(collection, report) if pictures else None
+    raw = _open_pictures(collection, pictures, report) if pictures else None
     widths: dict[SplitName, int] = {}
     items: dict[SplitName, dict[str, None]] = {}
     for split in dict.fromkeys(group.split for group in groups):
@@ -196,9 +197,9 @@ def open_vectors(
     return vectors
 
 
-def _open_pictures(collection: Collection, report: Report) -> PictureFiles | None:
+def _open_pictures(collection: Collection, pixels: Pixels, report: Report) -> PictureFiles | None:
     assert collection.pictures is not None
-    return attempt(partial(PictureFiles, collection.pictures), report)
+    return attempt(partial(PictureFiles, collection.pictures, pixels), report)
 
 
 def read_file(path: Callable[[], Path], report: Report, *, mixed: bool = False) -> Captions | None:

@@ -5,6 +5,7 @@ N images in a call, D width of a vector, 3 x H x W pixels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import KeysView, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from nrccr.config.choices import Pixels
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
-from nrccr.data.pixels import Array, Preprocessor, load_picture, opened_picture
+from nrccr.data.pixels import Array, Preprocessor, load_picture, opened_picture, require_range
 from nrccr.errors import UserError, first_line
 from nrccr.sizes import SizeError, require_npy
 
 BLOCK_BYTES = 64 * 2**20
+ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".Jpg")
 
 
 class ImageSource(Protocol):
@@ -46,7 +49,7 @@ class Vectors:
 
     Args:
         path: the matrix, (images, D) of floats.
-        ids: text file with the image of each row, between white space; a name may end in `.jpg`.
+        ids: text file with the image of each row, between white space; a name may end in one of `ENDINGS`.
 
     Raises:
         UserError: a file that is missing, damaged, or of another shape or type; missing or duplicated ids.
@@ -135,23 +138,26 @@ class EncodedImages:
 
 
 class PictureFiles:
-    """Files of raw images in a folder, `<id>.jpg`.
+    """Files of raw images in a folder, `<id>.jpg`, or with another of `ENDINGS` where there is none.
 
     Args:
         folder: where they lie.
+        pixels: how they are read, see `load_picture`.
 
     Raises:
         UserError: no such folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pixels: Pixels = "stored") -> None:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of images; give it as image.path=FOLDER")
         self.folder = folder
+        self.pixels: Pixels = pixels
 
     def path(self, image_id: str) -> Path:
         """The file of an image."""
-        return self.folder / f"{image_id}.jpg"
+        usual, *others = (self.folder / f"{image_id}{ending}" for ending in ENDINGS)
+        return usual if usual.is_file() else next((path for path in others if path.is_file()), usual)
 
     def __contains__(self, image_id: object) -> bool:
         """Whether the image's file exists."""
@@ -162,8 +168,9 @@ class PictureFiles:
         bad: list[str] = []
         for image in tqdm(image_ids, desc="images", unit="", disable=None, leave=False):
             try:
-                with opened_picture(self.path(image)):
-                    pass
+                with opened_picture(self.path(image)) as opened:
+                    if self.pixels == "shown":
+                        require_range(opened)
             except UserError:
                 bad.append(image)
         return f"{self.folder}: {len(bad)} files are no images ({shortened(bad)}); copy them again" if bad else None
@@ -175,13 +182,14 @@ class Pictures(PictureFiles):
     Args:
         folder: where they lie.
         preprocess: of the encoder.
+        pixels: how they are read, see `load_picture`.
 
     Raises:
         UserError: no such folder.
     """
 
-    def __init__(self, folder: Path, preprocess: Preprocessor) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, preprocess: Preprocessor, pixels: Pixels = "stored") -> None:
+        super().__init__(folder, pixels)
         self.preprocess = preprocess
         self.width: int | None = None
 
@@ -191,7 +199,7 @@ class Pictures(PictureFiles):
         Raises:
             UserError: a file that is no image, or a damaged one.
         """
-        return np.stack([self.preprocess(load_picture(self.path(image))) for image in image_ids])
+        return np.stack([self.preprocess(load_picture(self.path(image), self.pixels)) for image in image_ids])
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
         """None: damaged files are reported when they are decoded."""
@@ -203,4 +211,4 @@ def _read_ids(path: Path) -> list[str]:
         names = path.read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); check the file") from error
-    return [name.removesuffix(".jpg") for name in names]
+    return [re.sub(r"\.jpe?g$", "", name, flags=re.IGNORECASE) for name in names]

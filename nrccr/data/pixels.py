@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from transformers import AutoConfig, AutoImageProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
 from transformers.image_processing_utils import BaseImageProcessor
 
+from nrccr.config.choices import Pixels
 from nrccr.errors import UserError, first_line
 from nrccr.terminal import without_hints
 
@@ -27,18 +28,19 @@ PREPROCESSOR_NAME = "preprocessor_config.json"
 Array = npt.NDArray[np.float32]
 
 
-def load_picture(path: Path, *, shown: bool = False) -> Image.Image:
-    """Decode an image file.
+def load_picture(path: Path, pixels: Pixels = "stored") -> Image.Image:
+    """Decode an image file, in RGB.
 
     Args:
         path: the file.
-        shown: as a viewer shows it, see as_shown; else its stored pixels, as the published code reads them.
+        pixels: "shown" as a viewer shows it, see as_shown; "stored" as in the file, as the published code reads it:
+            not turned, transparency dropped.
 
     Raises:
         UserError: the file is missing, no image, or damaged.
     """
     with opened_picture(path) as image:
-        return as_shown(image) if shown else image.convert("RGB")
+        return as_shown(image) if pixels == "shown" else image.convert("RGB")
 
 
 @contextmanager
@@ -69,11 +71,8 @@ def as_shown(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: 32-bit numbers, which have no known range.
     """
+    require_range(image)
     turned = ImageOps.exif_transpose(image)
-    if turned.mode in ("I", "F"):
-        raise ValueError(
-            f"its pixels are 32-bit numbers without a range (mode {turned.mode}); save it with 8 or 16 bits"
-        )
     if turned.mode.startswith("I;16"):
         grey = np.asarray(turned, dtype=np.float64) / 257  # 65535 is white
         return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
@@ -82,6 +81,16 @@ def as_shown(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", colours.size, "white")
         return Image.alpha_composite(white, colours).convert("RGB")
     return turned.convert("RGB")
+
+
+def require_range(image: Image.Image) -> None:
+    """Refuse an image that nobody knows how to show.
+
+    Raises:
+        ValueError: 32-bit numbers.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are 32-bit numbers without a range (mode {image.mode}); save 8 or 16 bits")
 
 
 class Preprocessor:

@@ -212,7 +212,7 @@ class Retriever:
             except (OSError, ValueError, SyntaxError) as error:
                 raise UserError(f"{where} cannot be read ({first_line(error)}); give another") from error
         else:
-            shown = load_picture(Path(image), shown=True)
+            shown = load_picture(Path(image), "shown")
         return torch.from_numpy(self.preprocess(shown))
 
     def _checked(self, index: int, video: Any) -> torch.Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nrccr.config.choices import FrameSampling
+from nrccr.config.choices import FrameSampling, Pixels
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, Parts
 from nrccr.data.bigfile import BigFile
@@ -90,6 +90,7 @@ class Reader:
     Attributes:
         features: frame features; none on a collection of images, which has vectors by split or raw images.
         preprocess: of raw images, if configured.
+        pixels: how raw images are read.
     """
 
     collection: Collection
@@ -100,6 +101,7 @@ class Reader:
     cleaning: Cleaning
     max_frames: int
     sampling: FrameSampling
+    pixels: Pixels
     mismatch_tolerance: float
     padding_free: bool
 
@@ -126,6 +128,7 @@ class Reader:
             cleaning=cleaning_of(config),
             max_frames=data.max_frames,
             sampling=config.switch("frames"),
+            pixels=config.switch("pixels"),
             mismatch_tolerance=data.mismatch_tolerance,
             padding_free=padding_free(config),
         )
@@ -191,7 +194,7 @@ class Reader:
         if self.features is not None:
             return Videos(self.features, items, self.max_frames, self.sampling)
         if self.preprocess is not None and self.collection.pictures is not None:
-            pictures = Pictures(self.collection.pictures, self.preprocess)
+            pictures = Pictures(self.collection.pictures, self.preprocess, self.pixels)
             return Images(pictures, items, pictures.folder, self.workers)
         path, ids = self.collection.vectors(split)
         return Images(Vectors(path, ids), items, path)

@@ -116,7 +116,7 @@ def check(config: Config, root: Path) -> Checked:
         collection,
         matched_files(collection),
         mismatch_tolerance=config.data.mismatch_tolerance,
-        pictures=config.visual.kind == "clip",
+        pictures=config.switch("pixels") if config.visual.kind == "clip" else None,
     )
     return Checked(collection.name, collection.folder, report)
 
