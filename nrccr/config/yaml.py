@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from nrccr.errors import UserError, is_unicode
+from nrccr.errors import UserError, is_unicode, require_content
 
 MAX_BYTES = 256 * 2**10  # of a file
 MAX_DEPTH = 20  # of lists and mappings within each other
@@ -246,6 +246,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _read_yaml(path: Path) -> Layer:
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: cannot read this configuration: not a regular file; give a YAML file")
+    require_content(path)
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)

@@ -18,7 +18,7 @@ from nrccr.config.choices import Pixels
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
 from nrccr.data.pixels import Array, Preprocessor, load_picture, opened_picture, require_range
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, require_content
 from nrccr.sizes import SizeError, require_npy
 
 BLOCK_BYTES = 64 * 2**20
@@ -103,6 +103,7 @@ class Vectors:
         self._matrix = self._map()
 
     def _map(self) -> npt.NDArray[Any]:
+        require_content(self.path)
         try:
             require_npy(self.path)
             matrix = np.load(self.path, mmap_mode="r", allow_pickle=False)
@@ -153,6 +154,11 @@ class PictureFiles:
             raise UserError(f"{folder}: no such folder of images; give it as image.path=FOLDER")
         self.folder = folder
         self.pixels: Pixels = pixels
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The names of all files, without endings."""
+        return [path.stem for path in self.folder.iterdir()]
 
     def path(self, image_id: str) -> Path:
         """The file of an image."""
@@ -207,6 +213,7 @@ class Pictures(PictureFiles):
 
 
 def _read_ids(path: Path) -> list[str]:
+    require_content(path)
     try:
         names = path.read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:

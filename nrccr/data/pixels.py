@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoImageProcessor, CLIPImageProcessorPil, 
 from transformers.image_processing_utils import BaseImageProcessor
 
 from nrccr.config.choices import Pixels
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, require_content
 from nrccr.terminal import without_hints
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # decoded by libraries in this process; EPS runs programs
@@ -61,6 +61,7 @@ def opened_picture(path: Path) -> Iterator[Image.Image]:
                 raise ValueError(f"{image.width} x {image.height} pixels, too many or too narrow")
             yield image
     except Exception as error:  # decoders fail in any way at all
+        require_content(path)
         reason = f"none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else first_line(error)
         raise UserError(f"{path}: cannot be read as an image ({reason}); copy it again") from error
 
@@ -128,6 +129,7 @@ def load_preprocessor(model: str, *, pretrained: bool = True) -> Preprocessor:
     Raises:
         UserError: none there.
     """
+    require_content(Path(model))
     try:
         with without_hints():  # that torchvision could be used
             return Preprocessor(AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=False))

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTok
 from transformers.utils import cached_file
 
 from nrccr.data.batch import TextBatch
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, require_content
 from nrccr.files import unicode_name
 from nrccr.terminal import without_hints
 
@@ -58,6 +58,7 @@ class CaptionTokenizer:
     """
 
     def __init__(self, model: str, max_tokens: int, *, lower_case: bool = True) -> None:
+        require_content(Path(model))
         try:
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
             kind = str(config.model_type)

@@ -6,6 +6,7 @@ N images in the batch, D width of the linear layer's input, W width of the branc
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 from nrccr.data.batch import ImageBatch
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, require_content
 from nrccr.models.pretrained import load_pretrained
 
 # Kinds of configuration, of a whole model or of its visual half, and what encodes images.
@@ -38,6 +39,7 @@ def image_config(model: str) -> PretrainedConfig:
     Raises:
         UserError: no such model, or of another kind.
     """
+    require_content(Path(model))
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, require_content
 from nrccr.files import atomic_path, not_written, unicode_name
 from nrccr.safeload.before import require_modest, scan_checkpoint, scan_records
 from nrccr.safeload.scan import DamagedError, NamedError
@@ -282,3 +282,4 @@ def _require_file(path: Path) -> None:
         raise UserError(f"{path}: no such file; check the path")
     if not path.is_file():
         raise UserError(f"{path}: not a file; name the checkpoint file itself")
+    require_content(path)
