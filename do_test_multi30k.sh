@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests a run folder or a published checkpoint on Multi30K: ./do_test_multi30k.sh ROOTPATH MODELDIR IMAGE_PATH GPU [key=value ...]
 # IMAGE_PATH is the folder of images, or None for ResNet vectors; MODELDIR is a run folder, or holds a published model_best.pth.tar.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/scripts/driver.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/scripts/driver.sh"
 test_image_run multi30k "$@"

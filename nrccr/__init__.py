@@ -62,7 +62,6 @@ def load(
     """
     import json
     import os
-    from collections.abc import Iterable
     from pathlib import Path
 
     from nrccr.errors import UserError
@@ -70,14 +69,15 @@ def load(
 
     if isinstance(overrides, str):
         raise UserError(f"overrides={overrides!r}: give a list of key=value, not one string")
-    if not isinstance(overrides, Iterable):
-        raise UserError(f"overrides is of type {type(overrides).__name__}; give a list of key=value")
-    overrides = list(overrides)
+    try:
+        overrides = list(overrides)
+    except TypeError:
+        raise UserError(f"overrides is of type {type(overrides).__name__}; give a list of key=value") from None
     for index, override in enumerate(overrides):
         if not isinstance(override, str):
             raise UserError(f"overrides: entry {index} is of type {type(override).__name__}; give key=value as text")
     for name, value in (("path", path), ("text_model", "" if text_model is None else text_model)):
         if not isinstance(value, str | os.PathLike):
             raise UserError(f"{name} is of type {type(value).__name__}; give a path as text")
-    backbone = [f"text.model={json.dumps(str(text_model))}"] if text_model is not None else []
-    return load_retriever(Path(path), [*backbone, *overrides], str(device))
+    backbone = [f"text.model={json.dumps(os.fspath(text_model))}"] if text_model is not None else []
+    return load_retriever(Path(path).expanduser(), [*backbone, *overrides], str(device))

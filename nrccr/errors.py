@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from pathlib import Path
 
 # What a terminal acts upon, what turns or hides text around it, and what cannot be encoded.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _LONG = re.compile(r"(\S{300})\S{100,}(\S{100})")  # names and paths are shorter
+_POINTER = b"version https://git-lfs.github.com/spec/"
 LONGEST = 2000  # characters of a message
 _DEATH = re.compile(r"DataLoader worker \(pid")
 
@@ -14,6 +17,11 @@ _DEATH = re.compile(r"DataLoader worker \(pid")
 def printable(text: str) -> str:
     """A text that a terminal shows and does not obey: control characters and the like as escapes."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether no letter stands for a byte, as Python keeps those of file names and arguments that are no Unicode."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def _short(text: str) -> str:
@@ -31,6 +39,23 @@ class UserError(Exception):
         # torch's loader raises a worker's error anew, with the worker's whole traceback for a message.
         message = message.rpartition(f"{__name__}.UserError: ")[2].strip()
         super().__init__(_short(printable(message).replace("\n", "\\n")))  # a name may have a line's end in it
+
+
+def require_content(path: Path) -> None:
+    """Make sure that a file, or each file right in a folder, is itself and not a git-lfs pointer to it.
+
+    Raises:
+        UserError: it is a pointer, which a clone without git-lfs has in place of a large file.
+    """
+    for file in path.iterdir() if path.is_dir() else [path]:
+        with suppress(OSError):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    begins = opened.read(len(_POINTER))
+                if begins == _POINTER:
+                    raise UserError(
+                        f"{file}: a git-lfs pointer, not the file itself; run `git lfs pull` where it was cloned"
+                    )
 
 
 class Interrupted(Exception):  # noqa: N818 - no error

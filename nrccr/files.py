@@ -31,7 +31,7 @@ _locks: set[int] = set()  # descriptors of `Lock`, which a forked worker must no
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` on success, remove it on failure.
+    """Give a temporary name beside `path`; rename it to `path` on success, remove it and new folders on failure.
 
     The name is random, and the file is new: a link cannot lie in wait there. It is made as the umask says. A run that
     is killed leaves it behind; the next write of the same file removes it.
@@ -60,7 +60,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; rename it to `path` on success, remove it on failure.
+    """Give a temporary folder beside `path`; rename it to `path` on success, remove it and new parents on failure.
 
     A folder that is at `path` already is moved aside first and deleted last, so that a kill never leaves half of one.
     Where `path` is a link, the folder that it leads to is written, and the link stays.
@@ -268,10 +268,10 @@ def _make_parents(path: Path) -> list[Path]:
     return missing
 
 
-def _remove_empty(folders: list[Path]) -> None:
-    """Delete folders that were made for a file that was not written."""
-    with suppress(OSError):
-        for folder in folders:
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Delete what was made for a file that was not written in the end."""
+    for folder in folders:
+        with suppress(OSError):
             folder.rmdir()
 
 

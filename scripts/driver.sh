@@ -1,5 +1,5 @@
 # Sourced by the do_all_*.sh and do_test_*.sh drivers; holds what they share: arguments, devices, the interpreter.
-checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+checkout=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 
 fail() {
     echo "$(basename "$0"): $1" >&2

@@ -2,8 +2,9 @@
 # From a fresh clone to ranked videos, offline, on a laptop: scripts/quickstart.sh [FOLDER, default runs/quickstart]
 # Makes a collection of moving handwriting, trains NRCCR on it, tests it, ranks videos for three German queries and draws
 # them. Rerun it to resume: finished steps are kept. Give another folder to start anew.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 folder=${1:-runs/quickstart}
 set --
 source scripts/setup.sh

@@ -2,8 +2,9 @@
 # Installs nrccr with its pinned requirements, and extras': scripts/setup.sh [dev|extract|fuzz|parquet|search|...]...
 # Into the active virtual or conda environment, else into .venv in the checkout (made if missing). Quick when nothing has
 # changed since. Sourced, it leaves the environment's interpreter in $python.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 
 environment=${VIRTUAL_ENV:-${CONDA_PREFIX:-}}
 interpreter=${environment:+$environment/bin/}python3

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing, then lint, types and tests: scripts/test.sh [pytest options]
 # Slow, GPU and network tests are left out; `-m slow` (gpu, network) runs those.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 source scripts/setup.sh dev extract parquet translate search serve
 
 "$python" -m ruff check .

@@ -153,6 +153,36 @@ def test_scripts_parse(script: Path) -> None:
     assert os.access(script, os.X_OK) is not sourced, "run scripts are executable, the sourced one is not"
 
 
+RUN = [script for script in SCRIPTS if script.name != "driver.sh"]
+
+
+@pytest.mark.parametrize("script", RUN, ids=lambda script: str(script.relative_to(CHECKOUT)))
+def test_scripts_find_bash_and_their_own_place(script: Path) -> None:
+    """Begun as `sh SCRIPT` or through a link; two of them are begun below."""
+    lines = script.read_text().splitlines()
+    bash = next(
+        number for number, line in enumerate(lines) if line.startswith('[ -n "${BASH_VERSION:-}" ] || exec bash')
+    )
+    assert all(line.startswith("#") for line in lines[:bash]), "sh stops at what comes before"
+    assert all("readlink -f" in line for line in lines if "dirname" in line)
+
+
+@pytest.mark.parametrize("name", ["do_all_vatex.sh", "scripts/c2kd/test.sh"])
+def test_through_sh_and_a_link(drive: Drive, name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.sh").symlink_to(CHECKOUT / name)
+    given = ("root", "cpu") if name == "do_all_vatex.sh" else ("msrvtt", "root", "run", "cpu")
+    straight = arguments(drive(name, *given))
+    assert straight[:2] == ["-m", "nrccr"]
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment |= {"VIRTUAL_ENV": str(tmp_path)}
+    for shell in (["sh"], ["bash"], []):
+        for script in (str(tmp_path / "mine.sh"), str(CHECKOUT / name)):
+            done = subprocess.run(
+                [*shell, script, *given], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert arguments(done) == straight
+
+
 def mlcmr(config: str, scenario: str, weight: str, target: str, *options: str) -> list[str]:
     """The arguments that MLCMR's driver is expected to pass on."""
     return [

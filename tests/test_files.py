@@ -38,6 +38,15 @@ def test_a_folder_is_replaced_only_on_success(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_failure_leaves_no_new_folders(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for write in (atomic_path, atomic_folder):
+        for path in (tmp_path / "a" / "b" / "x", tmp_path / "mine" / "a" / "x"):
+            with pytest.raises(RuntimeError), write(path):
+                raise RuntimeError
+            assert [entry.name for entry in tmp_path.rglob("*")] == ["mine"]
+
+
 def test_what_a_kill_left_behind_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / ".run.tmp").mkdir()
     (tmp_path / ".run.tmp" / "half").write_text("")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import traceback
-from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -52,7 +53,22 @@ def options(
     """Options of `nrccr` itself, given before the command."""
 
 
-for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert, extract, translate, export):
+for verb in (
+    generate,
+    check,
+    train,
+    test,
+    bank,
+    rank,
+    compare,
+    table,
+    noise,
+    qbnorm,
+    convert,
+    extract,
+    translate,
+    export,
+):
     app.command()(verb)
 app.command("import")(import_table)
 app.add_typer(config_app, name="config")
@@ -60,9 +76,9 @@ app.add_typer(config_app, name="config")
 
 def main() -> None:
     """Run the command line: a user's error is one line and exit code 2; `--debug` shows its traceback before."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    arguments = [_at_home(argument) for argument in sys.argv[1:] if argument != "--debug"]
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # no locale is too small for a caption
+        if isinstance(stream, io.TextIOWrapper):  # a locale may know no Chinese
             stream.reconfigure(errors="backslashreplace")
     try:
         # Typer turns Ctrl-C into this code, and returns it.
@@ -74,6 +90,13 @@ def main() -> None:
         message, code = _explain(error)
         typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
         raise SystemExit(code) from None
+
+
+def _at_home(argument: str) -> str:
+    """`--option=~/...` with the user's home, which a shell only puts in where a word begins."""
+    option, equals, value = argument.partition("=")
+    home = option.startswith("--") and value.startswith("~/")
+    return f"{option}{equals}{os.path.expanduser(value)}" if home else argument
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

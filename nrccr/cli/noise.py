@@ -106,7 +106,8 @@ def _compare(
     for cell, folder in folders.items():
         if folder.config.is_file():
             folder.require_resumable(configs[cell])
-            if (folder.path / "test" / "metrics.json").is_file() and load_config(folder.config) != configs[cell]:
+            tested = (folder.path / "test" / "metrics.json").is_file()
+            if tested and load_config(folder.config, alone=True) != configs[cell]:
                 raise UserError(f"{folder.path}: finished with other epochs or patience; give another --out")
     data = root if root is not None else _generated(out, configs[cells[0]], comparison.translators, videos)
     found: dict[study.Cell, dict[str, Any]] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from nrccr.config.names import complete_config, find_config
-from nrccr.errors import UserError
+from nrccr.errors import UserError, is_unicode
 
 Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
@@ -26,6 +27,11 @@ ConfigFile = Annotated[
 ]
 
 
+def as_utf8(typed: str) -> str:
+    """Text of the command line as UTF-8, also in a locale of ASCII alone; other bytes stay as Python has them."""
+    return typed if is_unicode(typed) else os.fsencode(typed).decode("utf-8", "surrogateescape")
+
+
 def split_of(name: str) -> Literal["val", "test"]:
     """The split that `--split` names."""
     if name not in ("test", "val"):
@@ -33,25 +39,9 @@ def split_of(name: str) -> Literal["val", "test"]:
     return "test" if name == "test" else "val"
 
 
-def typed(queries: list[str]) -> list[str]:
-    """Queries as they were typed: in UTF-8, also where the locale knows nothing beyond ASCII."""
-    found = []
-    for number, query in enumerate(queries, 1):
-        try:
-            found.append(os.fsencode(query).decode() if _is_undecoded(query) else query)
-        except UnicodeDecodeError:
-            raise UserError(f"query {number}, {query}: not in UTF-8; set the terminal to it") from None
-    return found
-
-
-def _is_undecoded(text: str) -> bool:
-    """Whether Python kept bytes of the command line that its locale does not know."""
-    return any("\udc80" <= letter <= "\udcff" for letter in text)
-
-
 def integers(option: str, text: str) -> list[int]:
     """Numbers written with commas between them."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{option} {text}: give whole numbers with commas between them") from None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch("[0-9]{1,18}", part) for part in parts):  # int() would take 1_0 for ten
+        raise UserError(f"{option} {text}: give whole numbers with commas between them, in plain digits")
+    return [int(part) for part in parts]

@@ -82,7 +82,7 @@ def _explain(kind: type[BaseModel], key: str, problem: str, value: Any, *, insid
         section = sections(kind).get(key.partition(".")[0])
         names = (section if section is not None and "." in key else kind).model_fields
         return f"unknown key {key}; known here: {', '.join(names)}"
-    if problem == "string_too_short":
+    if problem in ("string_too_short", "too_short"):  # the latter of a file's name
         return f"{key} {'holds an empty name' if inside else 'is empty'}; give {known.words}"
     if problem in RANGES:
         words = "finite" if problem == "finite_number" else known.words

@@ -18,6 +18,7 @@ ScoreKind: TypeAlias = Literal["minmax", "raw"]
 EnglishCleaning: TypeAlias = Literal["source", "all"]
 FrameSampling: TypeAlias = Literal["first", "uniform"]
 PoolMask: TypeAlias = Literal["labse", "own"]
+Pixels: TypeAlias = Literal["stored", "shown"]
 
 Scenario: TypeAlias = Literal["parallel", "translate", "unparallel"]
 ValidationEnglish: TypeAlias = Literal["human", "translated"]

@@ -10,18 +10,19 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypedDict, Unio
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.fields import FieldInfo
 
+from nrccr.errors import is_unicode
+
 # all: what a step computes. length: how long it trains. test: tests alone. digits: last digits, or what is shown.
 # nothing: no number at all.
 Changes: TypeAlias = Literal["all", "length", "test", "digits", "nothing"]
 
 
-def _any_text(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    validate(value.encode(errors="replace").decode() if isinstance(value, str) else value)
-    return value
+def _in_any_bytes(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """A name in bytes that are no Unicode, which pydantic would refuse; all else as it checks text."""
+    return value if isinstance(value, str) and not is_unicode(value) else check(value)
 
 
-# A folder, a file or a hub name: names of files need not be Unicode, as pydantic's text must.
-Place: TypeAlias = Annotated[str, WrapValidator(_any_text)]
+FileName: TypeAlias = Annotated[str, WrapValidator(_in_any_bytes)]
 
 
 class Bounds(TypedDict, total=False):

@@ -17,6 +17,7 @@ from nrccr.config.choices import (
     FrameSampling,
     Freeze,
     Method,
+    Pixels,
     Pooling,
     PoolMask,
     Precision,
@@ -27,7 +28,7 @@ from nrccr.config.choices import (
     ValidationEnglish,
     VisualKind,
 )
-from nrccr.config.keys import Place, Section, key, switch
+from nrccr.config.keys import FileName, Section, key, switch
 
 A_MODEL = "a folder or a hub name"
 
@@ -97,6 +98,13 @@ class Switches(Section):
         paper="uniform",
         corrected="first",
     )
+    pixels: Pixels | None = switch(
+        "raw images: stored: as in the file, transparency dropped | shown: as viewers show them, turned as EXIF says, "
+        "transparency over white",
+        released="stored",
+        paper="stored",
+        corrected="shown",
+    )
     pool_mask: PoolMask | None = switch(
         "labse: mean over the positions of LaBSE's tokens | own: over the encoder's own",
         released="labse",
@@ -145,7 +153,7 @@ class DataSection(Section):
         own=True,
         ge=0,
     )
-    feature: str | None = key(None, "folder under FeatureData; null: the collection's usual one")
+    feature: FileName | None = key(None, "folder under FeatureData; null: the collection's usual one")
     max_frames: int = key(64, "frames kept of a longer video", gt=0)
     mismatch_tolerance: float = key(0.01, "share of a caption file's lines that may lack a partner", own=True, ge=0)
     workers: int = key(
@@ -156,7 +164,7 @@ class DataSection(Section):
 class TextSection(Section):
     """The text branch."""
 
-    model: Place = key(
+    model: FileName = key(
         "bert-base-multilingual-cased",
         "hub name or folder of the backbone and its tokeniser",
         min_length=1,
@@ -189,20 +197,20 @@ class ImageSection(Section):
 
     own: ClassVar[bool] = True
 
-    model: Place = key(
+    model: FileName = key(
         "openai/clip-vit-base-patch32",
         "hub name or folder of a CLIP or SigLIP: configuration, weights, pre-processing",
         min_length=1,
         words=A_MODEL,
     )
     pretrained: bool = key(True, "false: random weights, from the model's configuration")
-    path: Place | None = key(
+    path: FileName | None = key(
         None,
         "folder of the images, <id>.jpg; null: the collection's usual one under the root",
         changes="digits",
     )
     trainable: bool = key(False, "true: the image encoder trains too, from pixels in every epoch")
-    cache: Place = key(
+    cache: FileName = key(
         "runs/image-features",
         "folder of the frozen encoder's vectors, computed once; see docs/data-format.md",
         changes="nothing",

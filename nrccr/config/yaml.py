@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from nrccr.errors import UserError
+from nrccr.errors import UserError, is_unicode, require_content
 
 MAX_BYTES = 256 * 2**10  # of a file
 MAX_DEPTH = 20  # of lists and mappings within each other
@@ -55,7 +56,7 @@ def read_layers(path: Path, *, alone: bool = False) -> list[Layer]:
 
     Args:
         path: the file.
-        alone: it is a run folder's, whole by itself; it must not name another file.
+        alone: it is a run folder's, whole by itself; it must not name another file, nor the user's home as `~`.
 
     Raises:
         UserError: a missing or malformed file, or files that extend each other in a circle.
@@ -72,7 +73,7 @@ def read_layers(path: Path, *, alone: bool = False) -> list[Layer]:
         if alone and "extends" in layer.values:
             raise UserError(f"{layer.place('extends')}: a run's configuration extends nothing; remove extends")
         parent = layer.values.pop("extends", None)
-        layers.append(layer)
+        layers.append(layer if alone else replace(layer, values=_at_home(layer.values)))
         if parent is not None and not isinstance(parent, str):
             raise UserError(f"{layer.place('extends')}: extends must name one YAML file")
         current = None if parent is None else current.parent / parent
@@ -88,10 +89,21 @@ def parse_override(override: str) -> Layer:
     key, equals, text = override.partition("=")
     if not equals or not key or not all(key.split(".")):
         raise UserError(f"override {override!r}: write key=value, for instance train.batch_size=64")
-    nested: Any = parse_yaml(text, f"override {override}") if text else ""
+    if not is_unicode(text):
+        text = json.dumps(text)  # a file's name in bytes that are no Unicode, which YAML would refuse
+    nested: Any = _at_home(parse_yaml(text, f"override {override}")) if text else ""
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return Layer(f"override {override}", nested)
+
+
+def _at_home(value: Any) -> Any:
+    """A value with `~/` at the beginning of text, in it and in what it holds, as the user's home; no shell does it."""
+    if isinstance(value, dict):
+        return {key: _at_home(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_at_home(part) for part in value]
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def merged(layers: Sequence[Layer]) -> dict[str, Any]:
@@ -237,9 +249,10 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> Layer:
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: cannot read this configuration: not a regular file; give a YAML file")
+    require_content(path)
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: cannot read this configuration: not a regular file; give a YAML file")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")

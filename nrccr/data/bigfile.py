@@ -8,10 +8,8 @@ A folder holds `shape.txt` ("N D"), `id.txt` (N names), `feature.bin` (N x D flo
 
 from __future__ import annotations
 
-import ast
-import json
 import os
-import warnings
+import re
 from collections.abc import Iterable, KeysView, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,14 +20,14 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nrccr.config.choices import FrameSampling
-from nrccr.errors import UserError
+from nrccr.data.captions import written_otherwise
+from nrccr.data.videoframes import read_bytes, read_video_frames, short, unreadable
+from nrccr.errors import UserError, require_content
 from nrccr.files import atomic_folder
-from nrccr.sizes import regular_bytes, require_regular
+from nrccr.sizes import require_regular
 
-FILES = ("shape.txt", "id.txt", "feature.bin", "video2frames.txt")
 FLOAT_BYTES = 4
 BLOCK_BYTES = 64 * 2**20
-MAX_SHAPE = 100  # characters of shape.txt
 
 Rows = npt.NDArray[np.int64]
 Frames = npt.NDArray[np.float32]
@@ -55,6 +53,7 @@ class BigFile:
         self.folder = folder
         if not folder.is_dir():
             raise UserError(f"{folder}: no such feature folder{_siblings(folder)}; check the root and the feature")
+        require_content(folder)
         self.count, self.width = _read_shape(folder / "shape.txt")
         self._features = self._map()
         names = self._read_names()
@@ -86,7 +85,10 @@ class BigFile:
         """
         position = self._position.get(video_id)
         if position is None:
-            raise UserError(f"{self.folder}: video {video_id!r} has no features; extract them or remove its captions")
+            alike = written_otherwise([video_id], self.video_ids)
+            raise UserError(
+                f"{self.folder}: video {video_id!r} has no features; extract them or remove its captions{alike}"
+            )
         return self._rows[self._offsets[position] : self._offsets[position + 1]]
 
     def read(self, rows: Sequence[Rows]) -> tuple[Frames, npt.NDArray[np.bool_]]:
@@ -112,13 +114,23 @@ class BigFile:
             rows: the rows to check; by default every row that a video uses.
             progress: show a progress bar if standard error is a terminal.
         """
+        bad = [block[~np.isfinite(frames).all(axis=1)] for block, frames in self.blocks(rows, progress=progress)]
+        return self.names(chain.from_iterable(bad))
+
+    def blocks(self, rows: Rows | None = None, *, progress: bool = False) -> Iterator[tuple[Rows, Frames]]:
+        """Rows of a moderate number of frames, and those frames, as `find_nan` reads them."""
         wanted = np.unique(self._rows if rows is None else rows)
         step = max(1, BLOCK_BYTES // (FLOAT_BYTES * self.width))
-        starts = tqdm(range(0, len(wanted), step), desc="features", disable=None if progress else True, leave=False)
-        blocks = (wanted[start : start + step] for start in starts)
-        bad = [block[~np.isfinite(self._take(block)).all(axis=1)] for block in blocks]
-        names = self._read_names() if any(map(len, bad)) else []
-        return [names[row] for row in chain.from_iterable(bad)]
+        for start in tqdm(
+            range(0, len(wanted), step), desc="features", disable=None if progress else True, leave=False
+        ):
+            yield wanted[start : start + step], self._take(wanted[start : start + step])
+
+    def names(self, rows: Iterable[int]) -> list[str]:
+        """The names of frames."""
+        listed = [*rows]
+        known = self._read_names() if listed else []
+        return [known[row] for row in listed]
 
     def frame_counts(self, video_ids: Iterable[str]) -> Rows:
         """How many frames each of the videos has, shape (N,)."""
@@ -149,7 +161,7 @@ class BigFile:
             self._mapped: Any = mapped.base  # Python's mmap, which knows the file's size of today
             return np.asarray(mapped)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
     def _take(self, rows: Rows) -> Frames:
         """Rows of the matrix. Where the file was cut since it was mapped, the system would kill the process."""
@@ -164,7 +176,10 @@ class BigFile:
     def _read_names(self) -> list[str]:
         path = self.folder / "id.txt"
         # Split as bytes: in Latin-1 text Python would take 0x85 and 0xA0 for white space too.
-        names = [name.decode("latin-1") for name in _read_bytes(path).split()]
+        content = read_bytes(path)
+        if content.startswith(b"\xef\xbb\xbf"):
+            raise UserError(f"{path}: begins with a byte order mark; save it without one, in Latin-1")
+        names = [name.decode("latin-1") for name in content.split()]
         if len(names) != self.count:
             raise UserError(f"{path}: {len(names)} names, not {self.count} as in shape.txt; copy or extract it again")
         return names
@@ -175,6 +190,10 @@ class BigFile:
             return np.fromiter(map(row_of.__getitem__, frames), dtype=np.int64, count=int(self._offsets[-1]))
         except KeyError:
             video, frame = next((v, f) for v, names in videos.items() for f in names if f not in row_of)
+            if frame.encode("utf-8", "replace").decode("latin-1") in row_of:
+                raise UserError(
+                    f"{self.folder / 'id.txt'}: frame {frame!r} is written in UTF-8; save the file in Latin-1"
+                ) from None
             raise UserError(
                 f"{self.folder / 'video2frames.txt'}: frame {frame!r} of video {video!r} is not in id.txt; "
                 "copy or extract the folder again"
@@ -195,61 +214,6 @@ def select_frames(frames: npt.NDArray[Scalar], max_frames: int, sampling: FrameS
     if sampling == "first":
         return frames[:max_frames]
     return frames[(2 * np.arange(max_frames) + 1) * count // (2 * max_frames)]
-
-
-def read_video_frames(path: Path) -> dict[str, list[str]]:
-    """Read `video2frames.txt`, a Python dict literal, as data: nothing in it is ever executed.
-
-    Returns:
-        video -> its frame names, in file order.
-
-    Raises:
-        UserError: the file is missing or no such literal, or a video is duplicated or has no frames.
-    """
-    wanted = "it must be one dict literal, {'video': ['frame', ...], ...}"
-    try:
-        entries = _dict_entries(_read_bytes(path).decode("utf-8-sig").strip())
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        reason = (str(error) or type(error).__name__).split(": <")[0].splitlines()[0]
-        raise UserError(f"{path}: not plain data ({reason}); {wanted}") from None
-    videos: dict[str, list[str]] = {}
-    for video, frames in entries:
-        if not (isinstance(video, str) and isinstance(frames, list) and set(map(type, frames)) <= {str}):
-            raise UserError(f"{path}: entry {_short(video)} is not a video name with a list of frame names; {wanted}")
-        if not frames:
-            raise UserError(f"{path}: video {video!r} has no frames; remove it or extract its features")
-        if video in videos:
-            raise UserError(f"{path}: video {video!r} is duplicated; keep one of the two")
-        videos[video] = frames
-    if not videos:
-        raise UserError(f"{path}: holds no video; {wanted}")
-    return videos
-
-
-class _Entries(list[tuple[Any, Any]]):
-    """A dict's entries in written order, repeated keys kept; a type of its own, to tell it from a list."""
-
-
-def _dict_entries(text: str) -> list[tuple[Any, Any]]:
-    """Entries of a dict literal.
-
-    Without backslashes and with one kind of quote a literal means the same as JSON once the quotes are swapped, which
-    reads many times faster; whatever JSON refuses (comments, last commas, mixed quotes) is left to Python's literals.
-    """
-    if "\\" not in text and not ("'" in text and '"' in text):
-        try:
-            value = json.loads(text.replace("'", '"'), object_pairs_hook=_Entries)
-            if isinstance(value, _Entries):
-                return value
-        except (ValueError, RecursionError):
-            pass
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # doubtful escapes in names
-        tree = ast.parse(text, mode="eval").body
-    if not isinstance(tree, ast.Dict) or None in tree.keys:  # a key of None stands for `**other`
-        raise ValueError("not a dict of literals")
-    pairs = zip(tree.keys, tree.values, strict=True)
-    return [(ast.literal_eval(key), ast.literal_eval(value)) for key, value in pairs if key]
 
 
 def write_bigfile(
@@ -320,36 +284,14 @@ def _sync(file: BinaryIO) -> None:
 
 
 def _read_shape(path: Path) -> tuple[int, int]:
-    text = _read_bytes(path).decode("latin-1").strip()
-    try:
-        if len(text) > MAX_SHAPE:
-            raise ValueError("no size of a file has as many digits")
-        count, width = (int(word) if word.isdigit() else 0 for word in text.split())  # int() takes 1_000, too
-    except ValueError:
-        count = width = 0
+    text = read_bytes(path).decode("latin-1").strip()
+    found = re.fullmatch(r"([0-9]{1,18})\s+([0-9]{1,18})", text)  # int() would take 1_000, too
+    count, width = map(int, found.groups()) if found else (0, 0)
     if count < 1 or width < 1:
-        raise UserError(f"{path}: must hold two positive integers, rows and columns, not {_short(text)}; fix it")
+        raise UserError(f"{path}: must hold two positive integers, rows and columns, not {short(text)}; fix it")
     return count, width
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return regular_bytes(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: no such file; a feature folder needs {', '.join(FILES)}")
-    return UserError(f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions")
 
 
 def _siblings(folder: Path) -> str:
     found = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
     return f" (beside it: {', '.join(found)})" if found else ""
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

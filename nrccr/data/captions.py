@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nrccr.data.escapes import unescaped
 from nrccr.data.own import has_escapes
-from nrccr.errors import UserError
+from nrccr.errors import UserError, require_content
 from nrccr.files import write_text
 from nrccr.sizes import regular_bytes
 
@@ -152,6 +152,7 @@ def number_lines(path: Path) -> tuple[dict[str, int], list[int]]:
 
 def _lines(path: Path) -> list[str | None]:
     """Lines without the blank ones at the end; None for a line that is not UTF-8."""
+    require_content(path)
     try:
         data = regular_bytes(path)
     except FileNotFoundError:
@@ -255,11 +256,24 @@ def _look_alike(one: Iterable[str], other: Iterable[str]) -> tuple[str, str] | N
 
     def shown(caption: str) -> tuple[str, str]:
         item, _, number = caption.rsplit("#", 2)
-        visible = (letter for letter in unicodedata.normalize("NFC", item) if unicodedata.category(letter) != "Cf")
-        return "".join(visible), number
+        return _look(item), number
 
     there = {shown(caption): caption for caption in other}
     return next(((ascii(caption), ascii(there[look])) for caption in one if (look := shown(caption)) in there), None)
+
+
+def _look(name: str) -> str:
+    return "".join(letter for letter in unicodedata.normalize("NFC", name) if unicodedata.category(letter) != "Cf")
+
+
+def written_otherwise(missing: Iterable[str], known: Iterable[str]) -> str:
+    """Words for a message about missing names, if a known one looks the same; else nothing."""
+    looks = {_look(name): name for name in known}
+    pair = next(((name, looks[_look(name)]) for name in missing if _look(name) in looks), None)
+    if pair is None:
+        return ""
+    one, other = map(ascii, pair)
+    return f"; {one} looks the same as {other} there, but is other characters (Unicode NFC and NFD, or invisible ones)"
 
 
 def shortened(names: Sequence[str]) -> str:

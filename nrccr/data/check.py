@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nrccr.config.choices import Pixels
 from nrccr.data.batch import ENGLISH
 from nrccr.data.bigfile import BigFile
-from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened
+from nrccr.data.captions import Captions, describe_mismatch, pair, parse_captions, shortened, written_otherwise
 from nrccr.data.collections import SPELLINGS, SPLITS, Collection, SplitName
 from nrccr.data.images import EncodedImages, PictureFiles, Vectors
 from nrccr.data.vectors import open_vectors as vectors_of
@@ -22,6 +23,7 @@ from nrccr.errors import UserError
 
 Source = BigFile | Vectors | EncodedImages | PictureFiles
 Found = TypeVar("Found")
+LARGE = 1e18  # its square is still a float32
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def matched_files(collection: Collection) -> list[FileGroup]:
 
 
 def check_collection(
-    collection: Collection, groups: Sequence[FileGroup], *, mismatch_tolerance: float, pictures: bool = False
+    collection: Collection, groups: Sequence[FileGroup], *, mismatch_tolerance: float, pictures: Pixels | None = None
 ) -> Report:
     """Validate captions and features of a collection.
 
@@ -110,7 +112,7 @@ def check_collection(
         collection: from `locate`.
         groups: its caption files.
         mismatch_tolerance: largest share of a caption file's lines that may lack a partner, 0..1.
-        pictures: on a collection of images, check raw images, not vectors.
+        pictures: on a collection of images, check raw images that are read so, not vectors.
 
     Returns:
         counts, and every problem rather than the first: missing files, bad lines, unmatched lines above the tolerance,
@@ -118,7 +120,7 @@ def check_collection(
     """
     report = Report()
     features = _open(collection, report) if collection.layout.images is None else None
-    raw = _open_pictures(collection, report) if pictures else None
+    raw = _open_pictures(collection, pictures, report) if pictures else None
     widths: dict[SplitName, int] = {}
     items: dict[SplitName, dict[str, None]] = {}
     for split in dict.fromkeys(group.split for group in groups):
@@ -155,13 +157,25 @@ def open_folder(folder: Path, report: Report) -> BigFile | None:
 
 
 def check_numbers(features: Source | None, report: Report) -> None:
-    """Add frames that hold a NaN or an infinity to the problems."""
-    bad = features.find_nan(progress=True) if isinstance(features, BigFile) else []
-    if isinstance(features, BigFile) and bad:
-        report.problems.append(
-            f"{features.folder / 'feature.bin'}: {len(bad)} frames hold a NaN or an infinity ({shortened(bad)}); "
-            "extract them again"
-        )
+    """Add frames that hold a NaN, an infinity or too large numbers to the problems, and those of zeros to the notes."""
+    if not isinstance(features, BigFile):
+        return
+    bad: list[int] = []
+    large: list[int] = []
+    empty: list[int] = []
+    for rows, frames in features.blocks(progress=True):
+        most = np.abs(frames).max(axis=1)  # (rows,)
+        bad += rows[~np.isfinite(most)].tolist()
+        large += rows[np.isfinite(most) & (most > LARGE)].tolist()
+        empty += rows[most == 0].tolist()
+    place = features.folder / "feature.bin"
+    for found, what in ((bad, "a NaN or an infinity"), (large, f"numbers above {LARGE:g}, too large to compute with")):
+        if found:
+            names = shortened(features.names(found))
+            report.problems.append(f"{place}: {len(found)} frames hold {what} ({names}); extract them again")
+    if empty:
+        names = shortened(features.names(empty))
+        report.notes.append(f"{place}: {len(empty)} frames hold zeros alone ({names}); did their extraction fail?")
 
 
 def _open(collection: Collection, report: Report) -> BigFile | None:
@@ -193,15 +207,28 @@ def open_vectors(
     report.notes.append(f"{vectors.path}: {vectors.count} images, width {vectors.width}")
     if collection.features.name in SPELLINGS and len(widths) == 1:
         report.notes += _unusual_width(collection, vectors.path, vectors.width)
-    problem = vectors.problem([*vectors.image_ids])
+    ids = [*vectors.image_ids]
+    problem = vectors.problem(ids)
     if problem:
         report.problems.append(problem)
+    most = np.array([np.abs(vectors.read([image])).max() for image in ids])  # (images,)
+    large = [image for image, value in zip(ids, most, strict=True) if LARGE < value < np.inf]
+    if large:
+        report.problems.append(
+            f"{vectors.path}: {len(large)} vectors hold numbers above {LARGE:g}, too large to compute with "
+            f"({shortened(large)}); extract them again"
+        )
+    empty = [image for image, value in zip(ids, most, strict=True) if value == 0]
+    if empty:
+        report.notes.append(
+            f"{vectors.path}: {len(empty)} vectors hold zeros alone ({shortened(empty)}); did their extraction fail?"
+        )
     return vectors
 
 
-def _open_pictures(collection: Collection, report: Report) -> PictureFiles | None:
+def _open_pictures(collection: Collection, pixels: Pixels, report: Report) -> PictureFiles | None:
     assert collection.pictures is not None
-    return attempt(partial(PictureFiles, collection.pictures), report)
+    return attempt(partial(PictureFiles, collection.pictures, pixels), report)
 
 
 def read_file(path: Callable[[], Path], report: Report, *, mixed: bool = False) -> Captions | None:
@@ -255,9 +282,11 @@ def _check_group(
     items = dict.fromkeys(matched.captions[0].items)
     absent = [item for item in items if features is not None and item not in features]
     if absent:
+        assert features is not None
+        known = features.video_ids if isinstance(features, BigFile) else features.image_ids
         report.problems.append(
             f"{files[0].path}: {len(absent)} of {len(items)} items have no features ({shortened(absent)}); "
-            "extract them or remove their captions"
+            f"extract them or remove their captions{written_otherwise(absent, known)}"
         )
     if isinstance(features, PictureFiles):
         problem = features.unreadable([item for item in items if item in features])

@@ -1,37 +1,29 @@
-"""Images: their vectors on disk, and raw ones with the pre-processing of their encoder.
+"""Images by id: their vectors on disk, and raw ones in a folder.
 
 N images in a call, D width of a vector, 3 x H x W pixels.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, KeysView, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import KeysView, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
-from transformers import AutoConfig, AutoImageProcessor, CLIPImageProcessorPil, SiglipImageProcessorPil
-from transformers.image_processing_utils import BaseImageProcessor
 
+from nrccr.config.choices import Pixels
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import shortened
-from nrccr.data.trial import try_out
-from nrccr.errors import UserError, first_line
-from nrccr.sizes import SizeError, regular_bytes, require_model_files, require_npy
-from nrccr.terminal import without_hints
+from nrccr.data.pixels import Array, Preprocessor, load_picture, opened_picture, require_range
+from nrccr.errors import UserError, first_line, require_content
+from nrccr.sizes import SizeError, regular_bytes, require_npy
 
 BLOCK_BYTES = 64 * 2**20
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # decoded by libraries in this process; EPS runs programs
 OTHER_ENDINGS = (".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # an id may end so; .jpg is left out
-MAX_PIXELS = 64 * 2**20
-MAX_RATIO = 100  # of the longer side to the shorter, which is scaled to the encoder's size
-PREPROCESSOR_NAME = "preprocessor_config.json"
-Array = npt.NDArray[np.float32]
+ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".Jpg")
 
 
 class ImageSource(Protocol):
@@ -58,7 +50,7 @@ class Vectors:
 
     Args:
         path: the matrix, (images, D) of floats.
-        ids: text file with the image of each row, between white space; a name may end in `.jpg`.
+        ids: text file with the image of each row, between white space; a name may end in one of `ENDINGS`.
 
     Raises:
         UserError: a file that is missing, damaged, or of another shape or type; missing or duplicated ids.
@@ -112,6 +104,7 @@ class Vectors:
         self._matrix = self._map()
 
     def _map(self) -> npt.NDArray[Any]:
+        require_content(self.path)
         try:
             require_npy(self.path)
             matrix = np.load(self.path, mmap_mode="r", allow_pickle=False)
@@ -149,98 +142,34 @@ class EncodedImages:
         return f"{self.path}: {len(bad)} vectors hold a NaN or an infinity ({shortened(bad)})" if bad else None
 
 
-class Preprocessor:
-    """An encoder's own pre-processing of images, without torchvision.
-
-    Args:
-        processor: of transformers; for CLIP: shorter side to 224, bicubic, centre crop, CLIP's mean and deviation.
-    """
-
-    def __init__(self, processor: BaseImageProcessor) -> None:
-        self.processor = processor
-
-    def __call__(self, image: Image.Image) -> Array:
-        """Pixels (3, H, W) float32."""
-        pixels: Array = self.processor(image.convert("RGB"), return_tensors="np")["pixel_values"][0]
-        return np.ascontiguousarray(pixels, dtype=np.float32)
-
-    def describe(self) -> dict[str, Any]:
-        """Every setting that changes pixels."""
-        settings: dict[str, Any] = self.processor.to_dict()
-        return settings
-
-    def save(self, folder: Path) -> None:
-        """Write the settings into a folder, from which `load_preprocessor` reads them again."""
-        self.processor.save_pretrained(folder)
-
-
-def load_preprocessor(model: str, *, pretrained: bool = True, revision: str | None = None) -> Preprocessor:
-    """The pre-processing of a hub name or folder.
-
-    Args:
-        model: as `image.model`.
-        pretrained: false takes its kind's default where the model has none.
-        revision: of a hub's repository; its newest if none.
-
-    Raises:
-        UserError: none there.
-    """
-    options = {"backend": "pil", "trust_remote_code": False, "revision": revision or "main"}
-    try:
-        require_model_files(model)
-        with without_hints():  # that torchvision could be used
-            made = Preprocessor(AutoImageProcessor.from_pretrained(model, **options))
-            try_out(made, made.describe())
-            return made
-    except Exception as error:  # whatever a damaged file can break
-        default = None if pretrained else _default_preprocessor(model)
-        if default is not None:
-            return default
-        raise UserError(
-            f"image.model={model}: no pre-processing of images there ({first_line(error)}); "
-            f"give a hub name, or a folder with {PREPROCESSOR_NAME}"
-        ) from error
-
-
-def clip_preprocessor(size: int) -> Preprocessor:
-    """CLIP's: shorter side to `size`, bicubic, centre crop, CLIP's mean and deviation."""
-    crop = {"height": size, "width": size}
-    return Preprocessor(CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size=crop))
-
-
-def _default_preprocessor(model: str) -> Preprocessor | None:
-    """That of CLIP or SigLIP, at the size that the model's configuration names."""
-    try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except Exception:  # whatever a damaged file can break
-        return None
-    size = getattr(getattr(config, "vision_config", config), "image_size", None)
-    if not isinstance(size, int):
-        return None
-    if str(config.model_type).startswith("siglip"):
-        return Preprocessor(SiglipImageProcessorPil(size={"height": size, "width": size}))
-    return clip_preprocessor(size)
-
-
 class PictureFiles:
-    """Files of raw images in a folder, `<id>.jpg`.
+    """Files of raw images in a folder, `<id>.jpg`, or with another of `ENDINGS` where there is none.
 
     Args:
         folder: where they lie.
+        pixels: how they are read, see `load_picture`.
 
     Raises:
         UserError: no such folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pixels: Pixels = "stored") -> None:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of images; give it as image.path=FOLDER")
         self.folder = folder
+        self.pixels: Pixels = pixels
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The names of all files, without endings."""
+        return [path.stem for path in self.folder.iterdir()]
 
     def path(self, image_id: str) -> Path:
         """The file of an image; an id that ends as another kind of image is the file's whole name."""
-        whole = image_id.lower().endswith(OTHER_ENDINGS)
-        return self.folder / (image_id if whole else f"{image_id}.jpg")
+        if image_id.lower().endswith(OTHER_ENDINGS):
+            return self.folder / image_id
+        usual, *others = (self.folder / f"{image_id}{ending}" for ending in ENDINGS)
+        return usual if usual.is_file() else next((path for path in others if path.is_file()), usual)
 
     def __contains__(self, image_id: object) -> bool:
         """Whether the image's file exists."""
@@ -251,8 +180,9 @@ class PictureFiles:
         bad: list[str] = []
         for image in tqdm(image_ids, desc="images", unit="", disable=None, leave=False):
             try:
-                with opened_picture(self.path(image)):
-                    pass
+                with opened_picture(self.path(image)) as opened:
+                    if self.pixels == "shown":
+                        require_range(opened)
             except UserError:
                 bad.append(image)
         return f"{self.folder}: {len(bad)} files are no images ({shortened(bad)}); copy them again" if bad else None
@@ -264,13 +194,14 @@ class Pictures(PictureFiles):
     Args:
         folder: where they lie.
         preprocess: of the encoder.
+        pixels: how they are read, see `load_picture`.
 
     Raises:
         UserError: no such folder.
     """
 
-    def __init__(self, folder: Path, preprocess: Preprocessor) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, preprocess: Preprocessor, pixels: Pixels = "stored") -> None:
+        super().__init__(folder, pixels)
         self.preprocess = preprocess
         self.width: int | None = None
 
@@ -280,73 +211,17 @@ class Pictures(PictureFiles):
         Raises:
             UserError: a file that is no image, or a damaged one.
         """
-        return np.stack([self.preprocess(load_picture(self.path(image))) for image in image_ids])
+        return np.stack([self.preprocess(load_picture(self.path(image), self.pixels)) for image in image_ids])
 
     def problem(self, image_ids: Sequence[str]) -> str | None:
         """None: damaged files are reported when they are decoded."""
         return None
 
 
-def load_picture(path: Path, *, shown: bool = False) -> Image.Image:
-    """Decode an image file.
-
-    Args:
-        path: the file.
-        shown: as a viewer shows it, see as_shown; else its stored pixels, as the published code reads them.
-
-    Raises:
-        UserError: the file is missing, no image, or damaged.
-    """
-    with opened_picture(path) as image:
-        return as_shown(image) if shown else image.convert("RGB")
-
-
-@contextmanager
-def opened_picture(path: Path) -> Iterator[Image.Image]:
-    """An image file of a known format and moderate size, its header read; errors of decoding are ours, too.
-
-    Raises:
-        UserError: the file is missing, no image of `FORMATS`, too large, or damaged.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise ValueError("not a regular file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
-            image = Image.open(path, formats=FORMATS)
-        with image:
-            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_RATIO * min(image.size):
-                raise ValueError(f"{image.width} x {image.height} pixels, too many or too narrow")
-            yield image
-    except Exception as error:  # decoders fail in any way at all
-        reason = f"none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else first_line(error)
-        raise UserError(f"{path}: cannot be read as an image ({reason}); copy it again") from error
-
-
-def as_shown(image: Image.Image) -> Image.Image:
-    """An image as a viewer shows it, in RGB: turned as its EXIF data says, transparency over white, 16 bits as 8.
-
-    Raises:
-        ValueError: 32-bit numbers, which have no known range.
-    """
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode in ("I", "F"):
-        raise ValueError(
-            f"its pixels are 32-bit numbers without a range (mode {turned.mode}); save it with 8 or 16 bits"
-        )
-    if turned.mode.startswith("I;16"):
-        grey = np.asarray(turned, dtype=np.float64) / 257  # 65535 is white
-        return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
-    if turned.has_transparency_data:
-        colours = turned.convert("RGBA")
-        white = Image.new("RGBA", colours.size, "white")
-        return Image.alpha_composite(white, colours).convert("RGB")
-    return turned.convert("RGB")
-
-
 def _read_ids(path: Path) -> list[str]:
+    require_content(path)
     try:
         names = regular_bytes(path).decode("utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); check the file") from error
-    return [name.removesuffix(".jpg") for name in names]
+    return [re.sub(r"\.jpe?g$", "", name, flags=re.IGNORECASE) for name in names]

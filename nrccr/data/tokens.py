@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTok
 from transformers.utils import cached_file
 
 from nrccr.data.batch import TextBatch
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, require_content
 from nrccr.extras import need
 from nrccr.files import encodable
 from nrccr.sizes import require_model_files
@@ -61,6 +61,7 @@ class CaptionTokenizer:
     """
 
     def __init__(self, model: str, max_tokens: int, *, lower_case: bool = True) -> None:
+        require_content(Path(model))
         try:
             require_model_files(model)
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
@@ -172,6 +173,7 @@ class CaptionTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the tokeniser's files into a folder; beside the backbone's configuration they can be read again."""
+        folder.mkdir(parents=True, exist_ok=True)
         with encodable(str(folder)) as writable:
             self.tokenizer.save_pretrained(writable)
 

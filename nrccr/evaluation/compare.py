@@ -5,6 +5,7 @@ Q queries, N items, L languages, B resamples.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +62,16 @@ class Interval:
     bounds: tuple[float, float]
 
 
-def read_outcome(path: Path, split: str) -> Outcome:
+def read_outcome(path: str | os.PathLike[str], split: str) -> Outcome:
     """Read the ranks of a run folder, or of a test folder itself.
 
     Raises:
         UserError: no ranks there, or damaged ones.
     """
+    if not isinstance(path, str | os.PathLike) or not isinstance(split, str):
+        kinds = f"{type(path).__name__} and {type(split).__name__}"
+        raise UserError(f"a run folder and a split are needed, not {kinds}; give their names as text")
+    path = Path(path)
     folder = path / split if (path / split / "ranks.tsv").is_file() else path
     if not (folder / "ranks.tsv").is_file():
         found = [*path.glob(f"{split}/*/ranks.tsv"), *path.glob("*/ranks.tsv")]

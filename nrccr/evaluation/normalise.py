@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, TypeAlias, get_args
 
 import numpy as np
@@ -132,10 +133,13 @@ class Settings:
         """
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}: choose one of {', '.join(METHODS)}")
+        for name, value in (("beta", self.beta), ("k", self.k), ("alpha", self.alpha)):
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ValueError(f"{name} is of type {type(value).__name__}: give a number")
         if not (math.isfinite(self.beta) and self.beta > 0):
             raise ValueError(f"beta is {self.beta}: give a number above 0")
         least = 0 if self.method in DYNAMIC else 1
-        if self.k < least or int(self.k) != self.k:
+        if not isinstance(self.k, Integral) or self.k < least:
             raise ValueError(f"k is {self.k}: give a whole number, {least} or more for {self.method}")
         if not math.isfinite(self.alpha):
             raise ValueError(f"alpha is {self.alpha}: give a number")

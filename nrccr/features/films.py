@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nrccr.data.images import MAX_PIXELS, MAX_RATIO
+from nrccr.data.pixels import MAX_PIXELS, MAX_RATIO
 from nrccr.errors import first_line
 from nrccr.extras import need
 

@@ -22,7 +22,7 @@ IRRELEVANT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "
 
 
 def fingerprint(encoder: str, pictures: Pictures, image_ids: Sequence[str]) -> str:
-    """A hash of an encoder, the pre-processing, and every image's id, size and time of change.
+    """A hash of an encoder, the pre-processing, how pixels are read, and every image's id, size and time of change.
 
     Args:
         encoder: from `hash_encoder`.
@@ -30,6 +30,8 @@ def fingerprint(encoder: str, pictures: Pictures, image_ids: Sequence[str]) -> s
         image_ids: which.
     """
     settings = {k: v for k, v in pictures.preprocess.describe().items() if k not in IRRELEVANT}
+    if pictures.pixels != "stored":  # which earlier versions read without a name
+        settings["pixels"] = pictures.pixels
     digest = hashlib.sha256(f"{encoder} {json.dumps(settings, sort_keys=True, default=str)}".encode())
     for image in image_ids:
         stat = pictures.path(image).stat()

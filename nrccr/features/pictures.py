@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from nrccr.data.images import as_shown, opened_picture
+from nrccr.data.pixels import as_shown, opened_picture
 from nrccr.features.films import MAX_TAKEN, Clock, FilmError, held
 
 # How files of `nrccr.data.images.FORMATS` begin; WebP has its name at the ninth byte.

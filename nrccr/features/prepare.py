@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 
-from nrccr.data.images import clip_preprocessor, load_preprocessor
+from nrccr.data.pixels import clip_preprocessor, load_preprocessor
 from nrccr.errors import UserError, first_line
 from nrccr.models.vision import KINDS, PIXELS, PIXELS_SIDE, Kind, vision_config
 

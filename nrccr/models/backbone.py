@@ -6,6 +6,7 @@ N captions in the batch, L tokens, H backbone width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from nrccr.config.choices import Freeze
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, require_content
 from nrccr.models.pretrained import load_pretrained
 from nrccr.models.statedicts import Trained, require_same_sizes
 from nrccr.sizes import require_model_files
@@ -29,6 +30,7 @@ def backbone_config(model: str, overrides: Mapping[str, int | float | str]) -> P
     Raises:
         UserError: no such model, or a value that its configuration does not have.
     """
+    require_content(Path(model))
     try:
         require_model_files(model)
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)

@@ -6,6 +6,7 @@ N images in the batch, D width of the linear layer's input, W width of the branc
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from nrccr.data.batch import ImageBatch
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, require_content
 from nrccr.models.pretrained import load_pretrained
 from nrccr.models.vision import KINDS, vector_of
 from nrccr.sizes import require_model_files
@@ -30,6 +31,7 @@ def image_config(model: str) -> PretrainedConfig:
     Raises:
         UserError: no such model, or of another kind.
     """
+    require_content(Path(model))
     try:
         require_model_files(model)
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)

@@ -131,7 +131,7 @@ def _read_run(path: Path, metrics: Path, table: PaperTable) -> Run | None:
         found = read_json(metrics, "test the run again")
         if ("languages" in found) != (table.languages is not None):
             return None
-        config = load_config(path)
+        config = load_config(path, alone=True)
         record = path.with_name("run.json")
         data = read_json(record, "train the run again")["fingerprint"] if record.is_file() else None
         values = _values(config, found, data)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nrccr.files import encodable
 from nrccr.safeload.scan import DamagedError, Rules, Scan
 from nrccr.safeload.standins import RECORD_PARTS
 from nrccr.sizes import SizeError, require_shape, zip_sizes
@@ -55,7 +56,9 @@ def scan_checkpoint(path: Path, standins: Collection[str]) -> None:
 
     with zipfile.ZipFile(path) as archive:
         data = archive.read(pickled)
-    if torch._C.PyTorchFileReader(str(path)).get_record("data.pkl") != data:
+    with encodable(str(path)) as name:
+        again = torch._C.PyTorchFileReader(name).get_record("data.pkl")
+    if again != data:
         raise DamagedError("an archive that reads in two ways")
     Scan(data, Rules(names, storage)).run()
 

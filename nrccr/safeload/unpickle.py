@@ -298,3 +298,4 @@ def _require_file(path: Path) -> None:
         raise UserError(f"{path}: no such file; check the path")
     if not path.is_file():
         raise UserError(f"{path}: not a file; name the checkpoint file itself")
+    require_content(path)

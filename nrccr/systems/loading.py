@@ -82,7 +82,7 @@ def _only_named_models_from_hub(overrides: Sequence[str]) -> Iterator[None]:
 def _names_hub(override: str) -> bool:
     key, _, value = override.partition("=")
     models = {"text.model", *(key for name in SYSTEMS for key in part_of(name, "settings").FOLDERS.values())}
-    return key in models and not Path(value.strip("'\"")).exists()
+    return key in models and not Path(value.strip("'\"")).expanduser().exists()
 
 
 def run_of(path: Path) -> Path | None:

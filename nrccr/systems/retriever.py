@@ -23,7 +23,7 @@ from nrccr.data.batch import ENGLISH, ImageBatch, VideoBatch
 from nrccr.data.bigfile import select_frames
 from nrccr.data.captions import is_blank
 from nrccr.data.cleaning import Cleaning
-from nrccr.data.images import Preprocessor, as_shown, load_picture
+from nrccr.data.pixels import Preprocessor, as_shown, load_picture
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError, first_line
@@ -212,7 +212,7 @@ class Retriever:
             except (OSError, ValueError, SyntaxError) as error:
                 raise UserError(f"{where} cannot be read ({first_line(error)}); give another") from error
         else:
-            shown = load_picture(Path(image), shown=True)
+            shown = load_picture(Path(image), "shown")
         return torch.from_numpy(self.preprocess(shown))
 
     def _checked(self, index: int, video: Any) -> torch.Tensor:

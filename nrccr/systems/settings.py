@@ -21,17 +21,18 @@ def config_type() -> type[Config]:
     return _composed(tuple(SYSTEMS.items()))
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), *, alone: bool = False) -> Config:
     """Read a YAML file, what it extends, and overrides, into a typed, checked configuration.
 
     Args:
         path: the YAML file. Its `extends:` names another, relative to it, whose values it replaces.
         overrides: `key=value` each, the key with dots.
+        alone: it is a run folder's, which extends nothing.
 
     Raises:
         UserError: a missing or malformed file, an unknown key, a value of the wrong type or out of range.
     """
-    return build_config(read_layers(path), overrides)
+    return build_config(read_layers(path, alone=alone), overrides)
 
 
 def build_config(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Config:

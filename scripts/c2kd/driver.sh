@@ -1,5 +1,5 @@
 # Sourced by the drivers of C2KD; holds what they share.
-source "$(dirname "${BASH_SOURCE[0]}")/../driver.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../driver.sh"
 
 # config_of DATASET STAGE -> the file; DATASET is what the names of the files in configs/c2kd begin with.
 config_of() {

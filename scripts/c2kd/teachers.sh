@@ -2,8 +2,9 @@
 # Trains C2KD's teachers, one after the other, and tests them: scripts/c2kd/teachers.sh DATASET ROOTPATH GPU [key=value ...]
 # DATASET is msrvtt, youcook2, vatex, rudder or multi30k-small; GPU is an id or cpu; OUT=FOLDER gives them folders in
 # there, named as in the config; TEACHERS="xlmr mbert" trains some only. With --resume unfinished ones are resumed.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/driver.sh"
 [ $# -ge 3 ] || fail "usage: [OUT=FOLDER] [TEACHERS=NAMES] $0 DATASET ROOTPATH GPU|cpu [--resume|--overwrite] [key=value ...]"
 [ -z "${CONFIG:-}" ] || fail "CONFIG is not used here; name the teachers as TEACHERS, or call nrccr train"
 dataset=$1

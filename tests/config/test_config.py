@@ -30,6 +30,7 @@ READINGS = {  # switch: released, paper, corrected
     "score": ("minmax", "raw", "minmax"),
     "english_cleaning": ("source", "all", "source"),
     "frames": ("first", "uniform", "first"),
+    "pixels": ("stored", "stored", "shown"),
 }
 
 

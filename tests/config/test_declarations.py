@@ -27,7 +27,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 READERS = {
     "nrccr": (
         "switches.attention_mask switches.teacher switches.feed_forward switches.attention_scale switches.similarity "
-        "switches.feature switches.adversary switches.english_cleaning adversary.discriminator "
+        "switches.feature switches.adversary switches.english_cleaning switches.pixels adversary.discriminator "
         "adversary.learning_rate image.model image.pretrained image.path image.trainable image.cache text.width "
         "text.heads data.round_trips data.source data.task "
         "loss.target loss.similarity loss.feature loss.cycle loss.adversary"

@@ -11,9 +11,12 @@ import pytest
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from nrccr.data.images import Preprocessor, Vectors, as_shown, clip_preprocessor, load_picture, load_preprocessor
+from nrccr.config.choices import Pixels
+from nrccr.data.images import PictureFiles, Pictures, Vectors
+from nrccr.data.pixels import Preprocessor, as_shown, clip_preprocessor, load_picture, load_preprocessor
 from nrccr.errors import UserError
 
+PIXELS: tuple[Pixels, ...] = ("stored", "shown")
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711])
 VALUES = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
@@ -143,7 +146,7 @@ def test_an_image_is_turned_as_a_viewer_turns_it(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn right by 90 degrees to show it
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
-    shown = load_picture(tmp_path / "phone.png", shown=True)
+    shown = load_picture(tmp_path / "phone.png", "shown")
     assert np.array_equal(np.asarray(shown), np.asarray(upright))
     assert load_picture(tmp_path / "phone.png").size == (6, 4), "training reads stored pixels, as published"
 
@@ -171,8 +174,45 @@ def test_half_transparent_is_mixed_with_white() -> None:
 
 def test_16_bits_are_scaled_and_32_bits_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16)).save(tmp_path / "deep.png")
-    assert np.asarray(load_picture(tmp_path / "deep.png", shown=True))[0, :, 1].tolist() == [0, 100, 255]
+    assert np.asarray(load_picture(tmp_path / "deep.png", "shown"))[0, :, 1].tolist() == [0, 100, 255]
     for numbers in (np.ones((2, 2), dtype=np.float32), np.ones((2, 2), dtype=np.int32)):
         Image.fromarray(numbers).save(tmp_path / "wide.tiff")
         with pytest.raises(UserError, match=r"wide\.tiff: cannot be read as an image .*8 or 16 bits"):
-            load_picture(tmp_path / "wide.tiff", shown=True)
+            load_picture(tmp_path / "wide.tiff", "shown")
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".JPG", ".jpeg", ".JPEG"])
+def test_endings_of_files_and_ids(ending: str, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), "red").save(tmp_path / f"a{ending}", format="JPEG")
+    files = PictureFiles(tmp_path)
+    assert "a" in files and "b" not in files and files.path("a") == tmp_path / f"a{ending}"
+    assert files.unreadable(["a"]) is None
+    np.save(tmp_path / "v.npy", VALUES[:2])
+    (tmp_path / "ids.txt").write_text(f"a{ending} b.c")
+    assert [*Vectors(tmp_path / "v.npy", tmp_path / "ids.txt").image_ids] == ["a", "b.c"]
+
+
+def test_the_usual_ending_comes_first(tmp_path: Path) -> None:
+    for ending in (".JPG", ".jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"a{ending}", format="JPEG")
+    assert PictureFiles(tmp_path).path("a") == tmp_path / "a.jpg"
+
+
+def test_training_reads_pixels_as_the_switch_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "phone.jpg", format="PNG", exif=exif)
+    Image.fromarray(np.zeros((40, 40, 4), dtype=np.uint8)).save(tmp_path / "glass.jpg", format="PNG")
+    preprocess = clip_preprocessor(32)
+    stored, shown = (Pictures(tmp_path, preprocess, pixels).read(["phone", "glass"]) for pixels in PIXELS)
+    np.testing.assert_array_equal(stored[0], preprocess(Image.fromarray(np.rot90(upright))))
+    np.testing.assert_array_equal(shown[0], preprocess(Image.fromarray(upright)))
+    for found, colour in ((stored[1], "black"), (shown[1], "white")):
+        np.testing.assert_array_equal(found, preprocess(Image.new("RGB", (40, 40), colour)))
+
+
+def test_check_knows_what_the_switch_refuses(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((2, 2), dtype=np.int32)).save(tmp_path / "a.jpg", format="TIFF")
+    assert PictureFiles(tmp_path, "stored").unreadable(["a"]) is None
+    assert "1 files are no images (a)" in str(PictureFiles(tmp_path, "shown").unreadable(["a"]))

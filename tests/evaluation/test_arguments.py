@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from nrccr.errors import UserError
+from nrccr.evaluation.compare import read_outcome
 from nrccr.evaluation.metrics import retrieval_metrics
 from nrccr.evaluation.normalise import METHODS, normalise
 
@@ -78,6 +80,42 @@ def test_overflow_is_refused_where_it_was_silent() -> None:
     for method in ("is", "dis"):
         with pytest.raises(ValueError, match="overflows"):
             normalise(scores, bank, method=method, k=4)  # type: ignore[arg-type]
+
+
+ODD: list[Any] = [
+    None,
+    "x",
+    b"x",
+    [],
+    {},
+    object(),
+    np.array(3.0),
+    np.array([]),
+    torch.tensor([1.0]),
+    True,
+    {1},
+    np.inf,
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["beta", "k", "alpha"])
+def test_parameters_that_are_no_numbers(method: Any, name: str) -> None:
+    for wrong in (*ODD, float("nan"), -np.inf):
+        with pytest.raises(ValueError, match=name) as caught:
+            normalise(VALUES, BANK, method=method, gallery_bank_scores=BANK, **{name: wrong})
+        assert "\n" not in str(caught.value)
+    for right in (np.int64(2), 2, *([] if name == "k" else [np.float32(2)])):
+        options: dict[str, Any] = {name: right}
+        assert np.isfinite(normalise(VALUES, BANK, method=method, gallery_bank_scores=BANK, **options)).all()
+
+
+def test_an_outcome_is_named_by_text() -> None:
+    for wrong in ODD:
+        if not isinstance(wrong, str):
+            for arguments in ((wrong, "test"), (".", wrong)):
+                with pytest.raises(UserError, match="as text"):
+                    read_outcome(*arguments)
 
 
 def test_infinite_scores_of_the_user_stay() -> None:

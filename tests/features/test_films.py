@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nrccr.data.images import clip_preprocessor
+from nrccr.data.pixels import clip_preprocessor
 from nrccr.features import films
 from nrccr.features.films import Clock, FilmError, decode_all, frames_of, held
 from nrccr.features.pictures import pictures_of

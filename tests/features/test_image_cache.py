@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from nrccr.data.images import EncodedImages, Pictures, Vectors, clip_preprocessor
+from nrccr.data.images import EncodedImages, Pictures, Vectors
 from nrccr.data.items import Images, Visuals
+from nrccr.data.pixels import clip_preprocessor
 from nrccr.errors import UserError
 from nrccr.features.fingerprint import fingerprint, hash_encoder
 from nrccr.features.image_cache import ImageCache
@@ -86,13 +87,15 @@ def test_what_vectors_follow_from_is_in_the_folders_name(visual: ImageEncoder, i
     other_size = images(16).source
     assert isinstance(other_size, Pictures)
     changed = [fingerprint(encoder, other_size, raw.ids), fingerprint(encoder, raw.source, raw.ids[::-1])]
+    as_shown = Pictures(raw.source.folder, raw.source.preprocess, "shown")
+    changed.append(fingerprint(encoder, as_shown, raw.ids))
     Image.new("RGB", (60, 40), "red").save(raw.source.path("image3"))
     changed.append(fingerprint(encoder, raw.source, raw.ids))
     with torch.no_grad():
         next(visual.encoder.parameters()).view(-1)[0] += 1
     assert hash_encoder(visual.encoder) != encoder
     changed.append(fingerprint(hash_encoder(visual.encoder), raw.source, raw.ids))
-    assert len({first, *changed}) == 5
+    assert len({first, *changed}) == 6
 
 
 def test_other_images_are_returned_as_they_are(visual: ImageEncoder, tmp_path: Path) -> None:

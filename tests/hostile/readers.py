@@ -21,7 +21,8 @@ from nrccr.config.yaml import parse_override, read_layers
 from nrccr.data.bigfile import BigFile, read_video_frames
 from nrccr.data.captions import parse_captions, read_captions
 from nrccr.data.generated.collection import read_recipe
-from nrccr.data.images import Vectors, load_picture, load_preprocessor
+from nrccr.data.images import Vectors
+from nrccr.data.pixels import load_picture, load_preprocessor
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
 from nrccr.evaluation.banks import read_bank

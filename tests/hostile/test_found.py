@@ -16,7 +16,7 @@ from nrccr.config.yaml import parse_override
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import read_captions
 from nrccr.data.generated.collection import read_recipe
-from nrccr.data.images import load_preprocessor
+from nrccr.data.pixels import load_preprocessor
 from nrccr.data.trial import MAX_SIDE
 from nrccr.errors import UserError
 from nrccr.evaluation.banks import read_bank

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from nrccr.data.images import FORMATS, PictureFiles, load_picture
+from nrccr.data.images import PictureFiles
+from nrccr.data.pixels import FORMATS, load_picture
 from nrccr.errors import UserError
 from nrccr.models.budget import Budget
 from nrccr.models.statedicts import Trained

@@ -87,4 +87,7 @@ def test_load(trained: Path) -> None:
         assert "path is of type" in one_line(lambda given=wrong: nrccr.load(given))  # type: ignore[misc]
     assert "text_model is of type" in one_line(lambda: nrccr.load(trained, text_model=wrong))
     assert "overrides: entry 1" in one_line(lambda: nrccr.load(trained, overrides=["seed=1", wrong]))
-    assert "overrides" in one_line(lambda: nrccr.load(trained, overrides=3))  # type: ignore[arg-type]
+    for wrong in (None, 3, "seed=1", np.array(3), object()):
+        assert "overrides" in one_line(lambda given=wrong: nrccr.load(trained, overrides=given))  # type: ignore[misc]
+    for wrong in (3, 3.5, [], {}, object(), "tpu", b"cpu"):
+        assert "unknown device" in one_line(lambda given=wrong: nrccr.load(trained, device=given))  # type: ignore[misc]

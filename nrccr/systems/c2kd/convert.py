@@ -23,8 +23,8 @@ from nrccr.data.captions import caption_line, is_blank, shortened, write_caption
 from nrccr.data.cleaning import words_of
 from nrccr.data.collections import SPLITS, SplitName
 from nrccr.data.languages import TEACHERS, converted_layout
-from nrccr.errors import UserError, first_line
-from nrccr.files import atomic_folder
+from nrccr.errors import UserError
+from nrccr.files import atomic_folder, not_written
 from nrccr.safeload.unpickle import load_records
 
 PublishedCollection = Literal["msrvtt", "vatex", "youcook2", "rudder"]
@@ -178,8 +178,7 @@ def convert_c2kd(
             for (split, language), lines in reader.lines.items():
                 write_captions(temporary / "TextData" / layout.file_name(split, language, ""), lines)
     except OSError as error:  # its message names the temporary folder
-        reason = error.strerror or first_line(error)
-        raise UserError(f"{folder}: cannot be written ({reason}); check the folder and the room on its disk") from error
+        raise not_written(folder, error, "give another folder") from error
     return reader.converted
 
 

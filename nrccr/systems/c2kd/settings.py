@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from nrccr.config.keys import Place, Section, key
+from nrccr.config.keys import FileName, Section, key
 from nrccr.config.limits import require_at_most, require_heads
 from nrccr.config.render import spelled
 from nrccr.config.schema import Config, Refuse
@@ -14,7 +14,7 @@ from nrccr.config.schema import Config, Refuse
 Stage: TypeAlias = Literal["zero_shot", "translate_train", "distill"]
 TeacherPooling: TypeAlias = Literal["maximum", "minimum", "mean", "each", "learned_teachers", "learned_pools"]
 Distillation: TypeAlias = Literal["kl", "smooth_l1"]
-Name: TypeAlias = Annotated[str, Field(min_length=1)]
+Name: TypeAlias = Annotated[FileName, Field(min_length=1)]
 
 
 class C2KDSection(Section):
@@ -34,19 +34,19 @@ class C2KDSection(Section):
         "run folders or published checkpoints, for stage: distill",
         words="run folders or published checkpoints",
     )
-    teacher_models: list[Place] = key(
+    teacher_models: list[FileName] = key(
         [], "their encoders, one each, hub names or folders, where they are published checkpoints"
     )
     precompute: bool = key(
         True, "true: embed the training set with the teachers once | false: in every step", changes="digits"
     )
-    words: Place | None = key(
+    words: FileName | None = key(
         None,
         "list of words; English captions without one of them are left out of the first English term",
         min_length=1,
         words="a file",
     )
-    labse: Place = key(
+    labse: FileName = key(
         "sentence-transformers/LaBSE",
         "hub name or folder of LaBSE's tokenizer, for pool_mask: labse",
         min_length=1,

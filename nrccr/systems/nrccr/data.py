@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nrccr.config.choices import FrameSampling
+from nrccr.config.choices import FrameSampling, Pixels
 from nrccr.config.schema import Config
 from nrccr.data.batch import ENGLISH, PairBatch, Parts
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Matched, match, read_captions
 from nrccr.data.cleaning import Cleaning
 from nrccr.data.collections import Collection, SplitName, locate, require_source
-from nrccr.data.images import Pictures, Preprocessor, load_preprocessor
+from nrccr.data.images import Pictures
 from nrccr.data.items import Images, Videos, Visuals
+from nrccr.data.pixels import Preprocessor, load_preprocessor
 from nrccr.data.queries import Counts, Queries, Sample, Split, items_of
 from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
@@ -90,6 +91,7 @@ class Reader:
     Attributes:
         features: frame features; none on a collection of images, which has vectors by split or raw images.
         preprocess: of raw images, if configured.
+        pixels: how raw images are read.
     """
 
     collection: Collection
@@ -100,6 +102,7 @@ class Reader:
     cleaning: Cleaning
     max_frames: int
     sampling: FrameSampling
+    pixels: Pixels
     mismatch_tolerance: float
     padding_free: bool
 
@@ -126,6 +129,7 @@ class Reader:
             cleaning=cleaning_of(config),
             max_frames=data.max_frames,
             sampling=config.switch("frames"),
+            pixels=config.switch("pixels"),
             mismatch_tolerance=data.mismatch_tolerance,
             padding_free=padding_free(config),
         )
@@ -191,7 +195,7 @@ class Reader:
         if self.features is not None:
             return Videos(self.features, items, self.max_frames, self.sampling)
         if self.preprocess is not None and self.collection.pictures is not None:
-            pictures = Pictures(self.collection.pictures, self.preprocess)
+            pictures = Pictures(self.collection.pictures, self.preprocess, self.pixels)
             return Images(pictures, items, pictures.folder, self.workers)
         vectors = open_vectors(self.collection, split)
         return Images(vectors, items, vectors.path)

@@ -30,6 +30,7 @@ READS = frozenset(
         *("switches.pooling", "switches.attention_mask", "switches.teacher", "switches.feed_forward"),
         *("switches.attention_scale", "switches.similarity", "switches.feature", "switches.adversary"),
         *("switches.score", "switches.english_cleaning", "switches.frames"),
+        "switches.pixels",
     }
 )
 SWITCHES: dict[str, Any] = {}

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.check import Checked, check_collection, matched_files
 from nrccr.data.collections import SplitName
-from nrccr.data.images import Preprocessor, clip_preprocessor, load_preprocessor
 from nrccr.data.items import Visuals, require_same_width
+from nrccr.data.pixels import Preprocessor, clip_preprocessor, load_preprocessor
 from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.evaluate import evaluate
@@ -125,7 +125,7 @@ def check(config: Config, root: Path) -> Checked:
         collection,
         matched_files(collection),
         mismatch_tolerance=config.data.mismatch_tolerance,
-        pictures=config.visual.kind == "clip",
+        pictures=config.switch("pixels") if config.visual.kind == "clip" else None,
     )
     return Checked(collection.name, collection.folder, report)
 

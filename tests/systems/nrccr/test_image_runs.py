@@ -82,6 +82,22 @@ def test_clip_reads_its_cache_in_later_epochs_and_runs(
     assert metrics_of(tmp_path / "first")["SumR"] == metrics_of(tmp_path / "second")["SumR"]
 
 
+def test_training_and_test_see_images_as_the_switch_says(image_run: Command, tmp_path: Path, tiny_images: Path) -> None:
+    """The cache of one reading is not the other's; check, training and test agree."""
+    for folder, reading in (("a", "released"), ("b", "corrected")):
+        options = (*CLIP, f"reading={reading}", "train.epochs=1")
+        assert image_run("check", *options).code == 0
+        assert image_run("train", "--out", tmp_path / folder, *options).code == 0
+        assert image_run("test", tmp_path / folder).code == 0
+        assert len(os.listdir(tmp_path / "cache")) == (3 if folder == "a" else 6)
+        assert metrics_of(tmp_path / folder)["switches"]["pixels"] == {"a": "stored", "b": "shown"}[folder]
+    picture = tiny_images / "multi30k" / "flickr30k-images" / "test3.jpg"
+    Image.fromarray(np.ones((40, 40), dtype=np.int32)).save(picture, format="TIFF")
+    assert image_run("check", *CLIP).code == 0 and image_run("test", tmp_path / "a").code == 0
+    assert "1 files are no images (test3)" in image_run("check", *CLIP, "switches.pixels=shown").out
+    refused(image_run("test", tmp_path / "b"), "test3.jpg: cannot be read as an image", "8 or 16 bits")
+
+
 def test_a_run_does_not_choose_where_a_test_writes_its_cache(
     image_run: Command, nrccr_command: Command, tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
