@@ -15,9 +15,12 @@ from nrccr.cli.compare import compare
 from nrccr.cli.config import config_app
 from nrccr.cli.convert import convert
 from nrccr.cli.generate import generate
+from nrccr.cli.index import index
+from nrccr.cli.moments import moments
 from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
 from nrccr.cli.rank import rank
+from nrccr.cli.search import search
 from nrccr.cli.table import table
 from nrccr.cli.test import test
 from nrccr.cli.train import train
@@ -47,7 +50,7 @@ def options(
     """Options of `nrccr` itself, given before the command."""
 
 
-for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert):
+for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert, index, search, moments):
     app.command()(verb)
 app.add_typer(config_app, name="config")
 
