@@ -2,8 +2,9 @@
 
     python benchmarks/search.py FOLDER [--count 1000000] [--width 256]
 
-Vectors lie around 10,000 centres, each with noise of half the centre's length, queries beside vectors of the set. Exact,
-IVF-PQ and HNSW are built, written, and searched from a map of the file, one query at a time. FOLDER gets the files.
+Vectors lie around 10,000 centres, each with noise of half the centre's length, queries beside vectors of the set.
+Exact, IVF-PQ and HNSW are built, written, and searched from a map of the file, one query at a time. FOLDER gets
+the files.
 """
 
 from __future__ import annotations

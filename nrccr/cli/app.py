@@ -21,6 +21,7 @@ from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
 from nrccr.cli.rank import rank
 from nrccr.cli.search import search
+from nrccr.cli.serve import serve
 from nrccr.cli.table import table
 from nrccr.cli.test import test
 from nrccr.cli.train import train
@@ -50,7 +51,9 @@ def options(
     """Options of `nrccr` itself, given before the command."""
 
 
-for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert, index, search, moments):
+for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert):
+    app.command()(verb)
+for verb in (index, search, moments, serve):
     app.command()(verb)
 app.add_typer(config_app, name="config")
 

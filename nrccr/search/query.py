@@ -75,7 +75,7 @@ class Searcher:
         if len(query) > LONGEST_QUERY:
             raise UserError(f"the query has {len(query)} characters; give at most {LONGEST_QUERY}")
         with self._encoding:
-            target = self.retriever.encode_text([query], role="source" if english else "target")[0]
+            target: Floats = self.retriever.encode_text([query], role="source" if english else "target")[0]
             if self._translate is None or english:
                 return target
             source = self.retriever.encode_text([self._translate(query)], role="source")[0]

@@ -1,7 +1,7 @@
 """An index on disk: a folder of generations, each written whole before the file CURRENT names it.
 
-A generation holds `vectors.faiss` and `items.sqlite`: what the index is, and its items under the vectors' keys. A reader
-that has opened one keeps it whole, whatever is written beside it.
+A generation holds `vectors.faiss` and `items.sqlite`: what the index is, and its items under the vectors' keys. A
+reader that has opened one keeps it whole, whatever is written beside it.
 """
 
 from __future__ import annotations
