@@ -53,7 +53,7 @@ def options(
 
 for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert):
     app.command()(verb)
-for verb in (index, search, moments, serve):
+for asking in (index, search, moments, serve):
     app.command()(verb)
 app.add_typer(config_app, name="config")
 

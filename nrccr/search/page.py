@@ -37,7 +37,7 @@ def mounted(service: Service, app: Any) -> Any:
         with gradio.Tab("Search"):
             with gradio.Row():
                 query = gradio.Textbox(label="Query", max_length=1000, scale=4, elem_id="query")
-                language = gradio.Dropdown(["target language", "English"], label="Language", scale=1)
+                language = gradio.Dropdown(["of the model", "English"], label="Language", scale=1)
                 button = gradio.Button("Search", variant="primary", scale=1, elem_id="search")
             found = gradio.HTML(elem_id="found")
         with gradio.Tab("Moments"):
@@ -45,8 +45,8 @@ def mounted(service: Service, app: Any) -> Any:
                 names = service.searcher.generation().ids(LISTED)
                 video = gradio.Dropdown(names, label="Video", allow_custom_value=True, scale=2, elem_id="video")
                 clip = gradio.Textbox(label="Query", max_length=1000, scale=4, elem_id="clip-query")
-                clip_language = gradio.Dropdown(["target language", "English"], label="Language", scale=1)
-                window = gradio.Slider(1, 30, value=4, step=1, label="Seconds of a clip", scale=2)
+                clip_language = gradio.Dropdown(["of the model", "English"], label="Language", scale=1)
+                window = gradio.Number(4, label="Seconds of a clip", minimum=0.1, maximum=3600, scale=1)
                 look = gradio.Button("Find moments", variant="primary", scale=1, elem_id="look")
             moments = gradio.HTML(elem_id="moments")
 
@@ -59,7 +59,9 @@ def mounted(service: Service, app: Any) -> Any:
         def looked(name: str, text: str, spoken: str, seconds: float) -> str:
             try:
                 english = spoken == "English"
-                asked = MomentsRequest(video=name or "", query=text or "", window=float(seconds), top=5, english=english)
+                asked = MomentsRequest(
+                    video=name or "", query=text or "", window=float(seconds), top=5, english=english
+                )
                 return moments_html(service, asked.video, service.moments(asked))
             except RequestError as error:
                 return f"<p>{escape(str(error))}</p>"
@@ -128,5 +130,9 @@ def _medium(service: Service, item: str, *, player: bool = False) -> str:
     address = f"/media/{quote(item)}"
     if path.suffix in PICTURES:
         return f"<img src='{address}' alt='{escape(item)}'>"
-    own = "id='player' class='player'" if player else "loop onmouseover='this.play()' onmouseout='this.pause()'"
-    return f"<video src='{address}' {own} controls muted preload='metadata'></video>"
+    own = (
+        "id='player' class='player' controls"
+        if player
+        else "loop onmouseover='this.play()' onmouseout='this.pause()' style='cursor:pointer'"
+    )
+    return f"<video src='{address}' {own} muted preload='metadata'></video>"
