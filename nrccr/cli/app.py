@@ -54,7 +54,7 @@ def options(
 for verb in (generate, check, train, test, bank, rank, compare, table, noise, qbnorm, convert):
     app.command()(verb)
 for asking in (index, search, moments, serve):
-    app.command()(verb)
+    app.command()(asking)
 app.add_typer(config_app, name="config")
 
 
