@@ -175,3 +175,29 @@ def require_safetensors(path: Path) -> None:
             raise
         except Exception as error:  # damaged JSON: recursion, other types
             raise SizeError("no safetensors header") from error
+
+
+def require_faiss(path: Path, mark: bytes, shape: tuple[int, int], row_bytes: int) -> None:
+    """Compare the header of a faiss index with what it should be, and its size with what its vectors need.
+
+    Args:
+        path: the file.
+        mark: its first four bytes.
+        shape: vectors and their dimensions.
+        row_bytes: that a vector takes at least.
+
+    Raises:
+        SizeError: no regular file, another kind, other sizes, or a file that is cut short.
+    """
+    if path.is_symlink() or not path.is_file():
+        raise SizeError("no regular file")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+    if len(head) < 16 or head[:4] != mark:
+        raise SizeError(f"it does not begin with {mark.decode()}")
+    width, count = int.from_bytes(head[4:8], "little", signed=True), int.from_bytes(head[8:], "little", signed=True)
+    if (count, width) != shape:
+        raise SizeError(f"{count} vectors of {width}, not {shape[0]} of {shape[1]}")
+    if count * row_bytes > size:
+        raise SizeError(f"{size} bytes do not hold {count} vectors of {row_bytes} bytes")

@@ -20,9 +20,13 @@ from nrccr.cli.export import export
 from nrccr.cli.extract import extract
 from nrccr.cli.generate import generate
 from nrccr.cli.import_table import import_table
+from nrccr.cli.index import index
+from nrccr.cli.moments import moments
 from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
 from nrccr.cli.rank import rank
+from nrccr.cli.search import search
+from nrccr.cli.serve import serve
 from nrccr.cli.table import table
 from nrccr.cli.test import test
 from nrccr.cli.train import train
@@ -68,6 +72,10 @@ for verb in (
     extract,
     translate,
     export,
+    index,
+    search,
+    moments,
+    serve,
 ):
     app.command()(verb)
 app.command("import")(import_table)

@@ -1,0 +1,51 @@
+"""`nrccr serve`: an index in the browser and as a JSON API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nrccr.cli.options import Device
+from nrccr.cli.search import IndexFolder, Run
+from nrccr.errors import UserError
+
+
+def serve(
+    index: IndexFolder,
+    media: Annotated[Path | None, typer.Option(help="Folder with the items' files, ID.mp4, ID.jpg.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; another lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 7860,
+    rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Searches a second for one client.")] = 10.0,
+    run: Run = None,
+    device: Device = None,
+) -> None:
+    """Serve a page to search an index and to find moments; Ctrl-C ends it."""
+    if media is not None and not media.is_dir():
+        raise UserError(f"--media {media}: no such folder")
+
+    import socket
+
+    from nrccr.extras import need
+    from nrccr.search.page import mounted
+    from nrccr.search.query import Searcher
+    from nrccr.search.service import Service, application
+    from nrccr.terminal import say
+
+    uvicorn = need("uvicorn", "serve")
+    need("gradio", "serve")
+    service = Service(Searcher(index, run, device), media)
+    app = mounted(service, application(service, rate))
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((host, port))
+        except OSError as error:
+            raise UserError(f"{host}:{port}: cannot listen there ({error.strerror}); give another --port") from error
+        say(f"serving {index} on http://{host}:{bound.getsockname()[1]} (Ctrl-C ends it)")
+        options = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
+        try:
+            uvicorn.Server(options).run(sockets=[bound])
+        except KeyboardInterrupt:
+            say("stopped")

@@ -1,0 +1,105 @@
+"""A query in any language -> the items of an index.
+
+D joint-space width.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from nrccr.errors import UserError
+from nrccr.search.build import require_same_model
+from nrccr.search.store import Generation, current, open_index
+from nrccr.search.vectors import Floats
+from nrccr.systems.loading import load_retriever
+from nrccr.systems.retriever import Retriever
+
+LONGEST_QUERY = 1000  # characters
+MOST_RESULTS = 1000
+
+Translate: TypeAlias = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """An item that a query found; higher scores are better."""
+
+    item: str
+    score: float
+    frames: int
+
+
+class Searcher:
+    """A model and the newest generation of an index; several threads may ask it.
+
+    Args:
+        index: the index.
+        run: the model, if not where the index says.
+        device: where it computes.
+        translate: a query -> its English, mixed with it as the papers do.
+
+    Raises:
+        UserError: no index, no model, or another model than the index was made with.
+    """
+
+    def __init__(
+        self, index: Path, run: Path | None = None, device: str | None = None, translate: Translate | None = None
+    ) -> None:
+        self.index, self._translate = index, translate
+        self._opened = open_index(index)
+        self.retriever: Retriever = load_retriever(run or Path(self._opened.about.run), [], device)
+        require_same_model(self._opened.about, self.retriever, index)
+        self._encoding, self._opening = threading.Lock(), threading.Lock()
+
+    def generation(self) -> Generation:
+        """The newest generation, whole; who has one keeps it while others are written."""
+        with self._opening:
+            if current(self.index) != self._opened.folder.name:
+                found = open_index(self.index)
+                require_same_model(found.about, self.retriever, self.index)
+                self._opened = found
+            return self._opened
+
+    def encode(self, query: str, english: bool = False) -> Floats:
+        """A query (D,), mixed with its translation where there is a translator; English has none.
+
+        Raises:
+            UserError: it is empty or too long.
+        """
+        if len(query) > LONGEST_QUERY:
+            raise UserError(f"the query has {len(query)} characters; give at most {LONGEST_QUERY}")
+        with self._encoding:
+            target: Floats = self.retriever.encode_text([query], role="source" if english else "target")[0]
+            if self._translate is None or english:
+                return target
+            source = self.retriever.encode_text([self._translate(query)], role="source")[0]
+        return mixed(source, target, self.retriever.config.evaluation.target_weight)
+
+    def encode_windows(self, windows: list[Floats]) -> Floats:
+        """Clips of frames (F, feature width) -> (clips, D)."""
+        with self._encoding:
+            found: Floats = self.retriever.encode_video(windows)
+            return found
+
+    def search(self, query: str, top: int = 10, english: bool = False, effort: int | None = None) -> list[Result]:
+        """The best items, best first.
+
+        Raises:
+            UserError: a query that is empty or too long, an effort for an exact index.
+        """
+        generation = self.generation()
+        if effort is not None and generation.about.shape.kind == "exact":
+            raise UserError("--effort is for approximate indexes; this one is exact: leave it out")
+        found = generation.search(self.encode(query, english), min(top, MOST_RESULTS), effort)
+        return [Result(item.id, score, item.frames) for item, score in found]
+
+
+def mixed(source: Floats, target: Floats, target_weight: float) -> Floats:
+    """w_T target + (1 - w_T) source, both (D,): its inner products are the mixed scores, which are linear in it."""
+    return np.asarray(target_weight * target + (1.0 - target_weight) * source, dtype=np.float32)
