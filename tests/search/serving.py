@@ -83,7 +83,10 @@ def ask(
         except (BrokenPipeError, ConnectionResetError):
             pass  # refused before all of it was read
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        try:
+            return answer.status, answer.read()
+        except http.client.IncompleteRead as cut:  # it hung up while we were sending; the status came
+            return answer.status, cut.partial
     finally:
         connection.close()
 
