@@ -40,7 +40,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OSError: as it came, with `path` for a file name.
     """
-    made = _make_parents(path)
+    made = make_parents(path)
     _remove_leftovers(path)
     temporary, descriptor = _new_file(path)
     try:
@@ -55,7 +55,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
-        _remove_empty(made)
+        remove_empty(made)
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
         FileExistsError: a folder is at `path` when this one is done, and `replace` is False.
     """
     path = path.resolve() if path.is_symlink() else path
-    made = _make_parents(path)
+    made = make_parents(path)
     _remove_leftovers(path)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")
     temporary.mkdir()
@@ -88,7 +88,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
             os.close(descriptor)
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        _remove_empty(made)
+        remove_empty(made)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -261,14 +261,14 @@ def _hold(descriptor: int) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
-def _make_parents(path: Path) -> list[Path]:
+def make_parents(path: Path) -> list[Path]:
     """Make the folders above a path; those that were missing, the innermost first."""
     missing = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     return missing
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
+def remove_empty(folders: Iterable[Path]) -> None:
     """Delete what was made for a file that was not written in the end."""
     for folder in folders:
         with suppress(OSError):

@@ -18,7 +18,7 @@ from nrccr.errors import UserError, is_unicode, require_content
 MAX_BYTES = 256 * 2**10  # of a file
 MAX_DEPTH = 20  # of lists and mappings within each other
 MAX_DIGITS = 20
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # the rest stands for bytes of names that are no Unicode
 
 
 @dataclass(frozen=True)
@@ -249,10 +249,10 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> Layer:
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: cannot read this configuration: not a regular file; give a YAML file")
-    require_content(path)
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot read this configuration: not a regular file; give a YAML file")
+        require_content(path)
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")

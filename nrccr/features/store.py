@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from nrccr.data.bigfile import write_bigfile
 from nrccr.errors import UserError
-from nrccr.files import refuse_links, write_json
+from nrccr.files import make_parents, refuse_links, remove_empty, write_json
 
 FINGERPRINT = "fingerprint.json"
 FLOAT_BYTES = 4
@@ -73,7 +73,8 @@ class Store:
         self._name = secrets.token_hex(8)
         self._written = 0
         refuse_links(folder.parent, [self.partial.name])
-        self.partial.mkdir(parents=True, exist_ok=True)
+        self._made = make_parents(self.partial)
+        self.partial.mkdir(exist_ok=True)
         self._require_same()
 
     def _require_same(self) -> None:
@@ -130,6 +131,7 @@ class Store:
     def remove(self) -> None:
         """Remove what all processes kept."""
         shutil.rmtree(self.partial, ignore_errors=True)
+        remove_empty(self._made)
 
     def finish(self, items: Iterable[str], others: Mapping[str, bytes] | None = None) -> None:
         """Make the feature folder of these items, in this order, and remove what was kept.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,8 @@ from nrccr.systems.settings import build_config
 from nrccr.systems.table import SYSTEMS, part_of
 
 WEIGHTS_NAME = "model.safetensors"
+# What a model of a hub is called that is not on this machine.
+_NOT_THERE = re.compile("no configuration there|no tokeniser there .*couldn't connect")
 CHECKPOINT_NAMES = ("model_best.pth.tar", "latest_model.pth")  # as the published codes name theirs
 
 
@@ -68,7 +71,7 @@ def _only_named_models_from_hub(overrides: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if before or not constants.HF_HUB_OFFLINE or "no configuration there" not in str(error):
+        if before or not constants.HF_HUB_OFFLINE or not _NOT_THERE.search(str(error)):
             raise
         reason = str(error).partition(" (")[0]
         raise UserError(

@@ -162,9 +162,7 @@ for allowed in map(int, sys.argv.pop(1).split(",")):
 """
 
 
-def test_killed_three_times_and_resumed_gives_the_same_bytes(
-    folder: Path, tmp_path: Path, nrccr_command: Command
-) -> None:
+def test_killed_three_times_and_resumed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     model = tiny(tmp_path / "model", "vit")
 
     def arguments(name: str) -> list[object]:
@@ -180,8 +178,9 @@ def test_killed_three_times_and_resumed_gives_the_same_bytes(
     assert [status for status, _ in children] == [-signal.SIGKILL] * 3, done.stderr
     kept = [lines for _, lines in children]
     assert 0 < kept[0] < kept[1] < kept[2] and not (tmp_path / "killed").exists()
-    assert nrccr_command(*arguments("killed")).code == 0
-    assert nrccr_command(*arguments("whole")).code == 0
+    for name in ("killed", "whole"):  # in processes like those that were killed: settings of torch change last digits
+        finish = [sys.executable, "-m", "nrccr", *map(str, arguments(name))]
+        assert subprocess.run(finish, env=environment, check=False).returncode == 0
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     assert not (tmp_path / "killed.partial").exists()
 

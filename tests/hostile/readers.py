@@ -207,7 +207,9 @@ PARSERS: dict[str, Parser] = {
     ),
     **{
         f"image-{kind.lower()}": Parser(
-            "a.jpg", partial(load_picture, shown=kind in ("PNG", "TIFF")), partial(samples.picture, kind)
+            "a.jpg",
+            partial(load_picture, pixels="shown" if kind in ("PNG", "TIFF") else "stored"),
+            partial(samples.picture, kind),
         )
         for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
     },

@@ -283,9 +283,11 @@ def test_a_lost_state_is_no_reason_to_delete_a_run(train: Train, whole: Path, re
 
 
 def test_resume_refuses_other_training_data_and_a_damaged_log(train: Train, whole: Path, tiny_collection: Path) -> None:
+    log = (whole / "metrics.jsonl").read_text()
     (whole / "metrics.jsonl").write_text("")
     done = train(whole, "--resume")
     assert done.code == 2 and "metrics.jsonl: shorter" in done.err
+    (whole / "metrics.jsonl").write_text(log)
     captions = tiny_collection / "vatex" / "TextData" / "vatextrain.caption.txt"
     text = captions.read_text(encoding="utf-8")
     captions.write_text(text.replace("\n", " dog\n", 1), encoding="utf-8")
