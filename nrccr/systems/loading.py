@@ -97,6 +97,8 @@ def run_of(path: Path) -> Path | None:
 def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
     layers = [_without_places(layer) for layer in read_layers(folder / "config.yaml", alone=True)]
     system = str(merged(layers).get("model"))
+    if system not in SYSTEMS:
+        raise UserError(f"{folder / 'config.yaml'}: names no model of {', '.join(SYSTEMS)}; copy it again")
     kept: dict[str, Any] = {}
     # Folders that replace what the configuration names, perhaps a path on another machine.
     for name, key in {"backbone": "text.model", **part_of(system, "settings").FOLDERS}.items():

@@ -105,6 +105,8 @@ class RunFolder:
         refuse_links(self.path, WRITTEN)
         if not self.config.is_file() or not self.run.is_file():
             raise UserError(f"{self.path}: no run to resume; leave out --resume or give its folder as --out")
+        if self.state.is_file() and not self.log.is_file():
+            raise UserError(f"{self.log}: missing or no regular file; restore the whole folder")
         # A key that is newer than the run has its default there.
         was = flatten(plain(type(config)())) | flatten(merged(read_layers(self.config, alone=True)))
         now = flatten(plain(config))
