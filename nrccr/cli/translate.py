@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,7 +57,9 @@ def translate(
     if not check:
         forward = any(job.language == to for job in todo)
         two = (model, back_model) if model or back_model else (engine, back_engine)
-        translators = _load(two, to, forward, device, beams) if model or back_model else _engines(two, to, forward)
+        route = (found.layout.source, to)
+        load = partial(_load, device=device, beams=beams) if model or back_model else _engines
+        translators = load(two, route, forward)
         size = batch_size or (32 if model or back_model else 500)
         for job in todo:
             made = translate_file(job, translators[job.language], size, overwrite=overwrite)
@@ -86,35 +89,33 @@ def _splits(text: str) -> list[SplitName]:
 
 
 def _load(
-    names: tuple[str | None, str | None], to: str, forward: bool, device: str | None, beams: int
+    names: tuple[str | None, str | None], route: tuple[str, str], forward: bool, device: str | None, beams: int
 ) -> dict[str, Translates]:
     from nrccr.distributed import choose_device
-    from nrccr.translation.files import ENGLISH
     from nrccr.translation.translator import load_translator, reverse
 
-    model, back = names
+    (model, back), (spoken, to) = names, route
     chosen = choose_device(device)
     found: dict[str, Translates] = {}
     if forward or back is None:
         if model is None:
             raise UserError("--back-model alone: training captions need --model too; or leave them out with --splits")
-        there = load_translator(model, ENGLISH, to, chosen, beams=beams)
+        there = load_translator(model, spoken, to, chosen, beams=beams)
         found[to] = there
         if back is None:
-            found[ENGLISH] = reverse(there, to, ENGLISH)
+            found[spoken] = reverse(there, to, spoken)
     if back is not None:
-        found[ENGLISH] = load_translator(back, to, ENGLISH, chosen, beams=beams, option="--back-model")
+        found[spoken] = load_translator(back, to, spoken, chosen, beams=beams, option="--back-model")
     return found
 
 
-def _engines(commands: tuple[str | None, str | None], to: str, forward: bool) -> dict[str, Translates]:
+def _engines(commands: tuple[str | None, str | None], route: tuple[str, str], forward: bool) -> dict[str, Translates]:
     from nrccr.translation.engine import Engine
-    from nrccr.translation.files import ENGLISH
 
-    there, back = commands
+    (there, back), (spoken, to) = commands, route
     if back is None:
-        raise UserError("--engine alone: the way back into English needs --back-engine")
-    found: dict[str, Translates] = {ENGLISH: Engine(back, "--back-engine")}
+        raise UserError(f"--engine alone: the way back into {spoken} needs --back-engine")
+    found: dict[str, Translates] = {spoken: Engine(back, "--back-engine")}
     if forward:
         if there is None:
             raise UserError("--back-engine alone: training captions need --engine too; or leave them out with --splits")

@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from nrccr.data.captions import caption_line, is_blank, read_captions, write_captions
 from nrccr.data.collections import Collection, Role, SplitName, locate
+from nrccr.data.escapes import escaped
+from nrccr.data.layouts import word_of
+from nrccr.data.own import has_escapes
 from nrccr.errors import UserError
 from nrccr.files import digest_of, write_json
 from nrccr.translation.journal import Journal
-
-ENGLISH = "en"  # the source language of every collection
 
 
 class Translates(Protocol):
@@ -88,19 +89,20 @@ def jobs(collection: Collection, splits: Sequence[SplitName]) -> list[Job]:
     Raises:
         UserError: a file that people wrote is missing.
     """
-    target = collection.target
+    target, spoken = collection.target, collection.layout.source
+    word = word_of(spoken)
     found: list[Job] = []
     for split in splits:
         if split == "train":
             there = collection.translation(split, "target")
             back = collection.translation(split, "back")
             written = collection.file(split, "source")
-            found.append(Job(split, "target", written, there, f"enc2{target}", target))
-            found.append(Job(split, "back", there, back, f"enc2{target}2enc", ENGLISH))
+            found.append(Job(split, "target", written, there, f"{word}2{target}", target))
+            found.append(Job(split, "back", there, back, f"{word}2{target}2{word}", spoken))
         else:
             written = collection.file(split, "target")
             out = collection.translation(split, "source")
-            found.append(Job(split, "source", written, out, f"{target}2enc", ENGLISH))
+            found.append(Job(split, "source", written, out, f"{target}2{word}", spoken))
     return found
 
 
@@ -141,7 +143,8 @@ def translate_file(job: Job, translator: Translates, batch_size: int, *, overwri
         for index in empty:
             translations[index] = captions.texts[index]
         rows = zip(captions.items, captions.numbers, translations, strict=True)
-        lines = [caption_line(item, job.tag, number, text) for item, number, text in rows]
+        write = escaped if has_escapes(job.out) else str
+        lines = [caption_line(item, job.tag, number, write(text)) for item, number, text in rows]
         record = {
             "source": job.source.name,
             "fingerprint": fingerprint,
