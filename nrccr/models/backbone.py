@@ -96,7 +96,7 @@ def freeze_backbone(backbone: nn.Module, mode: Freeze, trainable_layers: Sequenc
     """Switch off the gradients of the layers that do not train; with "frozen" the embeddings never do.
 
     Args:
-        backbone: a BERT-like encoder, its layers named `encoder.layer.<i>` (or `transformer.layer.<i>`).
+        backbone: a BERT-like encoder, its layers named `encoder.layer.<i>`, `transformer.layer.<i>` or `layers.<i>`.
         mode: "frozen" trains only `trainable_layers`, "all_frozen" nothing, "none" everything.
         trainable_layers: 0-based numbers, matched as whole names.
 
@@ -110,7 +110,7 @@ def freeze_backbone(backbone: nn.Module, mode: Freeze, trainable_layers: Sequenc
         return
     layers: nn.ModuleList | None = None
     for name, module in backbone.named_modules():
-        if isinstance(module, nn.ModuleList) and name.endswith("layer"):
+        if isinstance(module, nn.ModuleList) and name.endswith(("layer", "layers")):
             layers = module
             break
     if layers is None:
