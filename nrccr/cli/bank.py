@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nrccr.cli.options import Device, Overrides, Root
-from nrccr.data.collections import SPLITS
+from nrccr.data.layouts import SPLITS
 from nrccr.errors import UserError
 
 
