@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor, nn
 
 from nrccr.data.batch import Parts
-from nrccr.data.sampling import Indices
+from nrccr.data.sampling import Indices, shares
 from nrccr.training.runfolder import RunFolder
 
 
@@ -23,11 +23,36 @@ class TrainingSet(Protocol):
     def __getitem__(self, indices: Indices) -> Parts[Any]:
         """The batch at `indices`."""
 
+    def share(self, own: Indices, whole: Indices) -> Parts[Any]:
+        """The part of the batch at `whole` that one of several processes computes; all of it where both are the same.
+
+        Where padding counts it is padded as the whole batch is.
+        """
+
     def at_epoch(self, epoch: int) -> Self:
         """What to read in an epoch, from 0; the data itself, unless something is drawn anew in every epoch."""
 
     def fingerprint(self) -> str:
         """A hash of all that is read."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A training set for the loader: of each batch the part of one of several processes.
+
+    Attributes:
+        pairs: the data of an epoch.
+        process: which, from 0.
+        processes: how many.
+    """
+
+    pairs: TrainingSet
+    process: int
+    processes: int
+
+    def __getitem__(self, whole: Indices) -> Parts[Any]:
+        """This process's part of the batch at `whole`."""
+        return self.pairs.share(shares(whole, self.processes)[self.process], whole)
 
 
 @dataclass(frozen=True)
