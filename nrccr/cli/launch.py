@@ -122,6 +122,6 @@ def _explained(codes: dict[int, int], count: int) -> BaseException:
     # The others were then told to end, which is SIGTERM.
     process, number = next((one for one in killed.items() if one[1] != signal.SIGTERM), next(iter(killed.items())))
     return UserError(
-        f"process {process + 1} of {count} was ended by signal {number}, and the others with it; if memory is short lower "
-        "train.batch_size or data.workers, then go on with --resume"
+        f"process {process + 1} of {count} was ended by signal {number}, and the others with it; if memory is short "
+        "lower train.batch_size or data.workers, then go on with --resume"
     )

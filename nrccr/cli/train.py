@@ -77,6 +77,17 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
         _train(config, root, folder, device, resume=start == "resume", test=test)
 
 
+def _require_a_pair_each(config: Config, pairs: int, processes: int) -> None:
+    """Make sure that every process has a part of every batch.
+
+    Raises:
+        UserError: fewer pairs than processes.
+    """
+    for what, count in (("train.batch_size", config.train.batch_size), ("training pairs", pairs)):
+        if count < processes:
+            raise UserError(f"{what}: {count} for {processes} processes; give fewer devices, they share each batch")
+
+
 def cache_of(config: Config) -> list[str]:
     """The override by which a test right after the training finds the training's cache; a run's own is not followed."""
     cache = json.dumps(config.image.cache, ensure_ascii=False)
@@ -85,7 +96,7 @@ def cache_of(config: Config) -> list[str]:
 
 def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *, resume: bool, test: bool) -> None:
     from nrccr.distributed import Runtime, choose_device, make_deterministic, make_different
-    from nrccr.processes import is_first, wait_for_all
+    from nrccr.processes import is_first, wait_for_all, world
     from nrccr.report.screen import counts_line
     from nrccr.systems.base import system_of
     from nrccr.terminal import say
@@ -96,6 +107,7 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
     make_deterministic(config.seed)
     runtime = Runtime(chosen, config.train.precision)
     task = system_of(config.model).task(config, root, chosen, test=test)
+    _require_a_pair_each(config, len(task.pairs), world())
     trainer = Trainer(config, task, runtime, folder)
     make_different(config.seed)
     for split, counts in task.counts.items():
