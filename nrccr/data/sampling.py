@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,41 @@ TOKENS_MASKED = 0.15
 PARTS = 4  # of a batch, of like length: enough to save most of the padding of a batch of 128
 
 
+class EpochBatches(Sequence[Indices]):
+    """The batches of an epoch, each cut when it is read: four bytes a pair and eight a batch, in no Python object.
+
+    Args:
+        order: (pairs,) all positions; shared by slices of the epoch.
+        bounds: (batches + 1,) where each batch begins in `order`, and where the last one ends.
+    """
+
+    def __init__(self, order: npt.NDArray[np.int32] | Indices, bounds: Indices) -> None:
+        self.order = order
+        self.bounds = bounds
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Indices: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> EpochBatches: ...
+
+    def __getitem__(self, index: int | slice) -> Indices | EpochBatches:
+        """A batch, or those from one to another."""
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                raise ValueError("batches follow each other: a slice has no step")
+            return EpochBatches(self.order, self.bounds[start : max(start, stop) + 1])
+        place = range(len(self))[index]
+        return self.order[self.bounds[place] : self.bounds[place + 1]].astype(np.int64)
+
+
 def epoch_batches(
     count: int, batch_size: int, seed: int, epoch: int, *, drop_last: bool = False, least: int = 2
-) -> list[Indices]:
+) -> EpochBatches:
     """A shuffled epoch cut into batches; the last short batch is kept, unless it is to be dropped.
 
     The order depends on (seed, epoch) alone, so that a resumed run and any number of workers and processes see the same
@@ -37,14 +69,15 @@ def epoch_batches(
         Index arrays that together hold every pair once, except dropped ones.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    order = torch.randperm(count, generator=generator).numpy()
-    batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    if drop_last and len(batches) > 1 and len(batches[-1]) < batch_size:
-        batches.pop()
-    if len(batches) > 1 and len(batches[-1]) < max(2, least):
-        last = batches.pop()
-        batches[-1] = np.concatenate([batches[-1], last])
-    return batches
+    narrow = torch.int32 if count < 2**31 else torch.int64  # the same numbers
+    order = torch.randperm(count, generator=generator, dtype=narrow).numpy()
+    bounds = np.append(np.arange(0, count, batch_size, dtype=np.int64), count)
+    last = count - int(bounds[-2])
+    if len(bounds) > 2 and drop_last and last < batch_size:
+        bounds = bounds[:-1]
+    elif len(bounds) > 2 and last < max(2, least):
+        bounds = np.delete(bounds, -2)
+    return EpochBatches(order, bounds)
 
 
 def shares(batch: Indices, count: int) -> list[Indices]:

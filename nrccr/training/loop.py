@@ -18,7 +18,7 @@ from tqdm import tqdm
 from nrccr.config.schema import Config
 from nrccr.data.batch import Parts
 from nrccr.data.captions import shortened
-from nrccr.data.sampling import epoch_batches
+from nrccr.data.sampling import EpochBatches, epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
 from nrccr.errors import Interrupted, UserError, death_of_worker, first_line
 from nrccr.processes import any_says, as_first, average, is_first, rank, world
@@ -207,7 +207,7 @@ class Trainer:
                 ratio = player.learning_rate / self.config.train.learning_rate
                 set_learning_rate(self.optimizers[name], rate * ratio)
 
-    def _loader(self, batches: list[Any]) -> DataLoader[Parts[Any]]:
+    def _loader(self, batches: EpochBatches) -> DataLoader[Parts[Any]]:
         # Its own generator: the loader would otherwise draw from the global one, once more in a resumed epoch.
         return DataLoader(
             Shared(self.pairs.at_epoch(self.progress.epoch), rank(), world()),  # type: ignore[arg-type]

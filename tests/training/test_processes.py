@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,23 @@ def jobs(
     both_languages: Path,
     c2kd_config: Path,
     tiny_languages: Path,
+    nrccr_command: Callable[..., Any],
+    tmp_path: Path,
 ) -> list[Job]:
     """Every system in readings where padding counts and where it does not, with batches of an odd size."""
     odd = "train.batch_size=7"
+    where = ("--root", tiny_languages, "--device", "cpu")
+    assert nrccr_command("train", c2kd_config, *where, "--out", tmp_path / "teacher", "train.epochs=1").code == 0
+    teachers = ["c2kd.stage=distill", f"c2kd.teachers=[{tmp_path / 'teacher'}]"]
     return [
         Job("released", tiny_config, tiny_collection, [odd]),
         Job("paper", tiny_config, tiny_collection, [odd, "reading=paper"]),
         Job("corrected", tiny_config, tiny_collection, [odd, "reading=corrected", "loss.mask_same_item=true"]),
         Job("mlcmr", mlcmr_config, both_languages, [odd]),
         Job("mlcmr_corrected", mlcmr_config, both_languages, [odd, "reading=corrected"]),
-        Job("c2kd", c2kd_config, tiny_languages, []),
+        Job("c2kd", c2kd_config, tiny_languages),
+        Job("c2kd_loop", c2kd_config, tiny_languages, [*teachers, "c2kd.precompute=false"]),
+        Job("c2kd_mixed", c2kd_config, tiny_languages, [*teachers, "c2kd.pooling=learned_pools"]),
     ]
 
 
