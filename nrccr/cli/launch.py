@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -88,8 +89,11 @@ def _start(device: str) -> None:
     count = len(choose_devices(device))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", PATIENCE)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    settings = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": PATIENCE, "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    within = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")][:1]  # talk within this machine alone
+    settings |= {key: name for name in within for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    for key, value in settings.items():
+        os.environ.setdefault(key, value)
     package = str(Path(nrccr.__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
@@ -98,8 +102,9 @@ def _start(device: str) -> None:
         max_nodes=1,
         nproc_per_node=count,
         run_id=OWN,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_backend="static",  # the other one exchanges pickles
+        rdzv_endpoint=f"127.0.0.1:{_free_port()}",
+        rdzv_configs={"rank": 0},
         max_restarts=0,
     )
     try:
@@ -109,6 +114,12 @@ def _start(device: str) -> None:
         raise SystemExit(STOPPED) from None
     except ChildFailedError as error:
         raise _explained({process: failure.exitcode for process, failure in error.failures.items()}, count) from error
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _explained(codes: dict[int, int], count: int) -> BaseException:
