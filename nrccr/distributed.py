@@ -19,7 +19,7 @@ from nrccr.processes import gather, rank, world
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of `--device` for this process: `cpu`, `cuda`, `cuda:1` or `1`; without a name GPU 0, or else the CPU.
+    """The device of `--device` for this process: `cpu`, `cuda`, `cuda:1`; without a name the first GPU, or the CPU.
 
     Of several processes on a machine each has its own: of a list its entry, of `cuda` or no name the GPU of its number.
 
@@ -37,7 +37,7 @@ def choose_device(name: str | None) -> torch.device:
         return devices[own]
     if name is None:
         return torch.device("cuda", own) if own < _gpus() else torch.device("cpu")
-    match = re.fullmatch(r"cpu|(?:cuda:)?(\d{1,4})|cuda", name)
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
     if match is None:
         raise UserError(f"--device {name}: unknown device; give cpu, cuda, cuda:1, or several as 0,1")
     if name == "cpu":
@@ -55,7 +55,7 @@ def choose_devices(names: str) -> list[torch.device]:
     Raises:
         UserError: an unknown name, no such GPU, one GPU twice, or GPUs beside the CPU.
     """
-    devices = [choose_device(name) for name in names.split(",")]
+    devices = [choose_device(f"cuda:{name}" if name.isdecimal() else name) for name in names.split(",")]
     gpus = {device.index for device in devices if device.type == "cuda"}
     if gpus and len(gpus) < len(devices):
         raise UserError(f"--device {names}: give each GPU once, or cpu alone")
@@ -88,7 +88,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
         state["cuda"] = torch.cuda.get_rng_state(device)
     every = gather(*(own[None] for own in state.values()))  # each (processes, bytes)
     return {
-        f"{kind}.{process}" if process else kind: own
+        f"{kind}.{process}" if process else kind: _apart(own)
         for kind, states in zip(state, every, strict=True)
         for process, own in enumerate(states)
     }
@@ -102,12 +102,17 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> bool
     """
     same = world() == sum(key.partition(".")[0] == "cpu" for key in state)
     own = f".{rank()}" if same and rank() else ""
-    torch.set_rng_state(state[f"cpu{own}"].cpu())
+    # A copy: torch crashes on a state that is part of another tensor.
+    torch.set_rng_state(_apart(state[f"cpu{own}"]))
     if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state[f"cuda{own}"].cpu(), device)
+        torch.cuda.set_rng_state(_apart(state[f"cuda{own}"]), device)
     if not same and rank():
         make_different(int(torch.randint(2**31, ())))
     return same
+
+
+def _apart(state: Tensor) -> Tensor:
+    return state.cpu().clone(memory_format=torch.contiguous_format)
 
 
 def make_different(seed: int) -> None:

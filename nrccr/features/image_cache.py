@@ -78,7 +78,7 @@ class ImageCache:
     def _encode(self, store: Store, images: Images) -> None:
         """Encode what nobody has kept; of several processes each encodes some batches, into files of its own."""
         kept = store.parts()
-        lacks = as_first(torch.tensor([image not in kept for image in images.ids]))
+        lacks = as_first(torch.tensor([int(image not in kept) for image in images.ids]))
         every = ordered_batches(images.lengths, self.batch_size, by_length=False)
         batches = own_part([chosen for chosen in every if lacks[torch.from_numpy(chosen)].any()])
         bar = tqdm(total=sum(map(len, batches)), desc="image encoder", unit="", disable=None, leave=False)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nrccr.cli.launch import LOST, _explained
 from nrccr.distributed import choose_device, choose_devices
 from nrccr.errors import UserError
+from nrccr.safeload.unpickle import load_checkpoint
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 Command = Callable[..., Any]
@@ -90,6 +92,47 @@ def test_a_sharded_test_has_the_ranks_of_one_process(
 
 
 @pytest.mark.slow
+def test_two_processes_go_on_to_the_byte(tiny_config: Path, tiny_collection: Path, tmp_path: Path) -> None:
+    def train(out: Path, *options: str) -> dict[str, Any]:
+        there = ("--root", tiny_collection, "--out", out, "--device", "cpu,cpu")
+        done = started("train", tiny_config, *there, *options)
+        _, said = done.communicate(timeout=300)
+        assert done.returncode == 0, said
+        return load_checkpoint(out / "last" / "state.pt")
+
+    whole = train(tmp_path / "whole")
+    train(tmp_path / "cut", "train.epochs=1")
+    resumed = train(tmp_path / "cut", "--resume")
+    assert list(whole["random"]) == ["cpu", "cpu.1"]
+    for part in ("network", "random"):
+        assert all(torch.equal(whole[part][name], resumed[part][name]) for name in whole[part])
+    best = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert best[0] == best[1]
+
+
+@pytest.mark.slow
+def test_processes_share_the_image_cache(
+    tiny_images: Path, tiny_bert: Path, tiny_clip: Path, tmp_path: Path, nrccr_command: Command
+) -> None:
+    def arguments(name: str) -> list[object]:
+        return [
+            "train", "nrccr/multi30k-small", "--root", tiny_images, "--out", tmp_path / name, f"text.model={tiny_bert}",
+            "text.backbone.hidden_size=32", "text.backbone.intermediate_size=64", "text.width=32", "text.heads=4",
+            "visual.width=32", "joint.width=24", "train.epochs=1", "evaluation.batch_size=5", "visual.kind=clip",
+            f"image.model={tiny_clip}", "image.pretrained=false", f"image.cache={tmp_path / name}-cache",
+        ]  # fmt: skip
+
+    shared = started(*arguments("shared"), "--device", "cpu,cpu")
+    alone = nrccr_command(*arguments("alone"), "--device", "cpu")
+    _, said = shared.communicate(timeout=300)
+    assert (shared.returncode, alone.code) == (0, 0), (said, alone.err)
+    for place in (tmp_path / "alone-cache").iterdir():
+        for file in place.iterdir():
+            assert (tmp_path / "shared-cache" / place.name / file.name).read_bytes() == file.read_bytes()
+    assert len(list((tmp_path / "shared-cache").iterdir())) == 2
+
+
+@pytest.mark.slow
 def test_an_error_of_all_processes_is_one_line(tiny_config: Path, tiny_collection: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("")
@@ -106,7 +149,7 @@ def test_an_error_of_all_processes_is_one_line(tiny_config: Path, tiny_collectio
         ("cpu,", "unknown device"),
         ("cpu,gpu", "--device gpu: unknown device"),
         ("cpu,cuda:97", "this machine has"),
-        ("97,98", "--device 97: this machine has"),
+        ("97,98", "--device cuda:97: this machine has"),
     ],
 )
 def test_devices_that_are_not_there_are_refused(start: Command, devices: str, says: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from nrccr.distributed import random_state, restore_random_state
 from tests.training.shared_steps import Job, in_process, steps_of
 
 PROCESSES = 2
@@ -53,6 +54,14 @@ def test_two_processes_take_the_step_of_one(jobs: list[Job], tmp_path: Path) -> 
         alone = steps_of(job)
         for process in range(PROCESSES):
             _compare(job.name, alone, torch.load(tmp_path / f"{job.name}-{process}.pt", weights_only=True))
+
+
+def test_a_random_state_may_be_part_of_another_tensor() -> None:
+    before = random_state(torch.device("cpu"))
+    drawn = torch.rand(3)
+    rows = torch.stack([torch.zeros_like(before["cpu"]), before["cpu"]])
+    assert restore_random_state({"cpu": rows[1]}, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), drawn)
 
 
 def _compare(job: str, alone: dict[str, Any], shared: dict[str, Any]) -> None:
