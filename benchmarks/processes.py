@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 import torch.multiprocessing
-from common import step_parser
 
 from nrccr.data.sampling import epoch_batches, shares
 from nrccr.distributed import Runtime, make_deterministic
@@ -69,10 +68,14 @@ def alone(_: int, threads: int, given: argparse.Namespace, result: Path) -> None
 
 def main() -> None:
     """Print what was measured, as JSON."""
-    parser = step_parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("overrides", nargs="*")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     cores = len(os.sched_getaffinity(0))
     found: dict[str, list[dict[str, float]]] = {"one": [], "several": []}
     with tempfile.TemporaryDirectory() as folder:
