@@ -85,7 +85,9 @@ class CaptionTokenizer:
         taken = padding + 1 if numbered and isinstance(padding, int) else 0
         positions = getattr(config, "max_position_embeddings", None)
         if not isinstance(positions, int):
-            raise UserError(f"text.model={model}: a {kind} model is no text encoder with position embeddings")
+            raise UserError(
+                f"text.model={model}: a {kind} model is no text encoder with position embeddings; give another backbone"
+            )
         self.max_tokens = min(max_tokens, positions - taken)
         # A BERT folder without vocabulary would otherwise give a tokeniser that maps every word to [UNK].
         if len(self.tokenizer) < 10:
