@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("target", choices=GRAMMARS)
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=600, help="of training, with 64 sentences each")
-    parser.add_argument("--sentences", type=int, default=40_000)
+    parser.add_argument("--sentences", type=int, help="default: as many as the steps take")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.out.exists():
@@ -187,7 +187,8 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     random.seed(arguments.seed)
     languages = arguments.source, arguments.target
-    lines = pairs(languages, arguments.sentences, seed=arguments.seed + 1000)
+    count = arguments.sentences or max(BATCH * arguments.steps, BATCH * POOL)
+    lines = pairs(languages, count, seed=arguments.seed + 1000)
     seen = {text for text, _ in lines}
     unseen = [pair for pair in pairs(languages, 4 * HELD_OUT, arguments.seed + 2000) if pair[0] not in seen]
     unseen = unseen[:HELD_OUT]
