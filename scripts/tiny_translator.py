@@ -31,6 +31,7 @@ from nrccr.data.generated.scenes import make_scenes
 from nrccr.data.generated.words import Grammar, Plan, Word, make_plan
 from nrccr.distributed import choose_device
 from nrccr.files import atomic_folder
+from nrccr.terminal import without_hints
 from nrccr.translation.translator import load_translator
 
 GRAMMARS: dict[str, Grammar] = {"en": ENGLISH, "de": GERMAN, "zh": CHINESE}
@@ -192,7 +193,7 @@ def main() -> None:
     seen = {text for text, _ in lines}
     unseen = [pair for pair in pairs(languages, 4 * HELD_OUT, arguments.seed + 2000) if pair[0] not in seen]
     unseen = unseen[:HELD_OUT]
-    with atomic_folder(arguments.out, replace=False) as folder:
+    with atomic_folder(arguments.out, replace=False) as folder, without_hints():
         tokenizer = write_vocabulary(folder, ([text for text, _ in lines], [text for _, text in lines]))
         model = make_model(tokenizer)
         train(model, tokenizer, lines, arguments.steps, arguments.out.name)
