@@ -22,7 +22,7 @@ source scripts/setup.sh extract search serve translate
 
 collection=$folder/VisualSearch/generated
 run=$folder/nrccr
-query="Zuerst wächst unten eine Fünf, dann taucht links eine Vier auf."
+query="In der Mitte wächst eine Sechs, dann sinkt eine große Sieben vor schwarzem Hintergrund."
 
 part() {
     echo
@@ -76,7 +76,7 @@ if [ ! -f "$folder/index/CURRENT" ]; then
     nrccr index "$run" --features "$folder/features" --out "$folder/index" --device cpu
 fi
 
-part "a German query; test00031 is the film that it describes"
+part "a German query; test00033 is the film that it describes"
 nrccr search "$folder/index" "$query" --top 5 --device cpu
 
 part "done; more queries: nrccr search $folder/index QUERY"
