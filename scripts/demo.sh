@@ -4,8 +4,8 @@
 # trains NRCCR on that, indexes films that it has not seen, searches them and serves the page until Ctrl-C. Offline once
 # the extras are installed (extract, search, serve, translate). Rerun it to resume: finished steps are kept. Give another
 # folder to start anew. --no-serve ends before the page, for machines without a browser. Everything is small, to take
-# minutes on two cores: VIDEOS (training, validation, test), CAPTIONS of each, STEPS of a translator, EPOCHS and the
-# page's PORT change that: VIDEOS=600,100,300 scripts/demo.sh runs/larger
+# minutes on two cores (6 min 30 s of processor time): VIDEOS (training, validation, test), CAPTIONS of each, STEPS of a
+# translator, EPOCHS and the page's PORT change that: VIDEOS=600,100,300 scripts/demo.sh runs/larger
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
