@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nrccr.evaluation.blocks import LEAST_ROWS, Blocks, DenseScores, as_matrix, spans
+from nrccr.evaluation.blocks import Blocks, DenseScores, as_matrix, spans
 from nrccr.evaluation.counting import Ties, places_ahead
 
 # Q rows (queries), N columns (items), b rows in a block, K relevant items in the fullest row of a block
@@ -34,6 +34,7 @@ Relevant: TypeAlias = npt.NDArray[Any] | Tensor | Sequence[int] | Sequence[Seque
 RECALLS = (1, 5, 10)
 LENGTHS = (10, 15, 20, 25, 30)  # tokens of the longest query in each bin of recalls_by_length but the last
 BLOCK_ENTRIES = 1 << 20  # entries of one block of scores: 4 MB of float32 stays in a processor's cache
+TALL = 2048  # rows of a transposed matrix that are read together, as they lie in memory
 
 
 def retrieval_metrics(
@@ -153,8 +154,7 @@ def ranks_and_precision(
         padded, valid = _pad(columns, starts[rows.start : rows.stop + 1])  # (b, K)
         own = strip.at(padded)  # (b, K)
         padded, valid = padded.to(own.device), valid.to(own.device)
-        # Padding has no place of its own and nothing ahead of it.
-        own, places = own.masked_fill(~valid, torch.inf), padded.masked_fill(~valid, -1)
+        places = padded.masked_fill(~valid, -1)
         overall = torch.ones(own.shape, dtype=torch.float64, device=own.device)
         for part in strip.parts:
             overall += places_ahead(strip.comparable(part), own, places - part.start, ties)  # (b, K)
@@ -221,7 +221,7 @@ def _strips(scores: Scores, memory_mb: float | None) -> Iterator[_Strip]:
     matrix = _viewed(scores)
     if isinstance(matrix, Tensor):
         transposed = matrix.stride(0) < matrix.stride(1)
-        height = max(1, BLOCK_ENTRIES // width, LEAST_ROWS if transposed else 0)
+        height = max(1, BLOCK_ENTRIES // width, TALL if transposed else 0)
         strips, parts = [range(first, min(first + height, count)) for first in range(0, count, height)], [range(width)]
     else:
         strips, parts = spans((count, width), memory_mb)
@@ -279,10 +279,14 @@ def _pairs(relevant: Relevant, count: int, width: int) -> tuple[npt.NDArray[np.i
     if np.ndim(cast(Any, relevant[0])) == 0:
         return np.arange(count), _integers(relevant)
     lists = cast(Sequence[Sequence[int]], relevant)
-    wrong = next((row for row, entries in enumerate(lists) if not hasattr(entries, "__len__")), None)
-    if wrong is not None:
-        raise ValueError(f"relevant of row {wrong} is no list of columns, as that of row 0 is: give lists throughout")
-    rows = np.repeat(np.arange(count), [len(entries) for entries in lists])
+    try:
+        lengths = [*map(len, lists)]
+    except TypeError as error:
+        wrong = next(row for row, entries in enumerate(lists) if not hasattr(entries, "__len__"))
+        raise ValueError(
+            f"relevant of row {wrong} is no list of columns, as that of row 0 is: give lists throughout"
+        ) from error
+    rows = np.repeat(np.arange(count), lengths)
     return rows, _integers(list(chain.from_iterable(lists)))
 
 
