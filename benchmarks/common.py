@@ -41,9 +41,13 @@ def wait(device: torch.device) -> None:
 
 @dataclass
 class Measured:
-    """One way: the seconds of each round, how far memory rose above what was held before (MB), what it returned."""
+    """One way: seconds and processor seconds of each round, how far memory rose (MB), what it returned.
+
+    Processor seconds leave out the time that other programs of a loaded machine took.
+    """
 
     seconds: list[float] = field(default_factory=list)
+    processor_seconds: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
     result: Any = None
 
@@ -51,6 +55,20 @@ class Measured:
     def median(self) -> float:
         """Seconds of the median round."""
         return statistics.median(self.seconds)
+
+    @property
+    def processor(self) -> float:
+        """Processor seconds of the median round, of all threads."""
+        return statistics.median(self.processor_seconds)
+
+    def figures(self) -> dict[str, Any]:
+        """What of it is recorded."""
+        return {
+            "median": self.median,
+            "processor": self.processor,
+            "seconds": self.seconds,
+            "peak_mb": round(self.peak_mb, 1),
+        }
 
 
 def alternating(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Measured]:
@@ -61,9 +79,10 @@ def alternating(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str,
             own = measured[name]
             own.result = None
             with peak_memory() as peak:
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 own.result = run()
                 own.seconds.append(time.perf_counter() - start)
+                own.processor_seconds.append(time.process_time() - used)
             own.peak_mb = max(own.peak_mb, peak[0])
     return measured
 
@@ -88,7 +107,7 @@ def _status(name: str) -> float:
     return float("nan")
 
 
-def best_seconds(run: Callable[[], Any], rounds: int = 7) -> float:
+def best_seconds(run: Callable[[], Any], rounds: int = 9) -> float:
     """Seconds of the fastest of some calls, for floors: what the machine can do when it is let."""
     times = []
     for _ in range(rounds):
