@@ -3,9 +3,9 @@
     python benchmarks/encode.py [CONFIG --root ROOT] [--captions 15000] [--rounds 3] [key=value ...]
 
 The plain way takes captions in file order, pads each batch to its longest, computes attention step by step (eager), in
-fp32. Ours gathers captions of like length under the corrected reading, in fp32 and in bf16. Weights are random, the
-captions ROOT's of test and validation (from the first again where they are too few), or generated. In fp32 all must agree
-within 1e-5.
+fp32. Ours gathers captions of like length under the corrected reading, in fp32 and in bf16. Weights are random;
+captions are ROOT's of test and validation (from the first again where they are too few), or generated. In fp32 all must
+agree within 1e-5.
 """
 
 from __future__ import annotations

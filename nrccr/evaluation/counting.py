@@ -1,7 +1,8 @@
 """How many scores lie ahead of a relevant one: what a rank is made of.
 
-On a processor each relevant item costs one comparison with its row, in parts of a block that stay beside the core; masks
-are added up in the smallest integers that hold the sum. A transposed block is read as it lies in memory, not copied.
+On a processor each relevant item costs one comparison with its row, in parts of a block that stay beside the core;
+masks are added up in the smallest integers that hold the sum. A transposed block is read as it lies in memory, not
+copied.
 
 b rows in a block, N columns, K relevant items a row.
 """
