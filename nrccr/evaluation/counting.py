@@ -81,15 +81,23 @@ def _ahead(part: Array, own: Array, columns: Array, ties: Ties) -> Array:
             equal = part == score[:, None]
             if np.count_nonzero(equal) > np.count_nonzero(inside[slot]):  # ties are rare in real scores
                 ahead[slot] += (_count(equal) - inside[slot]) / 2
-        elif ties == "index":
-            rows = np.flatnonzero(inside[slot])
-            equal = (part if len(rows) == len(part) else part[rows]) == score[rows, None]
-            if np.count_nonzero(equal) > len(rows):
-                equal &= np.arange(width) < columns[slot, rows, None]
-                ahead[slot, rows] += _count(equal)
     if ties == "index":
         ahead[later & np.isneginf(own)] = width  # there is no lower number
+        _add_ties(ahead, part, own, columns, np.nonzero(inside))
     return ahead.T
+
+
+def _add_ties(ahead: Array, part: Array, own: Array, columns: Array, pairs: tuple[Array, Array]) -> None:
+    """Add to `ahead` (K, b) the equal scores at smaller columns, for pairs of an item and its row in this part."""
+    width = part.shape[1]
+    step = max(1, PART_ENTRIES // width)
+    for first in range(0, len(pairs[0]), step):
+        slots, rows = (of[first : first + step] for of in pairs)
+        every = len(own) == 1 and len(rows) == len(part)  # each row's only item
+        equal = (part if every else part[rows]) == own[slots, rows, None]
+        if np.count_nonzero(equal) > len(rows):  # ties are rare in real scores
+            equal &= np.arange(width) < columns[slots, rows, None]
+            ahead[slots, rows] += _count(equal)
 
 
 def _count(matches: Array) -> Array:
