@@ -108,12 +108,12 @@ def _status(name: str) -> float:
 
 
 def best_seconds(run: Callable[[], Any], rounds: int = 9) -> float:
-    """Seconds of the fastest of some calls, for floors: what the machine can do when it is let."""
+    """Processor seconds of the fastest of some calls, for floors: what the machine can do when it is let."""
     times = []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         run()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 

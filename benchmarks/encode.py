@@ -141,7 +141,7 @@ def main() -> None:
         "ratio_of_processor_time": {name: plain.processor / own.processor for name, own in measured.items()},
         "lowest_cosine_of_bf16": float(cosines.min()),
         "floor": floor,
-        "distance": {name: measured[f"ours_{name}"].median / floor[name]["seconds"] for name in ("fp32", "bf16")},
+        "distance": {name: measured[f"ours_{name}"].processor / floor[name]["seconds"] for name in ("fp32", "bf16")},
     }
     for name, own in measured.items():
         print(
@@ -149,7 +149,8 @@ def main() -> None:
             f"processor)   ratio {plain.median / own.median:5.2f}, of processor time "
             f"{plain.processor / own.processor:5.2f}   peak memory +{own.peak_mb:.0f} MB"
         )
-    print(f"floor fp32 {floor['fp32']['seconds']:.2f} s, bf16 {floor['bf16']['seconds']:.2f} s; {figures['positions']}")
+    floors = ", ".join(f"{name} {floor[name]['seconds']:.2f} s" for name in ("fp32", "bf16"))
+    print(f"floor {floors} of the processor; positions {figures['positions']}")
     print(f"equal within 1e-5 in fp32; lowest cosine of bf16 {figures['lowest_cosine_of_bf16']:.5f}")
     print(record(arguments.name, figures, arguments.out))
 
