@@ -102,9 +102,12 @@ class BigFile:
         """
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))  # (N,)
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (N, F)
-        frames = np.zeros((*mask.shape, self.width), dtype=np.float32)  # (N, F, D)
-        if len(rows):
-            frames[mask] = self._take(np.concatenate(rows))
+        places = np.zeros(mask.shape, dtype=np.int64)
+        frames = np.empty((*mask.shape, self.width), dtype=np.float32)  # (N, F, D)
+        if mask.size:
+            places[mask] = np.concatenate(rows)
+            self._take(places, frames)  # each frame copied once, from the map to where it belongs
+            frames[~mask] = 0.0
         return frames, mask
 
     def find_nan(self, rows: Rows | None = None, *, progress: bool = False) -> list[str]:
@@ -163,7 +166,7 @@ class BigFile:
         except OSError as error:
             raise unreadable(path, error) from error
 
-    def _take(self, rows: Rows) -> Frames:
+    def _take(self, rows: Rows, into: Frames | None = None) -> Frames:
         """Rows of the matrix. Where the file was cut since it was mapped, the system would kill the process."""
         found, expected = self._mapped.size(), self.count * self.width * FLOAT_BYTES
         if found < expected:
@@ -171,7 +174,9 @@ class BigFile:
                 f"{self.folder / 'feature.bin'}: truncated while it is read, {found} bytes, not {expected}; copy or "
                 "extract it again"
             )
-        return self._features[rows]
+        if into is None:
+            return self._features[rows]
+        return self._features.take(rows, axis=0, out=into, mode="clip")  # with "raise" numpy would fill a copy first
 
     def _read_names(self) -> list[str]:
         path = self.folder / "id.txt"

@@ -61,8 +61,9 @@ def write_bank(
         UserError: an embedding is not finite.
     """
     folder, queries = place.path, drawn.headline
-    _, encoded = next(encode_split(network, drawn, rule.batch_size, rule.device))
-    items = encode_gallery(network, tested, rule.batch_size, rule.device)  # (N, D)
+    with rule.encoding():
+        _, encoded = next(encode_split(network, drawn, rule.batch_size, rule.device))
+        items = encode_gallery(network, tested, rule.batch_size, rule.device)  # (N, D)
     bank = encoded.embeddings
     for stale in ("bank.json", "scores.npz", "gallery_scores.npz"):  # bank.json is the last written, the first to go
         (folder / stale).unlink(missing_ok=True)
