@@ -71,7 +71,9 @@ def film(frames: Frames, video: str) -> Frames:
     """
     side = round(frames.shape[1] ** 0.5)
     if side * side != frames.shape[1]:
-        raise UserError(f"video {video!r}: features {frames.shape[1]} wide are no square pictures, none can be drawn")
+        raise UserError(
+            f"video {video!r}: features {frames.shape[1]} wide are no square pictures, none can be drawn; leave it out"
+        )
     chosen = np.unique(np.linspace(0, len(frames) - 1, SHOWN).round().astype(int))
     gap = np.full((side, GAP), 0.5)
     parts = [part for index in chosen for part in (frames[index].reshape(side, side), gap)]

@@ -46,7 +46,7 @@ from nrccr.systems.loading import load_retriever
 from nrccr.systems.settings import build_config, load_config
 from nrccr.training.features import changed_features
 from nrccr.training.runfolder import RunFolder
-from tests.hostile import samples
+from tests.hostile import readers_own, samples
 
 CPU = torch.device("cpu")
 Files = Mapping[str, bytes]
@@ -312,4 +312,5 @@ PARSERS: dict[str, Parser] = {
         lambda: {"config.json": samples.as_json(samples.CLIP)},
         slow=True,
     ),
+    **{name: Parser(*entry, slow=True, errors=readers_own.REFUSALS) for name, entry in readers_own.READERS.items()},
 }
