@@ -93,5 +93,5 @@ def missing_fonts(characters: str) -> str:
     shown = characters if len(characters) <= 10 else f"{characters[:10]} and {len(characters) - 10} others"
     return (
         f"No installed font has {shown}: figures show boxes there. Install one, for Chinese, Japanese and Korean "
-        "Debian's fonts-noto-cjk (or fonts-wqy-microhei), and report again."
+        "Debian's fonts-noto-cjk (or fonts-wqy-microhei), for other scripts fonts-noto-core, and report again."
     )
