@@ -107,8 +107,8 @@ def languages(runs: Sequence[ReportRun]) -> Part:
                 empty: Row = {"rank variance": None, "over": None}
                 rows.append({"run": run.label, "queries in": language, **own, **(empty | total)})
     return Part(
-        "languages",
-        "Languages",
+        "by-language",
+        "Results by language",
         "Text to visual by the language of the queries, in percent. The rank variance is the mean, over what all "
         "languages ask for, of the variance of its rank across languages, in squared ranks: 0 where all rank alike.",
         rows=rows,

@@ -89,7 +89,7 @@ def test_mlcmr(nrccr_command: Command, mlcmr_config: Path, both_languages: Path,
     assert done.code == 0, done.err
     done = nrccr_command("report", run, *place)
     assert done.code == 0, done.err
-    with (run / "report" / "languages.csv").open() as file:
+    with (run / "report" / "by-language.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["queries in"] for row in rows} == {"zh", "en", "mean"} and rows[-1]["over"] == "16"
     names = {path.name for path in (run / "report").iterdir()}
@@ -103,7 +103,7 @@ def test_c2kd(nrccr_command: Command, c2kd_config: Path, tiny_languages: Path, t
     done = nrccr_command("report", run, *place)
     assert done.code == 0, done.err
     written = json.loads((run / "test" / "metrics.json").read_text())
-    with (run / "report" / "languages.csv").open() as file:
+    with (run / "report" / "by-language.csv").open() as file:
         rows = {row["queries in"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"en", "de", "zh", "mean"}
     for language, own in written["languages"].items():
