@@ -21,6 +21,7 @@ LARGEST = 5_000_000  # bytes of a page
 LARGEST_SVG = 400_000  # bytes of a figure's SVG; a heavier figure is a PNG on the page
 DOTS = 150  # an inch of a PNG
 COARSER = (0.66, 0.4)  # times the size, of figures on a page that is too large otherwise
+SHORT = 32  # characters of a cell that stay on one line
 LONGEST_TABLE = 300  # rows on the page; the CSV has all
 # Colours of the page, by scheme; tests compute the contrast of every pair in PAIRS.
 PALETTES: Mapping[str, Mapping[str, str]] = {
@@ -45,15 +46,16 @@ h3{margin-top:2.2rem} p{max-width:48rem;overflow-wrap:anywhere}
 figure{margin:1rem 0;padding:.8rem;background:#fff;border:1px solid var(--line);border-radius:.4rem;overflow-x:auto}
 figure img{display:block;max-width:100%;height:auto;margin:auto}
 .files{color:var(--quiet);font-size:.9rem}
-.table{overflow-x:auto;max-height:34rem;overflow-y:auto;border:1px solid var(--line)}
+.table{overflow-x:auto;max-height:48rem;overflow-y:auto;border:1px solid var(--line)}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:30%}
 caption{text-align:left;padding:.3rem .6rem;color:var(--quiet);background:var(--page)}
-th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;overflow-wrap:break-word;max-width:30rem}
-.number{text-align:right;white-space:nowrap} thead th{border-bottom:2px solid var(--line)}
+th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;max-width:30rem}
+td{white-space:nowrap} td.long{white-space:normal;overflow-wrap:break-word;min-width:14rem}
+.number{text-align:right} thead th{border-bottom:2px solid var(--line)}
 tbody tr:nth-child(odd){background:var(--stripe)}
 @media print{body{max-width:none;padding:0;font-size:10pt} nav,.skip,.files{display:none}
  figure{break-inside:avoid;border:0;padding:0} h2,h3{break-after:avoid}
- .table{max-height:none;overflow:visible;border:0} tr{break-inside:avoid}}
+ .table{max-height:none;overflow:visible;border:0} tr{break-inside:avoid} td{white-space:normal}}
 """
 Picture = tuple[str, bytes] | None  # media type and content; none where it would make the page too large
 _NUMBER = ' class="number"'
@@ -243,8 +245,10 @@ def _table(part: Part) -> Iterator[str]:
 def _cell(value: Value, decimals: int | None, language: str | None) -> str:
     if decimals is not None and not isinstance(value, str):
         return f"<td{_NUMBER}>{in_digits(value, decimals)}</td>"
+    shown = value if isinstance(value, str) else in_digits(value)
     spoken = f' lang="{escape(language)}"' if language else ""
-    return f'<td dir="auto"{spoken}>{_text(value if isinstance(value, str) else in_digits(value))}</td>'
+    wraps = ' class="long"' if len(shown) > SHORT else ""
+    return f'<td dir="auto"{spoken}{wraps}>{_text(shown)}</td>'
 
 
 def decimals_of(column: Sequence[Value]) -> int | None:
