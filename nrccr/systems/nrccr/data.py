@@ -186,7 +186,9 @@ class Reader:
         return Split(
             name=name,
             collection=self.collection.name,
-            queries={self.collection.target: Queries(tables[1], source.ids, item_of, tables[0])},
+            queries={
+                self.collection.target: Queries(tables[1], source.ids, item_of, tables[0], target.texts, source.texts)
+            },
             gallery=self._visuals(items, name),
             counts=asdict(_count(sources, items, matched, tables)),
         )
