@@ -162,5 +162,5 @@ def _bar(step: Step, at: float, axes: Axes) -> None:
             colour = "white" if shade == _ON_DARK else "black"
             axes.text(left + share / 2, at, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)
         left += share
-    words = f"median {step.changes.median:+.0f}\nSumR {step.before.sumr:.1f} → {step.after.sumr:.1f}"
+    words = f"median gain {step.changes.median:g}\nSumR {step.before.sumr:.1f} → {step.after.sumr:.1f}"
     axes.text(101, at, words, va="center", fontsize=8)
