@@ -1,7 +1,7 @@
 """Languages confused: in which language the caption is that lies nearest, to a caption or to an item.
 
-Where languages share one space, the nearest caption is in any of them as often as that language has captions. Where each
-has a region of its own, it is in the language of the query, whatever it says.
+Where languages share one space, the nearest caption is in any of them as often as that language has captions. Where
+each has a region of its own, it is in the language of the query, whatever it says.
 
 C captions of a language, N items, L languages, S captions or items that search, D joint-space width.
 """
@@ -103,5 +103,7 @@ def _summary(
         queries=len(languages),
         shares={name: float(there.mean()) for name, there in zip(names, own, strict=True)},
         expected={name: float(size / sizes.sum()) for name, size in zip(names, sizes, strict=True)},
-        right={name: float(right[there].mean()) if there.any() else None for name, there in zip(names, own, strict=True)},
+        right={
+            name: float(right[there].mean()) if there.any() else None for name, there in zip(names, own, strict=True)
+        },
     )

@@ -22,8 +22,8 @@ from nrccr.evaluation.directions import Bank, Directions
 from nrccr.evaluation.hubness import Counts, Hubness, first_places, hubness, occurrences, places_of
 from nrccr.evaluation.normalise import Settings
 from nrccr.evaluation.ranked import Scored
-from nrccr.report.charts import COLOURS, DASHES, fonts_for
 from nrccr.report.captions import english_captions, first_of
+from nrccr.report.charts import COLOURS, DASHES, fonts_for
 from nrccr.report.finished import ReportRun, Searched
 from nrccr.report.part import Part, Value
 from nrccr.systems.base import splits_of
@@ -133,13 +133,13 @@ def parts(runs: Sequence[ReportRun]) -> list[Part]:
     text = (
         f"For how many test queries each item is among the first {k} (its {k}-occurrence): a fair ranking shows all "
         "items alike, a hub comes out for queries that it has nothing to do with, at the cost of items that never come "
-        "out. Items are in the order of that number, most frequent first; the dotted line is its mean, which no ranking "
-        "changes. Skewness is that of the distribution. "
+        "out. Items are in the order of that number, most frequent first; the dotted line is its mean, which no "
+        "ranking changes. Skewness is that of the distribution. "
     )
     if any(ranking.name == PLAIN for ranking in every):
         text += (
-            f"Normalised with a bank of up to {SIZE:,} captions that are no test queries, drawn from the training split "
-            f"with seed {SEED} (the validation split where training captions have no translations); beta 20, k 1 "
+            f"Normalised with a bank of up to {SIZE:,} captions that are no test queries, drawn from the training "
+            f"split with seed {SEED} (the validation split where training captions have no translations); beta 20, k 1 "
             "(dis) or 10 (CSLS, NNN), alpha 0.75, not tuned."
         )
     alt = (
@@ -154,7 +154,7 @@ def parts(runs: Sequence[ReportRun]) -> list[Part]:
 
 def _in_words(every: Sequence[Shown]) -> str:
     return "; ".join(
-        f"{one.panel}, {one.name}: skewness {one.hubness.skewness:.2f}, {100 * one.hubness.never:.0f} % of the items never"
+        f"{one.panel}, {one.name}: skewness {one.hubness.skewness:.2f}, {100 * one.hubness.never:.0f} % of items never"
         for one in every
     )
 

@@ -110,10 +110,10 @@ def parts(runs: Sequence[ReportRun]) -> list[Part]:
     if not every:
         return []
     text = (
-        "Each query is ranked three times: by its translation alone, by itself alone, and by both scores mixed with the "
-        "weights of the run's test (translation : query). A bar shows how the rank of the right item changes for all "
-        "test queries, text to visual: on the left those that lose places, on the right those that gain, darker where "
-        "they move further. SumR adds up the recalls of both directions."
+        "Each query is ranked three times: by its translation alone, by itself alone, and by both scores mixed with "
+        "the weights of the run's test (translation : query). A bar shows how the rank of the right item changes for "
+        "all test queries, text to visual: on the left those that lose places, on the right those that gain, darker "
+        "where they move further. SumR adds up the recalls of both directions."
     )
     ends = [
         f"{step.label}, {step.before.name} to {step.after.name}: {100 * sum(step.changes.better):.0f} % of the queries "

@@ -1,0 +1,149 @@
+"""A picture of ranked lists: queries in words, and below each the items that every run ranks first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from rich.console import Console
+from rich.text import Text
+
+from nrccr.errors import printable
+from nrccr.report.charts import COLOURS, fonts_for
+from nrccr.report.media import Picture
+
+# Inches.
+WIDTH, LABEL, GAP = 10.0, 1.25, 0.12
+LINE, HEAD_LINE = 0.145, 0.19
+PICTURE, TEXT_LINES = (0.3, 1.25), 4  # least and greatest height of a picture; lines of an item that has none
+RIGHT, OTHER = COLOURS[2], "#9A9A9A"
+RIGHT_WORD = "✓ right"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One item of a ranked list.
+
+    Attributes:
+        place: its rank, from 1.
+        item: its id.
+        right: whether it is the one that the query means.
+        picture: how it looks; none where there is no picture.
+        captions: what it shows, in words.
+        note: beside its rank, such as its score.
+    """
+
+    place: int
+    item: str
+    right: bool
+    picture: Picture | None = None
+    captions: Sequence[str] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The items that one run ranks first; `label` stands before them."""
+
+    label: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A query in words, the first line largest, and a row for each run."""
+
+    words: Sequence[str]
+    rows: Sequence[Row] = field(default_factory=list)
+
+
+def draw_gallery(groups: Sequence[Group], columns: int) -> Figure:
+    """All queries below one another; the right item is framed and marked by a word."""
+    family = fonts_for(_texts(groups))[0]
+    cell = (WIDTH - LABEL) / columns - GAP
+    heads = [[line for words in group.words for line in wrapped(words, 118, 3)] for group in groups]
+    heights = [max((_height(one, cell) for row in group.rows for one in row.cells), default=0.0) for group in groups]
+    row_heights = [height + 2 * LINE + GAP for height in heights]
+    totals = [
+        HEAD_LINE * len(head) + len(group.rows) * height + 2 * GAP
+        for head, group, height in zip(heads, groups, row_heights, strict=True)
+    ]
+    page = _Page(Figure(figsize=(WIDTH, GAP + sum(totals))), GAP + sum(totals), family)
+    top = GAP
+    for group, head, height, row_height in zip(groups, heads, heights, row_heights, strict=True):
+        first = len(wrapped(group.words[0], 118, 3))
+        for at, line in enumerate(head):
+            page.write(0.05, top + HEAD_LINE * at, line, 10 if at < first else 8.5, bold=at < first)
+        top += HEAD_LINE * len(head) + 0.5 * GAP
+        for row in group.rows:
+            for at, line in enumerate(wrapped(row.label, 17, 4)):
+                page.write(0.05, top + LINE * at, line, 8.5)
+            for at, one in enumerate(row.cells):
+                page.cell(one, (LABEL + at * (cell + GAP), top), (cell, height))
+            top += row_height
+        top += 1.5 * GAP
+    return page.figure
+
+
+def wrapped(text: str, width: int, most: int) -> list[str]:
+    """A text in lines of so many narrow letters, a Chinese one counting two; what is beyond the last line is cut."""
+    lines = [line.plain.rstrip() for line in Text(printable(text)).wrap(Console(), width)]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1][: width - 1]}…"]
+    return lines
+
+
+def _texts(groups: Sequence[Group]) -> Iterable[str]:
+    for group in groups:
+        yield from group.words
+        for row in group.rows:
+            yield row.label
+            for cell in row.cells:
+                yield from (cell.item, cell.note, *cell.captions)
+
+
+def _height(cell: Cell, width: float) -> float:
+    """Inches that an item's picture or captions need."""
+    if cell.picture is None:
+        return TEXT_LINES * LINE + 0.08
+    least, most = PICTURE
+    return min(most, max(least, width * cell.picture.shape[0] / cell.picture.shape[1]))
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A figure that is drawn on in inches from its upper left corner."""
+
+    figure: Figure
+    height: float
+    family: Sequence[str]
+
+    def write(self, x: float, y: float, text: str, size: float, *, bold: bool = False, colour: str = "black") -> None:
+        self.figure.text(
+            x / WIDTH, 1 - y / self.height, text, fontsize=size, va="top", family=list(self.family), color=colour,
+            fontweight="bold" if bold else "normal", parse_math=False,
+        )  # fmt: skip
+
+    def cell(self, cell: Cell, corner: tuple[float, float], size: tuple[float, float]) -> None:
+        (x, y), (width, height) = corner, size
+        place = (x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height)
+        frame = {"edgecolor": RIGHT if cell.right else OTHER, "linewidth": 3.0 if cell.right else 0.8}
+        self.figure.add_artist(Rectangle(place[:2], *place[2:], fill=False, **frame))
+        if cell.picture is None:
+            lines = [line for caption in cell.captions for line in wrapped(f"· {caption}", 37, TEXT_LINES)]
+            for at, line in enumerate(lines[:TEXT_LINES]):
+                self.write(x + 0.05, y + 0.05 + at * LINE, line, 7)
+        else:
+            axes = self.figure.add_axes(place)
+            axes.imshow(cell.picture, cmap="gray", vmin=0, vmax=1)
+            axes.axis("off")
+        words = f"{cell.place}. {cell.item}"
+        self.write(x, y + height + 0.05, _shortened(words, 34 if cell.note else 40), 7.5)
+        mark = f"{RIGHT_WORD}  {cell.note}" if cell.right else cell.note
+        self.write(x, y + height + 0.05 + LINE, mark, 7.5, bold=cell.right, colour="#00614A" if cell.right else "black")
+
+
+def _shortened(text: str, width: int) -> str:
+    return wrapped(text, width, 1)[0]
