@@ -42,7 +42,7 @@ def _written(searched: Searched) -> dict[str, list[str]]:
     if collection is None or collection.layout.source != ENGLISH:
         return {}
     try:
-        captions = read_captions(collection.human(searched.split.name, ENGLISH))
+        captions = read_captions(collection.human("test", ENGLISH))
     except UserError:  # not every collection has it, and a test does not need it
         return {}
     return _by_item(zip(captions.ids, captions.texts, strict=True))

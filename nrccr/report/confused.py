@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nrccr.evaluation.confusion import Nearest, Tongue, nearest_languages
-from nrccr.report.charts import fonts_for
 from nrccr.report.finished import ReportRun
 from nrccr.report.part import Part, Value
 
@@ -95,10 +94,10 @@ def parts(runs: Sequence[ReportRun]) -> list[Part]:
         "last one, the share that each language has of all captions; where each has a region of its own, the diagonal "
         f"is dark. At most {MOST:,} captions of a language, and items, search (drawn with seed {SEED}); all are found."
     )
-    found = "; ".join(one.in_words() for one in every)
+    told = "; ".join(one.in_words() for one in every)
     alt = (
         "Tables of shares (percent): rows are the language of the query, columns that of the nearest caption. Nearest "
-        f"in the query's own language, in brackets its share of all captions: {found}."
+        f"in the query's own language, in brackets its share of all captions: {told}."
     )
     rows = [row for one in every for row in one.rows()]
     return [Part("languages", "Languages confused", text, alt, draw(every), rows)]
@@ -128,4 +127,4 @@ def _table(axes: Axes, one: Confused) -> None:
     axes.set_xticks(range(len(one.languages)), [name.replace(", ", ",\n") for name in one.languages], fontsize=9)
     axes.set_yticks(range(len(values)), [*one.by_query, "all captions"], fontsize=9)
     axes.tick_params(length=0)
-    axes.set_title(one.label, parse_math=False, family=fonts_for([one.label])[0], fontsize=10)
+    axes.set_title(one.label, fontsize=10)

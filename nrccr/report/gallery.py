@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nrccr.errors import printable
-from nrccr.report.charts import COLOURS, fonts_for
+from nrccr.report.charts import COLOURS
 from nrccr.report.media import Picture
 
 # Inches.
@@ -61,7 +61,6 @@ class Group:
 
 def draw_gallery(groups: Sequence[Group], columns: int) -> Figure:
     """All queries below one another; the right item is framed and marked by a word."""
-    family = fonts_for(_texts(groups))[0]
     cell = (WIDTH - LABEL) / columns - GAP
     heads = [[line for words in group.words for line in wrapped(words, 118, 3)] for group in groups]
     heights = [max((_height(one, cell) for row in group.rows for one in row.cells), default=0.0) for group in groups]
@@ -70,7 +69,7 @@ def draw_gallery(groups: Sequence[Group], columns: int) -> Figure:
         HEAD_LINE * len(head) + len(group.rows) * height + 2 * GAP
         for head, group, height in zip(heads, groups, row_heights, strict=True)
     ]
-    page = _Page(Figure(figsize=(WIDTH, GAP + sum(totals))), GAP + sum(totals), family)
+    page = _Page(Figure(figsize=(WIDTH, GAP + sum(totals))), GAP + sum(totals))
     top = GAP
     for group, head, height, row_height in zip(groups, heads, heights, row_heights, strict=True):
         first = len(wrapped(group.words[0], 118, 3))
@@ -95,21 +94,13 @@ def wrapped(text: str, width: int, most: int) -> list[str]:
     return lines
 
 
-def _texts(groups: Sequence[Group]) -> Iterable[str]:
-    for group in groups:
-        yield from group.words
-        for row in group.rows:
-            yield row.label
-            for cell in row.cells:
-                yield from (cell.item, cell.note, *cell.captions)
-
-
 def _height(cell: Cell, width: float) -> float:
     """Inches that an item's picture or captions need."""
     if cell.picture is None:
         return TEXT_LINES * LINE + 0.08
     least, most = PICTURE
-    return min(most, max(least, width * cell.picture.shape[0] / cell.picture.shape[1]))
+    height, length = cell.picture.shape[:2]
+    return float(min(most, max(least, width * height / length)))
 
 
 @dataclass(frozen=True)
@@ -118,19 +109,23 @@ class _Page:
 
     figure: Figure
     height: float
-    family: Sequence[str]
 
     def write(self, x: float, y: float, text: str, size: float, *, bold: bool = False, colour: str = "black") -> None:
         self.figure.text(
-            x / WIDTH, 1 - y / self.height, text, fontsize=size, va="top", family=list(self.family), color=colour,
-            fontweight="bold" if bold else "normal", parse_math=False,
-        )  # fmt: skip
+            x / WIDTH,
+            1 - y / self.height,
+            text,
+            fontsize=size,
+            va="top",
+            color=colour,
+            fontweight="bold" if bold else "normal",
+        )
 
     def cell(self, cell: Cell, corner: tuple[float, float], size: tuple[float, float]) -> None:
         (x, y), (width, height) = corner, size
         place = (x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height)
-        frame = {"edgecolor": RIGHT if cell.right else OTHER, "linewidth": 3.0 if cell.right else 0.8}
-        self.figure.add_artist(Rectangle(place[:2], *place[2:], fill=False, **frame))
+        edge, line = (RIGHT, 3.0) if cell.right else (OTHER, 0.8)
+        self.figure.add_artist(Rectangle(place[:2], *place[2:], fill=False, edgecolor=edge, linewidth=line))
         if cell.picture is None:
             lines = [line for caption in cell.captions for line in wrapped(f"· {caption}", 37, TEXT_LINES)]
             for at, line in enumerate(lines[:TEXT_LINES]):

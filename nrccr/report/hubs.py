@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nrccr.config.keys import declared
+from nrccr.data.batch import ENGLISH
 from nrccr.data.collections import SplitName
 from nrccr.data.queries import Sample
 from nrccr.evaluation.banks import sampled_bank
@@ -23,7 +24,7 @@ from nrccr.evaluation.hubness import Counts, Hubness, first_places, hubness, occ
 from nrccr.evaluation.normalise import Settings
 from nrccr.evaluation.ranked import Scored
 from nrccr.report.captions import english_captions, first_of
-from nrccr.report.charts import COLOURS, DASHES, fonts_for
+from nrccr.report.charts import COLOURS, DASHES
 from nrccr.report.finished import ReportRun, Searched
 from nrccr.report.part import Part, Value
 from nrccr.systems.base import splits_of
@@ -168,7 +169,7 @@ def draw(every: Sequence[Shown]) -> Figure:
     grid = figure.subplots(height, columns, sharex=True, sharey=True, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _panel(axes, [ranking for ranking in every if ranking.panel == panel])
-        axes.set_title(panel, parse_math=False, family=fonts_for([panel])[0], fontsize=10)
+        axes.set_title(panel, fontsize=10)
     for axes in list(grid.flat)[len(panels) :]:
         axes.axis("off")
     figure.supxlabel("items, the most frequent first (% of all)", fontsize=10)
@@ -182,8 +183,8 @@ def _panel(axes: Axes, every: Sequence[Shown]) -> None:
         share = 100 * np.arange(1, len(counts) + 1) / len(counts)
         own = ranking.hubness
         label = f"{ranking.name}: skewness {own.skewness:.2f}, never {100 * own.never:.0f} %"
-        look = {"color": COLOURS[at % len(COLOURS)], "linestyle": DASHES[at % len(DASHES)]}
-        axes.step(share, counts, where="mid", label=label, linewidth=1.6, **look)
+        colour, dashes = COLOURS[at % len(COLOURS)], DASHES[at % len(DASHES)]
+        axes.plot(share, counts, label=label, linewidth=1.6, color=colour, linestyle=dashes)
     axes.axhline(every[0].hubness.mean, color="#555555", linestyle=":", linewidth=1.2)
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, 100)
@@ -202,12 +203,14 @@ def worst_hubs(runs: Sequence[ReportRun], by_run: dict[str, list[Shown]]) -> Par
             groups = [[one] for one in found]
         for searched, group in zip(run.searched, groups, strict=True):
             rows += _worst_of(searched, group)
+    names = dict.fromkeys(name for row in rows for name in row)
+    rows = [{name: row.get(name) for name in names} for row in rows]
     k = next(iter(by_run.values()))[0].places
     text = (
         f"The {WORST} items of each run that are among the first {k} for the most test queries, before normalisation: "
         "for how many of these they are the right one, and for how many queries they come out after normalisation."
     )
-    return Part("worst-hubs", "The worst hubs", text, rows=rows, shown=True)
+    return Part("worst-hubs", "The worst hubs", text, rows=rows, shown=True, languages={"captions": ENGLISH})
 
 
 def _worst_of(searched: Searched, group: Sequence[Shown]) -> list[dict[str, Value]]:
@@ -218,7 +221,7 @@ def _worst_of(searched: Searched, group: Sequence[Shown]) -> list[dict[str, Valu
         name = searched.item_ids[item]
         row: dict[str, Value] = {
             "run": before.panel,
-            **({"queries in": searched.language} if before.name != PLAIN else {}),
+            "queries in": searched.language,
             "item": name,
             "queries": int(before.counts[item]),
             "right for": int(before.right[item]),

@@ -133,7 +133,7 @@ def draw(every: Sequence[Step]) -> Figure:
     axes = figure.add_subplot()
     at, ticks = 0.0, []
     for label in labels:
-        axes.text(0, at, label, fontsize=10, fontweight="bold", va="center", parse_math=False)
+        axes.text(0, at, label, fontsize=10, fontweight="bold", va="center")
         for step in (step for step in every if step.label == label):
             at += 1
             _bar(step, at, axes)

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nrccr.data.batch import ENGLISH
 from nrccr.evaluation.blocks import highest_columns
 from nrccr.evaluation.ranked import Scored
 from nrccr.report.captions import english_captions, first_of
@@ -29,6 +28,7 @@ TOP = 3
 QUERIES = 4  # of each rule
 SEED = 0
 CAPTIONS = 2  # shown of an item
+QUERY, TRANSLATION, OF_ITEM, OF_ITEMS = "query", "translation", "caption of the right item", "item's captions"
 TITLES = {
     "random": "Retrieved items: random queries",
     "worst": "Retrieved items: where the right one is ranked lowest",
@@ -179,15 +179,16 @@ def _part(rule: str, words: str, keys: Sequence[Key], every: Sequence[Answers], 
     rows: list[dict[str, Value]] = []
     told: list[str] = []
     for number, key in enumerate(keys, start=1):
-        head = _words_of(first, key, captions)
-        found = [(answers, answers.rows[key]) for answers in every]
-        lists = [(answers, int(answers.ranks[row]), answers.cells(row, captions)) for answers, row in found]
-        named = {name: text for name, text in head.items() if name != first.language}
-        lines = [f"{number}. {head[first.language]}", *(f"{name}: {text}" for name, text in named.items())]
-        groups.append(Group(lines, [Row(f"{own.label}: right item at rank {rank}", cells) for own, rank, cells in lists]))
+        asked = _asked(first, key, captions)
+        lists = []
+        for answers in every:
+            row = answers.rows[key]
+            lists.append((answers, int(answers.ranks[row]), answers.cells(row, captions)))
+        ranked = [Row(f"{own.label}: right item at rank {rank}", cells) for own, rank, cells in lists]
+        groups.append(Group([f"{number}. {asked[QUERY]}", *_below(asked)], ranked))
         told.append(f"query {number}, " + ", ".join(f"{own.label} {rank}" for own, rank, _ in lists))
         for own, rank, cells in lists:
-            rows += [_row(own, rank, cell, {"query": number, "caption": "#".join(key), **head}) for cell in cells]
+            rows += [_row(own, rank, cell, {"number": number, "caption id": "#".join(key), **asked}) for cell in cells]
     averaged = " The captions of an item are one query; its first one is shown." if first.split.averaged else ""
     others = f" Left out, with other test queries: {', '.join(left_out)}." if left_out else ""
     text = (
@@ -197,21 +198,33 @@ def _part(rule: str, words: str, keys: Sequence[Key], every: Sequence[Answers], 
         f"these are on disk, else its first English captions.{averaged}{others}"
     )
     alt = f"Ranked items for {len(keys)} queries. Rank of the right item: {'; '.join(told)}. All are in the CSV file."
-    return Part(f"retrieved-{rule}", TITLES[rule], text, alt, draw_gallery(groups, TOP + 1), rows)
+    return Part(
+        f"retrieved-{rule}", TITLES[rule], text, alt, draw_gallery(groups, TOP + 1), rows, languages=_languages(first)
+    )
 
 
-def _words_of(first: Searched, key: Key, captions: dict[str, list[str]]) -> dict[str, str]:
-    """A query in its language, its translation, and a caption of its item, by what they are."""
+def _asked(first: Searched, key: Key, captions: dict[str, list[str]]) -> dict[str, str]:
+    """A query, its translation and a caption of its item, by what they are; empty where there is none."""
     queries = first.queries
     row = next(row for row, caption in enumerate(queries.ids) if key_of(caption) == key)
-    found = {first.language: queries.texts[row] if len(queries.texts) else ""}
-    if len(queries.translated):
-        found["translation"] = queries.translated[row]
-    if first.language != ENGLISH and captions.get(key[0]):
-        own = captions[key[0]]
-        if own[0] != found.get("translation"):
-            found["caption of the right item"] = own[0]
-    return found
+    return {
+        QUERY: queries.texts[row] if len(queries.texts) else "",
+        TRANSLATION: queries.translated[row] if len(queries.translated) else "",
+        OF_ITEM: next(iter(captions.get(key[0], ())), ""),
+    }
+
+
+def _below(asked: dict[str, str]) -> list[str]:
+    """The lines below a query: what it does not say in the same words."""
+    others = {text: name for name, text in reversed(asked.items()) if text}
+    return [f"{name}: {text}" for text, name in reversed(others.items()) if name != QUERY]
+
+
+def _languages(first: Searched) -> dict[str, str]:
+    """The columns of texts with their language."""
+    source = first.run.config.data.source
+    others = (other.language for other in first.run.searched if other.language != first.language)
+    return {QUERY: first.language, TRANSLATION: next(others, source), OF_ITEM: source, OF_ITEMS: source}
 
 
 def _row(answers: Answers, rank: int, cell: Cell, query: dict[str, Value]) -> dict[str, Value]:
@@ -223,5 +236,5 @@ def _row(answers: Answers, rank: int, cell: Cell, query: dict[str, Value]) -> di
         "item": cell.item,
         "right": "yes" if cell.right else "no",
         "score": cell.note.removeprefix("score "),
-        "item's captions": " / ".join(cell.captions),
+        OF_ITEMS: " / ".join(cell.captions),
     }
