@@ -17,6 +17,7 @@ from nrccr.report.part import Part, Value
 MOST = 2000  # captions of a language, and items, that search
 SEED = 0
 ITEMS = "items"
+COLUMNS = 3  # tables side by side
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,14 @@ def draw(every: Sequence[Confused]) -> Figure:
     """A table a run, darker where the share is larger."""
     most = max(len(one.languages) for one in every)
     width = 1.9 + 0.62 * max(most, 3)
-    figure = Figure(figsize=(width * len(every), 1.3 + 0.42 * (most + 2)), layout="constrained")
-    for axes, one in zip(figure.subplots(1, len(every), squeeze=False)[0], every, strict=True):
+    columns = min(COLUMNS, len(every))
+    height = -(-len(every) // columns)
+    figure = Figure(figsize=(width * columns, 0.4 + height * (0.9 + 0.42 * (most + 2))), layout="constrained")
+    grid = figure.subplots(height, columns, squeeze=False).flat
+    for axes in grid:
+        axes.axis("off")
+    for axes, one in zip(grid, every, strict=False):
+        axes.axis("on")
         _table(axes, one)
     figure.supxlabel("language of the nearest caption (% of the queries)", fontsize=10)
     figure.supylabel("query", fontsize=10)

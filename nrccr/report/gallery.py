@@ -124,11 +124,12 @@ class _Page:
     def cell(self, cell: Cell, corner: tuple[float, float], size: tuple[float, float]) -> None:
         (x, y), (width, height) = corner, size
         place = (x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height)
-        edge, line = (RIGHT, 3.0) if cell.right else (OTHER, 0.8)
-        self.figure.add_artist(Rectangle(place[:2], *place[2:], fill=False, edgecolor=edge, linewidth=line))
+        edge, thickness = (RIGHT, 3.0) if cell.right else (OTHER, 0.8)
+        self.figure.add_artist(Rectangle(place[:2], *place[2:], fill=False, edgecolor=edge, linewidth=thickness))
         if cell.picture is None:
-            lines = [line for caption in cell.captions for line in wrapped(f"· {caption}", 37, TEXT_LINES)]
-            for at, line in enumerate(lines[:TEXT_LINES]):
+            most = TEXT_LINES // max(1, len(cell.captions))  # lines of each caption
+            lines = [line for caption in cell.captions for line in wrapped(f"· {caption}", 35, most)]
+            for at, line in enumerate(lines):
                 self.write(x + 0.05, y + 0.05 + at * LINE, line, 7)
         else:
             axes = self.figure.add_axes(place)
