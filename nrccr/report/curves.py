@@ -52,10 +52,15 @@ def parts(runs: Sequence[ReportRun]) -> list[Part]:
             {"": "loss"},
         ),
         _part(
-            Part("validation", "Validation", f"Recalls of the validation split after every epoch, in percent. {best}"),
+            Part(
+                "validation",
+                "Validation",
+                "Recalls of the validation split after every epoch; SumR adds six of them up, "
+                f"the score is what an epoch is kept by. {best}",
+            ),
             [curve for run in runs for curve in validation_curves(run)],
             labels,
-            {"R@": "%", "SumR": "sum of six recalls, %", "score": "what the epoch is chosen by"},
+            {"R@": "recall, %", "SumR": "sum of recalls, %", "score": "points"},
         ),
         _part(
             Part("learning-rate", "Learning rate", "The network's learning rate at every logged step."),
@@ -136,7 +141,7 @@ def _part(words: Part, curves: Sequence[Curve], labels: Sequence[str], units: Ma
     if not curves:
         return None
     over = EPOCH if words.name == "validation" else STEP
-    names = list(dict.fromkeys(curve.name for curve in curves))
+    names = _names(curves)
     rows: list[dict[str, Value]] = [
         {"run": curve.run, "name": curve.name, over: at, "value": value}
         for curve in curves
@@ -151,12 +156,17 @@ def _part(words: Part, curves: Sequence[Curve], labels: Sequence[str], units: Ma
     return Part(words.name, words.title, words.text, alt, _grid(curves, labels, over, units), rows)
 
 
+def _names(curves: Sequence[Curve]) -> list[str]:
+    """The numbers in the order of their plots, a total last."""
+    return sorted(dict.fromkeys(curve.name for curve in curves), key=lambda name: name == "total")
+
+
 def _grid(curves: Sequence[Curve], labels: Sequence[str], over: str, units: Mapping[str, str]) -> Figure:
-    names = list(dict.fromkeys(curve.name for curve in curves))
+    names = _names(curves)
     columns = min(COLUMNS, len(names))
     height = -(-len(names) // columns)
     figure = Figure(figsize=(max(5.0, 3.4 * columns), 2.4 * height + 0.4), layout="constrained")
-    every = figure.subplots(height, columns, squeeze=False).flat
+    every = list(figure.subplots(height, columns, squeeze=False).flat)
     drawn = {}
     for axes, name in zip(every, names, strict=False):
         for curve in (curve for curve in curves if curve.name == name):
@@ -173,7 +183,7 @@ def _grid(curves: Sequence[Curve], labels: Sequence[str], over: str, units: Mapp
         axes.set_ylabel(next(unit for part, unit in units.items() if part in name))
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    for axes in list(every)[len(names) :]:
+    for axes in every[len(names) :]:
         axes.set_visible(False)
     figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=min(4, len(drawn)))
     return figure
