@@ -32,7 +32,8 @@ class Cell:
         right: whether it is the one that the query means.
         picture: how it looks; none where there is no picture.
         captions: what it shows, in words.
-        note: beside its rank, such as its score.
+        note: below its name, such as its score.
+        score: for the numbers behind the picture.
     """
 
     place: int
@@ -41,6 +42,7 @@ class Cell:
     picture: Picture | None = None
     captions: Sequence[str] = ()
     note: str = ""
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,8 @@ class _Page:
         edge, thickness = (RIGHT, 3.0) if cell.right else (OTHER, 0.8)
         self.figure.add_artist(Rectangle(place[:2], *place[2:], fill=False, edgecolor=edge, linewidth=thickness))
         if cell.picture is None:
-            most = TEXT_LINES // max(1, len(cell.captions))  # lines of each caption
-            lines = [line for caption in cell.captions for line in wrapped(f"· {caption}", 35, most)]
+            letters, most = int(16.5 * width), TEXT_LINES // max(1, len(cell.captions))  # of a line; lines of a caption
+            lines = [line for caption in cell.captions for line in wrapped(f"· {caption}", letters, most)]
             for at, line in enumerate(lines):
                 self.write(x + 0.05, y + 0.05 + at * LINE, line, 7)
         else:
@@ -136,10 +138,6 @@ class _Page:
             axes.imshow(cell.picture, cmap="gray", vmin=0, vmax=1)
             axes.axis("off")
         words = f"{cell.place}. {cell.item}"
-        self.write(x, y + height + 0.05, _shortened(words, 34 if cell.note else 40), 7.5)
+        self.write(x, y + height + 0.05, wrapped(words, int(17 * width), 1)[0], 7.5)
         mark = f"{RIGHT_WORD}  {cell.note}" if cell.right else cell.note
         self.write(x, y + height + 0.05 + LINE, mark, 7.5, bold=cell.right, colour="#00614A" if cell.right else "black")
-
-
-def _shortened(text: str, width: int) -> str:
-    return wrapped(text, width, 1)[0]

@@ -23,9 +23,12 @@ from nrccr.evaluation.directions import Bank, Directions
 from nrccr.evaluation.hubness import Counts, Hubness, first_places, hubness, occurrences, places_of
 from nrccr.evaluation.normalise import Settings
 from nrccr.evaluation.ranked import Scored
+from nrccr.report import confused, mixing
 from nrccr.report.captions import english_captions, first_of
 from nrccr.report.charts import COLOURS, DASHES
 from nrccr.report.finished import ReportRun, Searched
+from nrccr.report.gallery import Cell, Group, Row, draw_gallery
+from nrccr.report.media import Look, looks
 from nrccr.report.part import Part, Value
 from nrccr.systems.base import splits_of
 
@@ -58,6 +61,11 @@ class Shown:
     right: Counts
     places: int
     metrics: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        """What stands before its hubs."""
+        return self.panel if self.name == PLAIN else f"{self.panel}, {self.name}"
 
     @property
     def hubness(self) -> Hubness:
@@ -127,6 +135,11 @@ def rankings(run: ReportRun) -> list[Shown]:
 
 
 def parts(runs: Sequence[ReportRun]) -> list[Part]:
+    """Hubs, the languages that are confused, and what mixing queries with their translations does."""
+    return [*of_hubs(runs), *confused.parts(runs), *mixing.parts(runs)]
+
+
+def of_hubs(runs: Sequence[ReportRun]) -> list[Part]:
     """How unevenly items are shown, before and after normalisation, and the worst hubs."""
     by_run = {run.label: rankings(run) for run in runs}
     every = [ranking for found in by_run.values() for ranking in found]
@@ -135,7 +148,7 @@ def parts(runs: Sequence[ReportRun]) -> list[Part]:
         f"For how many test queries each item is among the first {k} (its {k}-occurrence): a fair ranking shows all "
         "items alike, a hub comes out for queries that it has nothing to do with, at the cost of items that never come "
         "out. Items are in the order of that number, most frequent first; the dotted line is its mean, which no "
-        "ranking changes. Skewness is that of the distribution. "
+        "ranking changes. Skewness is that of the distribution. Colours tell apart the rankings of one run. "
     )
     if any(ranking.name == PLAIN for ranking in every):
         text += (
@@ -183,7 +196,7 @@ def _panel(axes: Axes, every: Sequence[Shown]) -> None:
         share = 100 * np.arange(1, len(counts) + 1) / len(counts)
         own = ranking.hubness
         label = f"{ranking.name}: skewness {own.skewness:.2f}, never {100 * own.never:.0f} %"
-        colour, dashes = COLOURS[at % len(COLOURS)], DASHES[at % len(DASHES)]
+        colour, dashes = COLOURS[at % len(COLOURS)], DASHES[(at + at // len(COLOURS)) % len(DASHES)]
         axes.plot(share, counts, label=label, linewidth=1.6, color=colour, linestyle=dashes)
     axes.axhline(every[0].hubness.mean, color="#555555", linestyle=":", linewidth=1.2)
     axes.set_ylim(bottom=0)
@@ -195,6 +208,7 @@ def _panel(axes: Axes, every: Sequence[Shown]) -> None:
 def worst_hubs(runs: Sequence[ReportRun], by_run: dict[str, list[Shown]]) -> Part:
     """The items that come out for the most queries, of each run."""
     rows: list[dict[str, Value]] = []
+    shown_as: list[Row] = []
     for run in runs:
         found = by_run[run.label]
         panels = dict.fromkeys(ranking.panel for ranking in found)
@@ -202,7 +216,10 @@ def worst_hubs(runs: Sequence[ReportRun], by_run: dict[str, list[Shown]]) -> Par
         if len(groups) < len(run.searched):  # a ranking a language
             groups = [[one] for one in found]
         for searched, group in zip(run.searched, groups, strict=True):
-            rows += _worst_of(searched, group)
+            own = _worst_of(searched, group)
+            look = looks(searched)
+            shown_as.append(Row(group[0].label, [_cell(place, row, look) for place, row in enumerate(own, start=1)]))
+            rows += own
     names = dict.fromkeys(name for row in rows for name in row)
     rows = [{name: row.get(name) for name in names} for row in rows]
     k = next(iter(by_run.values()))[0].places
@@ -210,7 +227,16 @@ def worst_hubs(runs: Sequence[ReportRun], by_run: dict[str, list[Shown]]) -> Par
         f"The {WORST} items of each run that are among the first {k} for the most test queries, before normalisation: "
         "for how many of these they are the right one, and for how many queries they come out after normalisation."
     )
-    return Part("worst-hubs", "The worst hubs", text, rows=rows, shown=True, languages={"captions": ENGLISH})
+    figure = draw_gallery([Group([f"The items among the first {k} for the most queries"], shown_as)], WORST)
+    told = (f"{row['run']}, {row['queries in']}: {row['item']} for {row['queries']:,} queries" for row in rows)
+    alt = f"The worst hubs of each run. {'; '.join(told)}."
+    return Part("worst-hubs", "The worst hubs", text, alt, figure, rows, shown=True, languages={"captions": ENGLISH})
+
+
+def _cell(place: int, row: dict[str, Value], look: Look) -> Cell:
+    item, captions = str(row["item"]), str(row["captions"])
+    note = f"{row['queries']:,} queries, right for {row['right for']:,}"
+    return Cell(place, item, right=False, picture=look(item), captions=[captions] if captions else [], note=note)
 
 
 def _worst_of(searched: Searched, group: Sequence[Shown]) -> list[dict[str, Value]]:
@@ -220,7 +246,7 @@ def _worst_of(searched: Searched, group: Sequence[Shown]) -> list[dict[str, Valu
     for item in np.argsort(-before.counts, kind="stable")[:WORST].tolist():
         name = searched.item_ids[item]
         row: dict[str, Value] = {
-            "run": before.panel,
+            "run": searched.run.label,
             "queries in": searched.language,
             "item": name,
             "queries": int(before.counts[item]),

@@ -106,17 +106,12 @@ class Answers:
         places.setdefault(right, int(self.ranks[row]))
         scores = self.scored.forward.block(range(row, row + 1), range(self.scored.forward.shape[1]))[0]
         look, names = self.look, self.searched.item_ids
-        return [
-            Cell(
-                place,
-                names[column],
-                column == right,
-                look(names[column]),
-                first_of(captions.get(names[column], ()), CAPTIONS),
-                f"score {float(scores[column]):.3f}",
-            )
-            for column, place in places.items()
-        ]
+        found = []
+        for column, place in places.items():
+            name, score = names[column], float(scores[column])
+            words = first_of(captions.get(name, ()), CAPTIONS)
+            found.append(Cell(place, name, column == right, look(name), words, f"score {score:.3f}", score))
+        return found
 
     @cached_property
     def look(self) -> Look:
@@ -235,6 +230,6 @@ def _row(answers: Answers, rank: int, cell: Cell, query: dict[str, Value]) -> di
         "place": cell.place,
         "item": cell.item,
         "right": "yes" if cell.right else "no",
-        "score": cell.note.removeprefix("score "),
+        "score": cell.score,
         OF_ITEMS: " / ".join(cell.captions),
     }

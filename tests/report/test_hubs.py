@@ -64,7 +64,7 @@ def mixed(searched: Searched, rows: tuple[Array | None, Array], columns: Array) 
 
 
 def test_hubness_of_plain_and_normalised_scores(run: ReportRun) -> None:
-    found, worst = hubs.parts([run])
+    found, worst = hubs.of_hubs([run])
     searched, (bank,) = run.headline, banks_of(run)
     assert set(bank.query_ids).isdisjoint(searched.queries.ids) and len(bank.query_ids) == 24  # all there are
     assert all(name.startswith("train") for name in bank.query_ids) and not bank.transductive
@@ -163,7 +163,7 @@ def test_languages_of_nearest_captions(run: ReportRun) -> None:
 
 def all_parts(folder: Path, root: Path) -> dict[str, Any]:
     runs = read([folder], root, "cpu")
-    made = [part for module in (retrieved, hubs, confused, mixing) for part in module.parts(runs)]
+    made = [part for module in (retrieved, hubs) for part in module.parts(runs)]
     return {part.name: part for part in made}
 
 
