@@ -111,12 +111,11 @@ def draw(every: Sequence[Confused]) -> Figure:
     columns = min(COLUMNS, len(every))
     height = -(-len(every) // columns)
     figure = Figure(figsize=(width * columns, 0.4 + height * (0.9 + 0.42 * (most + 2))), layout="constrained")
-    grid = figure.subplots(height, columns, squeeze=False).flat
-    for axes in grid:
-        axes.axis("off")
+    grid = list(figure.subplots(height, columns, squeeze=False).flat)
     for axes, one in zip(grid, every, strict=False):
-        axes.axis("on")
         _table(axes, one)
+    for axes in grid[len(every) :]:
+        axes.axis("off")
     figure.supxlabel("language of the nearest caption (% of the queries)", fontsize=10)
     figure.supylabel("query", fontsize=10)
     return figure

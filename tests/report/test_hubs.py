@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def test_hubness_of_plain_and_normalised_scores(run: ReportRun) -> None:
             name: own[item] for name, own in counts.items() if name != PLAIN
         }
     assert len(worst.rows) == 5 and found.figure is not None
+    lines = found.figure.axes[0].lines
+    assert [line.get_ydata().tolist() for line in lines[:-1]] == [sorted(own)[::-1] for own in counts.values()]
 
 
 def test_a_sample_takes_all_where_there_are_fewer(run: ReportRun) -> None:
@@ -137,6 +140,11 @@ def test_rank_differences(run: ReportRun) -> None:
         assert row["better by 1-9 (%)"] == pytest.approx(shares[0])  # of eight places none is larger
         metrics = searched.scored(weights[after]).ranked().metrics()
         assert row["SumR after"] == metrics["SumR"]
+    assert part.figure is not None
+    (axes,) = part.figure.axes
+    drawn = np.array([bar.get_width() for bar in axes.patches]).reshape(3, -1)  # a bar's segments
+    np.testing.assert_allclose(drawn.sum(axis=1), 100)
+    np.testing.assert_allclose(drawn[:, 3], [row["same (%)"] for row in part.rows])
 
 
 def test_languages_of_nearest_captions(run: ReportRun) -> None:
@@ -159,6 +167,15 @@ def test_languages_of_nearest_captions(run: ReportRun) -> None:
         assert row["share (%)"] == pytest.approx(100 * len(there) / len(found))
         right = [items[at] == item for at, item in there]
         assert row["of the same item (%)"] == (pytest.approx(100 * sum(right) / len(right)) if right else None)
+    assert part.figure is not None
+    words = [text.get_text() for text in part.figure.axes[0].texts]
+    assert words == [f"{row['share (%)']:.0f}" for row in part.rows] + ["50", "50"]
+
+
+def test_languages_of_several_runs_each_have_a_table(run: ReportRun) -> None:
+    (part,) = confused.parts([replace(run, label=name) for name in "abcd"])
+    assert part.figure is not None
+    assert [axes.get_title() for axes in part.figure.axes if axes.axison] == ["a", "b", "c", "d"]
 
 
 def all_parts(folder: Path, root: Path) -> dict[str, Any]:
