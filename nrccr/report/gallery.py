@@ -47,10 +47,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """The items that one run ranks first; `label` stands before them."""
+    """The items that one run ranks first; label and note stand before them."""
 
     label: str
     cells: Sequence[Cell]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,37 +64,46 @@ class Group:
 
 def draw_gallery(groups: Sequence[Group], columns: int) -> Figure:
     """All queries below one another; the right item is framed and marked by a word."""
-    cell = (WIDTH - LABEL) / columns - GAP
-    heads = [[line for words in group.words for line in wrapped(words, 118, 3)] for group in groups]
-    heights = [max((_height(one, cell) for row in group.rows for one in row.cells), default=0.0) for group in groups]
-    row_heights = [height + 2 * LINE + GAP for height in heights]
+    width = (WIDTH - LABEL) / columns - GAP
+    heads = [_head(group.words) for group in groups]
+    sizes = [max((_height(one, width) for row in group.rows for one in row.cells), default=0.0) for group in groups]
     totals = [
-        HEAD_LINE * len(head) + len(group.rows) * height + 2 * GAP
-        for head, group, height in zip(heads, groups, row_heights, strict=True)
+        HEAD_LINE * len(head) + len(group.rows) * (size + 2 * LINE + GAP) + 2 * GAP
+        for head, group, size in zip(heads, groups, sizes, strict=True)
     ]
     page = _Page(Figure(figsize=(WIDTH, GAP + sum(totals))), GAP + sum(totals))
     top = GAP
-    for group, head, height, row_height in zip(groups, heads, heights, row_heights, strict=True):
-        first = len(wrapped(group.words[0], 118, 3))
-        for at, line in enumerate(head):
-            page.write(0.05, top + HEAD_LINE * at, line, 10 if at < first else 8.5, bold=at < first)
-        top += HEAD_LINE * len(head) + 0.5 * GAP
+    for group, head, size, total in zip(groups, heads, sizes, totals, strict=True):
+        y = top
+        for line, points, bold in head:
+            page.write(0.05, y, line, points, bold=bold)
+            y += HEAD_LINE
+        y += 0.5 * GAP
         for row in group.rows:
-            for at, line in enumerate(wrapped(row.label, 17, 4)):
-                page.write(0.05, top + LINE * at, line, 8.5)
+            for at, line in enumerate([*wrapped(row.label, 16, 2), *wrapped(row.note, 16, 2)]):
+                page.write(0.05, y + LINE * at, line, 8.5)
             for at, one in enumerate(row.cells):
-                page.cell(one, (LABEL + at * (cell + GAP), top), (cell, height))
-            top += row_height
-        top += 1.5 * GAP
+                page.cell(one, (LABEL + at * (width + GAP), y), (width, size))
+            y += size + 2 * LINE + GAP
+        top += total
     return page.figure
 
 
 def wrapped(text: str, width: int, most: int) -> list[str]:
     """A text in lines of so many narrow letters, a Chinese one counting two; what is beyond the last line is cut."""
-    lines = [line.plain.rstrip() for line in Text(printable(text)).wrap(Console(), width)]
+    start = printable(text[: 2 * width * most])  # as much as can be shown
+    lines = [line.plain.rstrip() for line in Text(start).wrap(Console(), width)] if text else []
     if len(lines) > most:
         lines = [*lines[: most - 1], f"{lines[most - 1][: width - 1]}…"]
     return lines
+
+
+def _head(words: Sequence[str]) -> list[tuple[str, float, bool]]:
+    """The lines above a group, their size in points, and whether they are bold, as the first words are."""
+    first, *others = words
+    return [(line, 10.0, True) for line in wrapped(first, 100, 3)] + [
+        (line, 8.5, False) for other in others for line in wrapped(other, 115, 3)
+    ]
 
 
 def _height(cell: Cell, width: float) -> float:

@@ -179,7 +179,7 @@ def _part(rule: str, words: str, keys: Sequence[Key], every: Sequence[Answers], 
         for answers in every:
             row = answers.rows[key]
             lists.append((answers, int(answers.ranks[row]), answers.cells(row, captions)))
-        ranked = [Row(f"{own.label}: right item at rank {rank}", cells) for own, rank, cells in lists]
+        ranked = [Row(own.label, cells, f"right item at rank {rank:,}") for own, rank, cells in lists]
         groups.append(Group([f"{number}. {asked[QUERY]}", *_below(asked)], ranked))
         told.append(f"query {number}, " + ", ".join(f"{own.label} {rank}" for own, rank, _ in lists))
         for own, rank, cells in lists:
