@@ -113,7 +113,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
         UserError: it is missing, damaged, nested too deeply, or no object; a number that no `float` holds.
     """
     try:
-        found = json.loads(regular_bytes(path).decode("utf-8"), parse_int=_moderate)
+        found = json.loads(regular_bytes(path).decode("utf-8"), parse_int=moderate)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise UserError(f"{path}: cannot be read ({reason}); {advice}") from error
@@ -122,7 +122,8 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     return found
 
 
-def _moderate(digits: str) -> int:
+def moderate(digits: str) -> int:
+    """A whole number of JSON that a `float` holds; `parse_int` of `json.loads`."""
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)

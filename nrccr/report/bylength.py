@@ -147,7 +147,7 @@ def _interval(point: Floats, cloud: Floats) -> Curve:
     return Curve(point, low, high)
 
 
-def in_words(bins: int) -> str:
+def span(bins: int) -> str:
     """A bin's lengths: `0-10`, `11-15`, `over 30`."""
     first = LENGTHS[bins - 1] + 1 if bins else 0
     return f"over {LENGTHS[-1]}" if bins == len(LENGTHS) else f"{first}-{LENGTHS[bins]}"
@@ -169,7 +169,7 @@ def _scores(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
     rows: list[dict[str, Value]] = [
         {
             "run": label,
-            "tokens": in_words(at),
+            "tokens": span(at),
             "queries": int(counts[place]),
             "share, %": float(share[place]),
             **_recalls(outcome, lengths.bins == at),
@@ -189,7 +189,7 @@ def _scores(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
         f"ones. Bands are 95 % intervals of a bootstrap over items ({RESAMPLES:,} resamples, seed {SEED}); bars are "
         "the share of queries, with their number.",
         f"Lines of recall sums over {len(lengths.used)} bins of query length: {ends}. Bars below: "
-        + ", ".join(f"{in_words(at)} tokens {part:.0f} %" for at, part in zip(lengths.used, share, strict=True))
+        + ", ".join(f"{span(at)} tokens {part:.0f} %" for at, part in zip(lengths.used, share, strict=True))
         + ".",
         figure,
         rows,
@@ -207,14 +207,14 @@ def _gains(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
     axes.legend()
     _ticks(axes, lengths)
     rows: list[dict[str, Value]] = [
-        {"run": label, "against": lengths.labels[0], "tokens": in_words(at), **_cells(curve, place, "gain")}
+        {"run": label, "against": lengths.labels[0], "tokens": span(at), **_cells(curve, place, "gain")}
         for label, curve in curves.items()
         for place, at in enumerate(lengths.used)
     ]
     ends = "; ".join(
         f"{label} gains "
         + ", ".join(
-            f"{curve.values[place]:.1f} ({curve.low[place]:.1f} to {curve.high[place]:.1f}) at {in_words(at)} tokens"
+            f"{curve.values[place]:.1f} ({curve.low[place]:.1f} to {curve.high[place]:.1f}) at {span(at)} tokens"
             for place, at in enumerate(lengths.used)
         )
         for label, curve in curves.items()
@@ -250,7 +250,7 @@ def _lines(axes: Axes, curves: dict[str, Curve], lengths: Lengths, order: Sequen
 
 
 def _ticks(axes: Axes, lengths: Lengths) -> None:
-    axes.set_xticks(range(len(lengths.used)), [in_words(at) for at in lengths.used])
+    axes.set_xticks(range(len(lengths.used)), [span(at) for at in lengths.used])
     axes.set_xlabel("length of the query, tokens")
 
 

@@ -17,7 +17,7 @@ from nrccr.evaluation.directions import Directions
 from nrccr.evaluation.encode import Embeddings
 from nrccr.evaluation.languages import variance_across
 from nrccr.evaluation.ranked import Scored
-from nrccr.report.finished import ReportRun, Searched
+from nrccr.report.finished import ReportRun, Searched, is_number
 from nrccr.report.part import Part, Value
 from nrccr.report.runs import NAMED
 
@@ -140,18 +140,15 @@ def configuration(runs: Sequence[ReportRun]) -> Part:
     base = flatten(plain(type(runs[0].config)()))
     values = [flatten(plain(run.config)) for run in runs]
     keys = [key for key in base if key not in free and any(own.get(key) != base[key] for own in values)]
-    rows: list[Row] = [
-        {"key": key, "base": _shown(key, base[key])}
-        | {name: _shown(key, own.get(key)) for name, own in zip(_columns(runs, ["key", "base"]), values, strict=True)}
+    rows = [
+        _wide({"key": key, "base": _shown(key, base[key])}, runs, [_shown(key, own.get(key)) for own in values])
         for key in keys
     ]
     switches = [resolved_switches(run.config) for run in runs]
-    rows += [
-        {"key": f"switches.{name}", "base": "by the reading"}
-        | {column: str(own[name]) for column, own in zip(_columns(runs, ["key", "base"]), switches, strict=True)}
-        for name in switches[0]
-        if f"switches.{name}" not in keys and any(own[name] != switches[0][name] for own in switches)
-    ]
+    for name in switches[0]:
+        if f"switches.{name}" not in keys and any(own[name] != switches[0][name] for own in switches):
+            head: Row = {"key": f"switches.{name}", "base": "by the reading"}
+            rows.append(_wide(head, runs, [str(own[name]) for own in switches]))
     return Part(
         "configuration",
         "Configuration",
@@ -175,26 +172,22 @@ def facts(runs: Sequence[ReportRun]) -> Part:
         "peak memory, MB": lambda run: _memory(run, "process"),
         "peak memory of the device, MB": lambda run: _memory(run, "device"),
     }
-    columns = _columns(runs, ["fact"])
-    rows: list[Row] = [
-        {"fact": fact} | {column: value(run) for column, run in zip(columns, runs, strict=True)}
-        for fact, value in named.items()
-    ]
+    rows = [_wide({"fact": fact}, runs, [value(run) for run in runs]) for fact, value in named.items()]
     counted = [_counts(run) for run in runs]
-    for name in dict.fromkeys(name for own in counted for name in own):
-        rows.append({"fact": name} | {column: own.get(name) for column, own in zip(columns, counted, strict=True)})
     versions = [run.record.get("versions") for run in runs]
-    tables = [own if isinstance(own, Mapping) else {} for own in versions]
-    for name in dict.fromkeys(name for own in tables for name in own):
-        rows.append(
-            {"fact": f"version of {name}"}
-            | {column: _text(own.get(name)) for column, own in zip(columns, tables, strict=True)}
-        )
+    tables = [
+        {f"version of {name}": _text(value) for name, value in own.items()} if isinstance(own, Mapping) else {}
+        for own in versions
+    ]
+    for every in (counted, tables):
+        names = dict.fromkeys(name for own in every for name in own)
+        rows += [_wide({"fact": name}, runs, [own.get(name) for own in every]) for name in names]
     return Part(
         "facts",
         "Data, time and memory",
-        "What run.json and metrics.jsonl record, and the test split's counts. Time is that of all logged training steps and validations, without "
-        "reading the data at the start; memory is the peak of the process that finished the training.",
+        "What run.json and metrics.jsonl record, and the test split's counts. Time is that of all logged training "
+        "steps and validations, without reading the data at the start; memory is the peak of the process that finished "
+        "the training.",
         rows=rows,
         shown=True,
     )
@@ -205,10 +198,10 @@ def training_seconds(run: ReportRun) -> float | None:
     total, before, timed = 0.0, 0, False
     for line in run.log:
         if line["kind"] == "train":
-            each = sum(float(line[name]) for name in ("data_seconds", "step_seconds") if _is_number(line.get(name)))
+            each = sum(float(line[name]) for name in ("data_seconds", "step_seconds") if is_number(line.get(name)))
             total += each * (line["step"] - before)
             before, timed = line["step"], True
-        elif _is_number(line.get("seconds")):
+        elif is_number(line.get("seconds")):
             total += float(line["seconds"])
     return total if timed else None
 
@@ -216,7 +209,7 @@ def training_seconds(run: ReportRun) -> float | None:
 def _memory(run: ReportRun, name: str) -> Value:
     found = run.record["finished"].get("peak_memory_mb")
     value = found.get(name) if isinstance(found, Mapping) else None
-    return value if _is_number(value) else None
+    return value if is_number(value) else None
 
 
 def _counts(run: ReportRun) -> dict[str, Value]:
@@ -225,13 +218,14 @@ def _counts(run: ReportRun) -> dict[str, Value]:
     every = {**(data if isinstance(data, Mapping) else {}), "test": dict(run.headline.split.counts)}
     flat = flatten(every)
     return {
-        f"{name.replace('.', ' ').replace('_', ' ')}, count": value for name, value in flat.items() if _is_number(value)
+        f"{name.replace('.', ' ').replace('_', ' ')}, count": value for name, value in flat.items() if is_number(value)
     }
 
 
-def _columns(runs: Sequence[ReportRun], taken: Sequence[str]) -> list[str]:
-    """The runs' labels as names of columns, beside others."""
-    return [f"run {run.label}" if run.label in taken else run.label for run in runs]
+def _wide(head: Row, runs: Sequence[ReportRun], values: Sequence[Value]) -> Row:
+    """A row with a column for each run, named after it."""
+    names = [f"run {run.label}" if run.label in head else run.label for run in runs]
+    return head | dict(zip(names, values, strict=True))
 
 
 def _shown(key: str, value: Any) -> str:
@@ -243,7 +237,3 @@ def _shown(key: str, value: Any) -> str:
 
 def _text(value: Any) -> Value:
     return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and bool(np.isfinite(value))

@@ -14,6 +14,8 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, NullFormatter
 
+from nrccr.errors import printable
+
 # Okabe and Ito, "Color Universal Design" (2008), without its yellow, which is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # runs differ in shape too: legible without colour
@@ -54,7 +56,8 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], str]:
 def make_legible(figure: Figure) -> str:
     """Make a finished figure ready to be drawn under `drawing`.
 
-    Every text gets fonts that have its characters, and logarithmic axes plain numbers instead of formulas.
+    Every text gets fonts that have its characters, control characters are written as escapes, and logarithmic axes get
+    plain numbers instead of formulas.
 
     Returns:
         The characters that no installed font has.
@@ -62,8 +65,11 @@ def make_legible(figure: Figure) -> str:
     missing: set[str] = set()
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        if not text.get_text().isascii():
-            families, lacking = fonts_for([text.get_text()])
+        shown = printable(text.get_text())
+        if shown != text.get_text():
+            text.set_text(shown)
+        if not shown.isascii():
+            families, lacking = fonts_for([shown])
             text.set_fontfamily(families)
             missing |= set(lacking)
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):

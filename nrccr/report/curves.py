@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from nrccr.evaluation.compare import DIRECTIONS
 from nrccr.evaluation.metrics import RECALLS
 from nrccr.report.charts import run_style
-from nrccr.report.finished import ReportRun
+from nrccr.report.finished import ReportRun, is_number
 from nrccr.report.part import Part, Value
 
 COLUMNS = 3  # of small plots
@@ -89,7 +89,7 @@ def training_curves(run: ReportRun) -> list[Curve]:
     for line in run.log:
         if line["kind"] == "train":
             for name, value in line.items():
-                if name not in ("step", "epoch") and _is_number(value):
+                if name not in ("step", "epoch") and is_number(value):
                     scale = 100.0 if name.endswith("_accuracy") else 1.0
                     points.setdefault(name, {})[line["step"]] = scale * value
     return [Curve(run.label, name, list(own), list(own.values())) for name, own in points.items()]
@@ -114,19 +114,15 @@ def _validated(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         found = own.get(direction)
         for k in RECALLS:
             value = found.get(f"R@{k}") if isinstance(found, Mapping) else None
-            if _is_number(value):
+            if is_number(value):
                 yield f"{direction.replace('_', ' ')} R@{k}", float(value)
     for name, value in (("SumR", own.get("SumR")), ("score", line.get("score"))):
-        if _is_number(value):
+        if is_number(value):
             yield name, float(value)
 
 
 def _is_loss(name: str) -> bool:
     return name.endswith("_loss") or name == "total"
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _part(words: Part, curves: Sequence[Curve], labels: Sequence[str], units: Mapping[str, str]) -> Part | None:
@@ -167,7 +163,7 @@ def _grid(curves: Sequence[Curve], labels: Sequence[str], over: str, units: Mapp
     height = -(-len(names) // columns)
     figure = Figure(figsize=(max(5.0, 3.4 * columns), 2.4 * height + 0.4), layout="constrained")
     every = list(figure.subplots(height, columns, squeeze=False).flat)
-    drawn = {}
+    drawn: dict[str, Line2D] = {}
     for axes, name in zip(every, names, strict=False):
         for curve in (curve for curve in curves if curve.name == name):
             own = run_style(labels.index(curve.run))
@@ -175,7 +171,7 @@ def _grid(curves: Sequence[Curve], labels: Sequence[str], over: str, units: Mapp
                 curve.at, curve.values, label=curve.run, markevery=max(1, len(curve.at) // MARKED), markersize=4, **own
             )
             drawn.setdefault(curve.run, line)
-            if curve.best in curve.at:
+            if curve.best is not None and curve.best in curve.at:
                 value = curve.values[list(curve.at).index(curve.best)]
                 axes.plot(curve.best, value, marker="*", markersize=12, color=own["color"], markeredgecolor="black")
         axes.set_title(name.replace("_", " "), fontsize=10)
@@ -185,5 +181,5 @@ def _grid(curves: Sequence[Curve], labels: Sequence[str], over: str, units: Mapp
         axes.xaxis.get_major_locator().set_params(integer=True)
     for axes in every[len(names) :]:
         axes.set_visible(False)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=min(4, len(drawn)))
+    figure.legend(list(drawn.values()), list(drawn), loc="outside upper center", ncols=min(4, len(drawn)))
     return figure

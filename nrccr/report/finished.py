@@ -6,12 +6,13 @@ Q queries, N items of the gallery, D joint-space width.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,20 +20,21 @@ import torch
 
 from nrccr.config.schema import Config, resolved_switches
 from nrccr.data.queries import Queries, Split
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, printable
 from nrccr.evaluation.blocks import dense
 from nrccr.evaluation.compare import Outcome, read_outcome
 from nrccr.evaluation.directions import Directions
 from nrccr.evaluation.encode import EncodedQueries, encode_gallery, encode_queries
 from nrccr.evaluation.ranked import Scored
 from nrccr.evaluation.rule import Rule
-from nrccr.files import read_json
+from nrccr.files import moderate, read_json
 from nrccr.sizes import regular_bytes
 from nrccr.systems.base import splits_of
 from nrccr.systems.loading import WEIGHTS_NAME, load_retriever
 from nrccr.systems.retriever import Retriever
 from nrccr.systems.settings import load_config
 
+LONGEST_LABEL = 48
 Floats = npt.NDArray[np.float64]
 
 
@@ -42,7 +44,7 @@ class ReportRun:
 
     Attributes:
         folder: the run folder.
-        label: its name in figures: the folder's, with its parent's where two runs have the same.
+        label: its name in figures: the folder's, with its parent's where two runs have the same; short and printable.
         config: what it was trained with.
         record: what `run.json` holds.
         log: the lines of `metrics.jsonl`.
@@ -208,9 +210,19 @@ def read(folders: Sequence[Path], root: Path, device: str | None = None) -> list
     for place, count in Counter(places).items():
         if count > 1:
             raise UserError(f"{place}: named twice; name each run once")
+    return [_read(folder, label, root, device) for folder, label in zip(folders, _labels(places), strict=True)]
+
+
+def _labels(places: Sequence[Path]) -> list[str]:
+    """A short name for each folder, of which no two are the same, and none that matplotlib hides for its underscore."""
     names = Counter(place.name for place in places)
-    labels = [place.name if names[place.name] == 1 else f"{place.parent.name}/{place.name}" for place in places]
-    return [_read(folder, label, root, device) for folder, label in zip(folders, labels, strict=True)]
+    found: list[str] = []
+    for place in places:
+        name = printable(place.name if names[place.name] == 1 else f"{place.parent.name}/{place.name}")
+        short = name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 20]}...{name[-15:]}"
+        short = f"run {short}" if short.startswith("_") else short
+        found.append(short if short not in found else f"{short} ({len(found) + 1})")
+    return found
 
 
 def _read(folder: Path, label: str, root: Path, device: str | None) -> ReportRun:
@@ -244,7 +256,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     found = []
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line, parse_constant=lambda _: None)
+            entry = json.loads(line, parse_constant=lambda _: None, parse_int=moderate)
             sound = isinstance(entry, dict) and isinstance(entry["kind"], str) and type(entry["step"]) is int
         except (ValueError, KeyError, RecursionError):
             sound = False
@@ -252,3 +264,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"{path}:{number}: not a line of a training's log; restore the whole folder")
         found.append(entry)
     return found
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether something that a run recorded is a finite number."""
+    return type(value) in (int, float) and math.isfinite(value)

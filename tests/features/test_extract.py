@@ -268,7 +268,9 @@ def test_a_changed_file_is_read_again(folder: Path, tmp_path: Path, nrccr_comman
 def test_strict_and_nothing_readable(folder: Path, tmp_path: Path, nrccr_command: Command) -> None:
     done = nrccr_command("extract", folder, "--model", "pixels", "--out", tmp_path / "out", "--strict")
     assert (
-        done.code == 2 and done.err == f"nrccr: {tmp_path / 'out'}: 1 of 8 files were skipped, and --strict is given\n"
+        done.code == 2
+        and done.err
+        == f"nrccr: {tmp_path / 'out'}: 1 of 8 files were skipped, and --strict is given; mend or remove them\n"
     )
     assert len(BigFile(tmp_path / "out").video_ids) == 7
     done = nrccr_command("extract", folder / "damaged.mp4", "--model", "pixels", "--out", tmp_path / "none")

@@ -149,6 +149,24 @@ def test_metrics_of_a_noise_run_are_numbers(value: str, tmp_path: Path) -> None:
         read_metrics(tmp_path / "m.json")
 
 
+@pytest.mark.parametrize(
+    ("header", "flags", "name", "says"),
+    [(b"PK\x01\x02", 9, 46, "no archive that can be read"), (b"PK\x03\x04", 7, 30, "cannot be read")],
+    ids=["directory", "member"],
+)
+def test_an_archive_whose_names_are_no_utf8(header: bytes, flags: int, name: int, says: str, tmp_path: Path) -> None:
+    """A flag says that they are: `zipfile` raises UnicodeDecodeError."""
+    content = bytearray(readers.PARSERS["sizes-npz"].valid())
+    entry = content.index(header)
+    content[entry + flags] |= 8
+    content[entry + name] = 0x8D
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(SizeError, match=says):
+        require_npz(tmp_path / "a.npz")
+    for parser in ("sizes-npz", "array-npz", "bank-vectors"):
+        assert isinstance(readers.parse(parser, bytes(content), tmp_path / "files"), Exception)
+
+
 WRONG = [np.float32(1), np.zeros(2, np.float32), np.array([["a", "b"], ["c", "d"]]), np.zeros((2, 2), np.int64)]
 
 

@@ -142,7 +142,9 @@ class Reader:
         """
         files = self.collection.split("train")
         if files.back is None:
-            raise UserError(f"{self.collection.name}: the training split has no back-translation file")
+            raise UserError(
+                f"{self.collection.name}: the training split has no back-translation file; `nrccr translate` makes it"
+            )
         captions = [read_captions(path) for path in (files.source, files.target, files.back)]
         matched = match(captions, self.mismatch_tolerance)
         source, target, back = matched.captions
