@@ -16,7 +16,7 @@ from nrccr.report.media import Picture
 
 # Inches.
 WIDTH, LABEL, GAP = 10.0, 1.25, 0.12
-LINE, HEAD_LINE = 0.145, 0.19
+LINE, HEAD_LINE = 0.155, 0.2
 PICTURE, TEXT_LINES = (0.3, 1.25), 4  # least and greatest height of a picture; lines of an item that has none
 RIGHT, OTHER = COLOURS[2], "#9A9A9A"
 RIGHT_WORD = "✓ right"
@@ -101,9 +101,14 @@ def wrapped(text: str, width: int, most: int) -> list[str]:
 def _head(words: Sequence[str]) -> list[tuple[str, float, bool]]:
     """The lines above a group, their size in points, and whether they are bold, as the first words are."""
     first, *others = words
-    return [(line, 10.0, True) for line in wrapped(first, 100, 3)] + [
-        (line, 8.5, False) for other in others for line in wrapped(other, 115, 3)
+    return [(line, 11.0, True) for line in wrapped(first, 104, 3)] + [
+        (line, 9.5, False) for other in others for line in wrapped(other, 126, 3)
     ]
+
+
+def _shortened(name: str, width: int) -> str:
+    name = printable(name)
+    return name if len(name) <= width else f"{name[: width - 1]}…"
 
 
 def _height(cell: Cell, width: float) -> float:
@@ -139,15 +144,15 @@ class _Page:
         edge, thickness = (RIGHT, 3.0) if cell.right else (OTHER, 0.8)
         self.figure.add_artist(Rectangle(place[:2], *place[2:], fill=False, edgecolor=edge, linewidth=thickness))
         if cell.picture is None:
-            letters, most = int(16.5 * width), TEXT_LINES // max(1, len(cell.captions))  # of a line; lines of a caption
+            letters, most = int(15.5 * width), TEXT_LINES // max(1, len(cell.captions))  # of a line; lines of a caption
             lines = [line for caption in cell.captions for line in wrapped(f"· {caption}", letters, most)]
             for at, line in enumerate(lines):
-                self.write(x + 0.05, y + 0.05 + at * LINE, line, 7)
+                self.write(x + 0.05, y + 0.05 + at * LINE, line, 7.5)
         else:
             axes = self.figure.add_axes(place)
             axes.imshow(cell.picture, cmap="gray", vmin=0, vmax=1)
             axes.axis("off")
         words = f"{cell.place}. {cell.item}"
-        self.write(x, y + height + 0.05, wrapped(words, int(17 * width), 1)[0], 7.5)
+        self.write(x, y + height + 0.05, _shortened(words, int(14.5 * width)), 8)
         mark = f"{RIGHT_WORD}  {cell.note}" if cell.right else cell.note
-        self.write(x, y + height + 0.05 + LINE, mark, 7.5, bold=cell.right, colour="#00614A" if cell.right else "black")
+        self.write(x, y + height + 0.05 + LINE, mark, 8, bold=cell.right, colour="#00614A" if cell.right else "black")

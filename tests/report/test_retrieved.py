@@ -85,6 +85,9 @@ def test_one_run(trained: Path, tiny_collection: Path) -> None:
         require_rows(part, runs)
         assert len({row["caption id"] for row in part.rows}) == 3
         assert part.figure is not None and part.languages["query"] == "zh"
+        words = [text.get_text() for text in part.figure.texts]
+        assert sum(word.startswith("✓ right") for word in words) == 3  # each query's, in its place or after the others
+        assert all(0 <= place <= 1 for text in part.figure.texts for place in text.get_position())
     row = parts["worst"].rows[0]
     item, number = str(row["caption id"]).split("#")
     assert row["query"] == text_of(tiny_collection, "vatextest_zh", f"{item}#zh#{number}")
