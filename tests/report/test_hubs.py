@@ -101,6 +101,12 @@ def test_hubness_of_plain_and_normalised_scores(run: ReportRun) -> None:
     assert [line.get_ydata().tolist() for line in lines[:-1]] == [sorted(own)[::-1] for own in counts.values()]
 
 
+def test_captions_without_translations_make_no_bank(run: ReportRun) -> None:
+    data = run.config.data.model_copy(update={"scenario": "unparallel"})
+    (bank,) = banks_of(replace(run, config=run.config.model_copy(update={"data": data})))
+    assert bank.split == "val" and all(name.startswith("val") for name in bank.query_ids)
+
+
 def test_a_sample_takes_all_where_there_are_fewer(run: ReportRun) -> None:
     few = next(splits_of(run.retriever, run.root, "train", Sample(25, 0, at_most=True)))
     assert len(few.headline.ids) == 24
