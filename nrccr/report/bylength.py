@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from nrccr.report.finished import ReportRun, Searched
 from nrccr.report.part import Part, Value
 
 RESAMPLES, SEED = 1000, 0
+MOST_BANDS = 4  # of runs in one figure; the bands of more hide each other, and are left to the table
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -34,14 +36,19 @@ class Lengths:
         collection: that they are from.
         labels: of the R runs.
         outcomes: R of them, queries and items in the same order.
-        bins: (Q,) the bin of each query.
+        tokens: (Q,) the length of each query.
     """
 
     language: str
     collection: str
     labels: Sequence[str]
     outcomes: Sequence[Outcome]
-    bins: Ints
+    tokens: Ints
+
+    @cached_property
+    def bins(self) -> Ints:
+        """(Q,) the bin of each query."""
+        return np.searchsorted(LENGTHS, self.tokens).astype(np.int64)
 
     @property
     def used(self) -> list[int]:
@@ -93,48 +100,70 @@ def compared(runs: Sequence[ReportRun]) -> list[Lengths]:
             else:
                 found.append((searched, [run.label], [searched.outcome]))
     return [
-        Lengths(first.language, first.split.collection, labels, outcomes, _bins(first, outcomes[0]))
+        Lengths(first.language, first.split.collection, labels, outcomes, _tokens(first, outcomes[0]))
         for first, labels, outcomes in found
     ]
 
 
 def recalls_of(lengths: Lengths) -> dict[str, Curve]:
     """By run, R@1 + R@5 + R@10 of text to visual in percent, by bin, with the bootstrap's interval over items."""
-    draws = _draws(lengths)
+    draws, whole = _draws(lengths), np.ones((1, len(lengths.outcomes[0].item_ids)))
     return {
-        label: _interval(_sums(outcome, lengths, np.ones((1, draws.shape[1])))[0], _sums(outcome, lengths, draws))
+        label: _interval(_sums(outcome, lengths.bins, whole)[0], _sums(outcome, lengths.bins, draws))
         for label, outcome in zip(lengths.labels, lengths.outcomes, strict=True)
     }
+
+
+def extra_gain(lengths: Lengths, run: int) -> tuple[float, Curve]:
+    """How much more a run gains over the first on queries longer than the median than on the others, (1,).
+
+    Returns:
+        The median length, and the difference of both gains with its interval; (0,) where all are of one length.
+    """
+    median = float(np.median(lengths.tokens))
+    longer = (lengths.tokens > median).astype(np.int64)
+
+    def extra(weights: Floats) -> Floats:
+        first, other = (_sums(lengths.outcomes[at], longer, weights) for at in (0, run))  # (B, 2)
+        return np.diff(other - first, axis=1)  # (B, 1)
+
+    return median, _interval(extra(np.ones((1, len(lengths.outcomes[0].item_ids))))[0], extra(_draws(lengths)))
 
 
 def gains_of(lengths: Lengths) -> dict[str, Curve]:
     """By run but the first, what it reaches more than the first; both on the same resamples."""
     draws, whole = _draws(lengths), np.ones((1, len(lengths.outcomes[0].item_ids)))
-    clouds = [_sums(outcome, lengths, draws) for outcome in lengths.outcomes]
-    points = [_sums(outcome, lengths, whole)[0] for outcome in lengths.outcomes]
+    clouds = [_sums(outcome, lengths.bins, draws) for outcome in lengths.outcomes]
+    points = [_sums(outcome, lengths.bins, whole)[0] for outcome in lengths.outcomes]
     return {
         label: _interval(point - points[0], cloud - clouds[0])
         for label, point, cloud in zip(lengths.labels[1:], points[1:], clouds[1:], strict=True)
     }
 
 
-def _bins(searched: Searched, outcome: Outcome) -> Ints:
-    """The bin (Q,) of each of an outcome's queries."""
+def _tokens(searched: Searched, outcome: Outcome) -> Ints:
+    """The length (Q,) of each of an outcome's queries."""
     words = dict(zip(searched.queries.ids, searched.queries.tokens.words.tolist(), strict=True))
-    return np.searchsorted(LENGTHS, np.array([words[query] for query in outcome.query_ids])).astype(np.int64)
+    return np.array([words[query] for query in outcome.query_ids], dtype=np.int64)
 
 
 def _draws(lengths: Lengths) -> Floats:
     return resampled(len(lengths.outcomes[0].item_ids), RESAMPLES, SEED)
 
 
-def _sums(outcome: Outcome, lengths: Lengths, weights: Floats) -> Floats:
-    """The sum of recalls (B, G) where item n counts `weights[:, n]` times; NaN where no query of a bin is drawn."""
+def _sums(outcome: Outcome, bins: Ints, weights: Floats) -> Floats:
+    """The sum of recalls (B, G) where item n counts `weights[:, n]` times; NaN where no query of a bin is drawn.
+
+    Args:
+        outcome: the ranks.
+        bins: (Q,) the bin of each query; those that have queries are the columns, ascending.
+        weights: (B, N) whole numbers.
+    """
     items = len(outcome.item_ids)
     hits = np.sum([100.0 * (outcome.ranks <= k) for k in RECALLS], axis=0)  # (Q,)
     columns = []
-    for at in lengths.used:
-        inside = lengths.bins == at
+    for at in np.unique(bins):
+        inside = bins == at
         own = outcome.item_of[inside]
         total = weights @ np.bincount(own, hits[inside], items)  # (B,)
         count = weights @ np.bincount(own, minlength=items)
@@ -160,7 +189,7 @@ def _scores(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
     figure, above, below = _panels()
     _lines(above, curves, lengths, order)
     above.set_ylabel("R@1 + R@5 + R@10, text to visual, %")
-    above.legend()
+    figure.legend(loc="outside upper center", ncols=min(3, len(curves)))
     bars = below.bar(range(len(share)), share, color="#8a8a8a", width=0.6)
     below.bar_label(bars, [f"{count:,}" for count in counts], fontsize=8)
     below.set_ylabel("queries, %")
@@ -186,8 +215,8 @@ def _scores(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
         name,
         f"Score against the length of the query ({lengths.collection}, queries in {lengths.language})",
         "The sum of R@1, R@5 and R@10, text to visual, over the queries of like length, in tokens without special "
-        f"ones. Bands are 95 % intervals of a bootstrap over items ({RESAMPLES:,} resamples, seed {SEED}); bars are "
-        "the share of queries, with their number.",
+        f"ones. {_bands(lengths.labels)} are 95 % intervals of a bootstrap over items ({RESAMPLES:,} resamples, seed "
+        f"{SEED}); bars are the share of queries, with their number.",
         f"Lines of recall sums over {len(lengths.used)} bins of query length: {ends}. Bars below: "
         + ", ".join(f"{span(at)} tokens {part:.0f} %" for at, part in zip(lengths.used, share, strict=True))
         + ".",
@@ -204,13 +233,21 @@ def _gains(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
     _lines(axes, curves, lengths, order)
     axes.axhline(0, color="black", linewidth=1)
     axes.set_ylabel(f"R@1 + R@5 + R@10 minus that of\n{lengths.labels[0]}, points")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=min(3, len(curves)))
     _ticks(axes, lengths)
     rows: list[dict[str, Value]] = [
         {"run": label, "against": lengths.labels[0], "tokens": span(at), **_cells(curve, place, "gain")}
         for label, curve in curves.items()
         for place, at in enumerate(lengths.used)
     ]
+    more = []
+    for number, label in enumerate(lengths.labels[1:], start=1):
+        median, extra = extra_gain(lengths, number)
+        if extra.values.size:
+            more.append(
+                f"On queries longer than the median, {median:g} tokens, {label} gains {extra.values[0]:+.1f} points "
+                f"more than on the others ({extra.low[0]:+.1f} to {extra.high[0]:+.1f})."
+            )
     ends = "; ".join(
         f"{label} gains "
         + ", ".join(
@@ -222,9 +259,9 @@ def _gains(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
     return Part(
         name,
         f"Gain over {lengths.labels[0]} by length ({lengths.collection}, queries in {lengths.language})",
-        f"What a run reaches more than {lengths.labels[0]} on the same queries, with 95 % intervals of a paired "
-        f"bootstrap over items ({RESAMPLES:,} resamples, seed {SEED}). Where a band is off zero the difference is more "
-        "than chance in the choice of items.",
+        f"What a run reaches more than {lengths.labels[0]} on the same queries. {_bands(lengths.labels[1:])} are 95 % "
+        f"intervals of a paired bootstrap over items ({RESAMPLES:,} resamples, seed {SEED}): where one is off zero the "
+        f"difference is more than chance in the choice of items. {' '.join(more)}",
         f"Lines of differences over bins of query length, with bands. {ends}.",
         figure,
         rows,
@@ -232,8 +269,12 @@ def _gains(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
     )
 
 
+def _bands(labels: Sequence[str]) -> str:
+    return "Bands" if len(labels) <= MOST_BANDS else "Low and high in the table"
+
+
 def _panels() -> tuple[Figure, Axes, Axes]:
-    figure = Figure(figsize=(6.4, 5.0), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     return figure, above, below
 
@@ -243,6 +284,8 @@ def _lines(axes: Axes, curves: dict[str, Curve], lengths: Lengths, order: Sequen
     for label, curve in curves.items():
         style = run_style(order.index(label))
         axes.plot(at, curve.values, label=label, **style)
+        if len(curves) > MOST_BANDS:
+            continue
         axes.fill_between(at, curve.low, curve.high, color=style["color"], alpha=0.15, linewidth=0)
         for bound in (curve.low, curve.high):  # where bands overlap, or are printed in grey
             axes.plot(at, bound, color=style["color"], linestyle=style["linestyle"], linewidth=0.7, alpha=0.7)

@@ -161,7 +161,7 @@ def configuration(runs: Sequence[ReportRun]) -> Part:
 def facts(runs: Sequence[ReportRun]) -> Part:
     """Data counts, commit, device, versions, time and memory of each run."""
     named: dict[str, Callable[[ReportRun], Value]] = {
-        "commit": lambda run: _text(run.record.get("commit")),
+        "commit": lambda run: _short(run.record.get("commit")),
         "seed": lambda run: run.config.seed,
         "parameters": lambda run: sum(own.numel() for own in run.retriever.network.parameters()),
         "device": lambda run: _text(run.record.get("device")),
@@ -233,6 +233,11 @@ def _shown(key: str, value: Any) -> str:
     if key in NAMED:
         return Path(str(value)).name
     return "none" if value is None else str(value)
+
+
+def _short(commit: Any) -> Value:
+    """A commit by its first digits, with the mark of changed files."""
+    return f"{commit[:12]}{'+' if commit.endswith('+') else ''}" if isinstance(commit, str) else None
 
 
 def _text(value: Any) -> Value:

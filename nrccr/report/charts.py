@@ -35,8 +35,12 @@ def new_axes(width: float = 6.4, height: float = 4.0, xlabel: str = "", ylabel: 
 
 def run_style(index: int) -> dict[str, Any]:
     """Colour, marker and dashes of a run's line, by its position among the report's runs; keywords of `plot`."""
-    at = index % len(COLOURS)
-    return {"color": COLOURS[at], "marker": MARKERS[at], "linestyle": DASHES[at]}
+    again, at = divmod(index, len(COLOURS))  # the eighth run has the first one's colour, with other dashes and marker
+    return {
+        "color": COLOURS[at],
+        "marker": MARKERS[(at + 2 * again) % len(MARKERS)],
+        "linestyle": DASHES[(at + again) % len(DASHES)],
+    }
 
 
 def fonts_for(texts: Iterable[str]) -> tuple[list[str], str]:

@@ -128,7 +128,9 @@ def draw(rows: Sequence[NoiseRow], intervals: Mapping[tuple[str, str], tuple[flo
     rates = [rate_of(name) for name in translators]
     numeric = [rate for rate in rates if rate is not None]
     places = numeric if len(numeric) == len(rates) else list(range(len(rates)))
-    figure, axes = new_axes(5, 3.5, "wrong words, %" if len(numeric) == len(rates) else "translator", "SumR, test")
+    figure, axes = new_axes(
+        5, 3.5, "wrong words, %" if len(numeric) == len(rates) else "translator", "SumR, test, points"
+    )
     for number, model in enumerate(dict.fromkeys(row.model for row in rows)):
         own = {row.translator: mean_and_deviation(row.sumr) for row in rows if row.model == model}
         at = [place for place, name in zip(places, translators, strict=True) if name in own]

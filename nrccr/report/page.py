@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from base64 import b64encode
@@ -47,14 +48,15 @@ figure img{display:block;max-width:100%;height:auto;margin:auto}
 .table{overflow-x:auto;max-height:34rem;overflow-y:auto;border:1px solid var(--line)}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:30%}
 caption{text-align:left;padding:.3rem .6rem;color:var(--quiet);background:var(--page)}
-th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;overflow-wrap:anywhere;max-width:30rem}
-td.number{text-align:right;white-space:nowrap} thead th{border-bottom:2px solid var(--line)}
+th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;overflow-wrap:break-word;max-width:30rem}
+.number{text-align:right;white-space:nowrap} thead th{border-bottom:2px solid var(--line)}
 tbody tr:nth-child(odd){background:var(--stripe)}
 @media print{body{max-width:none;padding:0;font-size:10pt} nav,.skip,.files{display:none}
  figure{break-inside:avoid;border:0;padding:0} h2,h3{break-after:avoid}
  .table{max-height:none;overflow:visible;border:0} tr{break-inside:avoid}}
 """
 Picture = tuple[str, bytes] | None  # media type and content; none where it would make the page too large
+_NUMBER = ' class="number"'
 _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)  # matplotlib's, each with a text of the figure
 
 
@@ -228,27 +230,41 @@ def _table(part: Part) -> Iterator[str]:
     more = f", the first {len(shown):,} of {count:,} rows" if len(shown) < count else ""
     yield f'<div class="table" role="region" tabindex="0" aria-label="Table: {_text(part.title)}">\n<table>\n'
     yield f"<caption>{_text(part.title)}{more}</caption>\n<thead><tr>"
-    yield from (f'<th scope="col">{_text(name)}</th>' for name in columns)
+    decimals = {name: decimals_of([row[name] for row in part.rows]) for name in columns}
+    for name, own in decimals.items():
+        yield f'<th scope="col"{_NUMBER if own is not None else ""}>{_text(name)}</th>'
     yield "</tr></thead>\n<tbody>\n"
     for row in shown:
-        yield "<tr>" + "".join(_cell(row[name], part.languages.get(name)) for name in columns) + "</tr>\n"
+        cells = (_cell(row[name], decimals[name], part.languages.get(name)) for name in columns)
+        yield f"<tr>{''.join(cells)}</tr>\n"
     yield "</tbody>\n</table>\n</div>\n"
 
 
-def _cell(value: Value, language: str | None) -> str:
-    if isinstance(value, str):
-        spoken = f' lang="{escape(language)}" dir="auto"' if language else ' dir="auto"'
-        return f"<td{spoken}>{_text(value)}</td>"
-    return f'<td class="number">{in_digits(value)}</td>'
+def _cell(value: Value, decimals: int | None, language: str | None) -> str:
+    if decimals is not None and not isinstance(value, str):
+        return f"<td{_NUMBER}>{in_digits(value, decimals)}</td>"
+    spoken = f' lang="{escape(language)}"' if language else ""
+    return f'<td dir="auto"{spoken}>{_text(value if isinstance(value, str) else in_digits(value))}</td>'
 
 
-def in_digits(value: float | None) -> str:
-    """A number as tables show it: whole ones whole, others with two decimals, below 1 with three digits that count."""
-    if value is None:
-        return "–"
-    if isinstance(value, int) or value.is_integer():
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) < 1 else f"{value:,.2f}"
+def decimals_of(column: Sequence[Value]) -> int | None:
+    """Decimals of a column of numbers: none where all are whole, enough for three digits of the largest, two at least.
+
+    None for a column that holds texts too.
+    """
+    if any(isinstance(value, str) for value in column):
+        return None
+    finite = [abs(value) for value in column if isinstance(value, int | float) and math.isfinite(value)]
+    if all(float(value).is_integer() for value in finite):
+        return 0
+    return max(2, min(8, 2 - math.floor(math.log10(max(finite)))))
+
+
+def in_digits(value: Value, decimals: int | None = None) -> str:
+    """A number as tables show it, with thousands set apart; without `decimals` as many as it needs, two at most."""
+    if value is None or isinstance(value, str):
+        return value or "–"
+    return f"{value:,.{decimals_of([value]) if decimals is None else decimals}f}"
 
 
 def _text(text: str) -> str:

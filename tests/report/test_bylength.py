@@ -6,7 +6,7 @@ import numpy as np
 
 from nrccr.evaluation.compare import Outcome, bootstrap
 from nrccr.evaluation.metrics import recalls_by_length
-from nrccr.report.bylength import RESAMPLES, SEED, compared, gains_of, parts, recalls_of, span
+from nrccr.report.bylength import RESAMPLES, SEED, compared, extra_gain, gains_of, parts, recalls_of, span
 from tests.report.runs import finished_run, outcome
 
 LENGTHS = [3, 12, 10, 31, 12, 11]
@@ -72,6 +72,18 @@ def test_gains_are_paired_whatever_the_order_of_queries() -> None:
     assert gains["b"].low[0] == gains["b"].high[0] == 0.0, "equal on every resample"
     names = [part.name for part in parts(two_runs())]
     assert names == ["length", "length-gain"]
+
+
+def test_longer_queries_gain_more_by_hand() -> None:
+    both = compared(two_runs())[0]
+    median, extra = extra_gain(both, 1)
+    assert median == 11.5
+    hits = [[sum(100 * (rank <= k) for k in (1, 5, 10)) for rank in ranks] for ranks in (RANKS, BETTER)]
+    gains = np.subtract(hits[1], hits[0])
+    longer = np.array(LENGTHS) > 11.5
+    np.testing.assert_allclose(extra.values, [gains[longer].mean() - gains[~longer].mean()])
+    assert extra.low[0] <= extra.values[0] <= extra.high[0]
+    assert f"b gains {extra.values[0]:+.1f} points" in parts(two_runs())[1].text
 
 
 def test_a_single_bin_has_the_interval_of_compare() -> None:

@@ -13,8 +13,8 @@ from nrccr.errors import UserError
 from nrccr.report import page
 from nrccr.report.charts import drawing, new_axes
 from nrccr.report.folder import require_replaceable, write_report
-from nrccr.report.page import PAIRS, PALETTES, Group, Report, draw, in_digits, render, style
-from nrccr.report.part import Part
+from nrccr.report.page import PAIRS, PALETTES, Group, Report, draw, render, style
+from nrccr.report.part import Part, Value
 
 HOSTILE = "<script>alert(1)</script> \"'&amp; </svg> $\\frac{$ \x07\u202e ]]> -->"
 
@@ -145,9 +145,21 @@ def test_long_tables_are_cut_on_the_page_alone() -> None:
     assert part.csv().count("\n") == 1001
 
 
-def test_numbers() -> None:
-    shown = [in_digits(value) for value in (None, 3, 12345, 0.0, 0.01234, -0.5, 66.666, 1e-7, 250.0, float("nan"))]
-    assert shown == ["–", "3", "12,345", "0", "0.0123", "-0.5", "66.67", "1e-07", "250", "nan"]
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        ([1, 12345, None], ["1", "12,345", "–"]),
+        ([48.0, 65.866, 6.0], ["48.00", "65.87", "6.00"]),
+        ([0.00123, 0.1], ["0.001", "0.100"]),
+        ([0.000023, 0.0], ["0.0000230", "0.0000000"]),
+        ([float("nan"), 2.0, float("inf")], ["nan", "2", "inf"]),
+        (["none", 2, 0.5, None], ["none", "2", "0.500", "–"]),
+    ],
+)
+def test_numbers_of_a_column_have_the_same_decimals(column: list[Value], shown: list[str]) -> None:
+    html = report_of(Part("rows", "Rows", "w", rows=[{"n": value} for value in column]))
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", html) == shown
+    assert html.count('class="number"') == (0 if "none" in column else len(column) + 1)
 
 
 def test_folder_is_the_same_every_time(tmp_path: Path) -> None:
