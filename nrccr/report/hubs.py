@@ -25,7 +25,7 @@ from nrccr.evaluation.normalise import Settings
 from nrccr.evaluation.ranked import Scored
 from nrccr.report import confused, mixing
 from nrccr.report.captions import english_captions, first_of
-from nrccr.report.charts import COLOURS, DASHES
+from nrccr.report.charts import run_style
 from nrccr.report.finished import ReportRun, Searched
 from nrccr.report.gallery import Cell, Group, Row, draw_gallery
 from nrccr.report.media import Look, looks
@@ -196,8 +196,8 @@ def _panel(axes: Axes, every: Sequence[Shown]) -> None:
         share = 100 * np.arange(1, len(counts) + 1) / len(counts)
         own = ranking.hubness
         label = f"{ranking.name}: skewness {own.skewness:.2f}, never {100 * own.never:.0f} %"
-        colour, dashes = COLOURS[at % len(COLOURS)], DASHES[(at + at // len(COLOURS)) % len(DASHES)]
-        axes.plot(share, counts, label=label, linewidth=1.6, color=colour, linestyle=dashes)
+        look = run_style(at)
+        axes.plot(share, counts, label=label, linewidth=1.6, color=look["color"], linestyle=look["linestyle"])
     axes.axhline(every[0].hubness.mean, color="#555555", linestyle=":", linewidth=1.2)
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, 100)
