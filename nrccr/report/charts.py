@@ -67,6 +67,9 @@ def make_legible(figure: Figure) -> str:
         The characters that no installed font has.
     """
     missing: set[str] = set()
+    every = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    for axis in every:
+        axis.get_ticklabels()  # writes them; otherwise they have no text before the figure is drawn
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         shown = printable(text.get_text())
@@ -76,7 +79,7 @@ def make_legible(figure: Figure) -> str:
             families, lacking = fonts_for([shown])
             text.set_fontfamily(families)
             missing |= set(lacking)
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+    for axis in every:
         if isinstance(axis.get_major_formatter(), LogFormatterMathtext):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())

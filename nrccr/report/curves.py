@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from nrccr.evaluation.compare import DIRECTIONS
 from nrccr.evaluation.metrics import RECALLS
 from nrccr.report.charts import run_style
-from nrccr.report.finished import ReportRun, is_number
+from nrccr.report.finished import ReportRun, is_count, is_number
 from nrccr.report.part import Part, Value
 
 COLUMNS = 3  # of small plots
@@ -91,7 +91,7 @@ def training_curves(run: ReportRun) -> list[Curve]:
             for name, value in line.items():
                 if name not in ("step", "epoch") and is_number(value):
                     scale = 100.0 if name.endswith("_accuracy") else 1.0
-                    points.setdefault(name, {})[line["step"]] = scale * value
+                    points.setdefault(name, {})[line["step"]] = scale * float(value)
     return [Curve(run.label, name, list(own), list(own.values())) for name, own in points.items()]
 
 
@@ -99,11 +99,11 @@ def validation_curves(run: ReportRun) -> list[Curve]:
     """Recalls of both directions, SumR and the score that epochs are chosen by, by epoch; of languages their mean."""
     points: dict[str, dict[int, float]] = {}
     for line in run.log:
-        if line["kind"] == "validation" and type(line.get("epoch")) is int:
+        if line["kind"] == "validation" and is_count(line.get("epoch")):
             for name, value in _validated(line):
                 points.setdefault(name, {})[line["epoch"]] = value
     finished = run.record["finished"].get("best_epoch")
-    best = finished if type(finished) is int else None
+    best = finished if is_count(finished) else None
     return [Curve(run.label, name, list(own), list(own.values()), best) for name, own in points.items()]
 
 

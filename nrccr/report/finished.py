@@ -35,6 +35,7 @@ from nrccr.systems.retriever import Retriever
 from nrccr.systems.settings import load_config
 
 LONGEST_LABEL = 48
+HUGE = 1e100
 Floats = npt.NDArray[np.float64]
 
 
@@ -257,7 +258,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line, parse_constant=lambda _: None, parse_int=moderate)
-            sound = isinstance(entry, dict) and isinstance(entry["kind"], str) and type(entry["step"]) is int
+            sound = isinstance(entry, dict) and isinstance(entry["kind"], str) and is_count(entry["step"])
         except (ValueError, KeyError, RecursionError):
             sound = False
         if not sound:
@@ -266,6 +267,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether something that a run recorded can be a number of steps or epochs."""
+    return type(value) is int and 0 <= value < 2**53
+
+
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether something that a run recorded is a finite number."""
-    return type(value) in (int, float) and math.isfinite(value)
+    """Whether something that a run recorded is a number, finite and of a size that can be drawn."""
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < HUGE

@@ -30,14 +30,14 @@ class Written:
 
 
 def require_replaceable(folder: Path) -> None:
-    """Make sure that a folder may be replaced: it is new, empty, or a report and nothing else.
+    """Make sure that a folder, or the one that a link leads to, may be replaced: it is new, empty, or a report alone.
 
     Raises:
         UserError: it holds something else.
     """
-    if not folder.exists() and not folder.is_symlink():
+    if not folder.exists():
         return
-    if folder.is_symlink() or not folder.is_dir():
+    if not folder.is_dir():
         raise UserError(f"{folder}: exists and is no folder of a report; give another --out")
     names = sorted(path.name for path in folder.iterdir())
     other = [name for name in names if not _OURS.fullmatch(name)]
@@ -93,5 +93,5 @@ def missing_fonts(characters: str) -> str:
     shown = characters if len(characters) <= 10 else f"{characters[:10]} and {len(characters) - 10} others"
     return (
         f"No installed font has {shown}: figures show boxes there. Install one, for Chinese, Japanese and Korean "
-        "Debian's fonts-noto-cjk (or fonts-wqy-microhei), and report again."
+        "Debian's fonts-noto-cjk (or fonts-wqy-microhei), for other scripts fonts-noto-core, and report again."
     )

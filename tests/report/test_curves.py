@@ -80,3 +80,15 @@ def test_stars_mark_the_kept_epoch() -> None:
     stars = {axes.get_title(): line.get_xydata().tolist() for axes in part.figure.axes for line in axes.get_lines()
              if line.get_marker() == "*"}  # fmt: skip
     assert stars == {"text to visual R@1": [[2.0, 7.0]], "SumR": [[2.0, 70.0]], "score": [[2.0, 40.0]]}
+
+
+def test_numbers_of_any_size_are_drawn() -> None:
+    lines = [
+        {"kind": "train", "step": step, "total": value, "learning_rate": 10**99}
+        for step, value in enumerate([1e99, -1e99, 5e-324, 0, 10**99])
+    ]
+    part, rate = parts(
+        [finished_run("a", log=[*lines, {"kind": "train", "step": 2**52, "total": 1e300, "x": 10**299}])]
+    )
+    assert draw(part) is not None and draw(rate) is not None
+    assert [row["value"] for row in part.rows] == [1e99, -1e99, 5e-324, 0.0, 1e99]

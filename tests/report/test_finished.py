@@ -103,7 +103,11 @@ def test_labels(trained: Path, tiny_collection: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"kind": "train"}', '{"kind": 1, "step": 1}', '{"kind": "train", "step": true}', "9" * 400]
+    "line",
+    [
+        *("{", "[]", "9" * 400, '{"kind": "train"}', '{"kind": 1, "step": 1}'),
+        *('{"kind": "train", "step": true}', f'{{"kind": "train", "step": {2**53}}}'),
+    ],
 )
 def test_damaged_logs_name_their_line(line: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n' + line + "\n")

@@ -38,3 +38,14 @@ def test_captions_are_no_formulas_and_logarithms_are_numbers() -> None:
     assert axes.get_title() == "$\\frac{ costs $5 \\x07"
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert {"1", "10", "1000"} <= set(labels) and not any("$" in label for label in labels)
+
+
+def test_names_of_ticks_have_fonts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(charts, "fonts_for", lambda texts: (asked.extend(texts), (["A Font"], "狗"))[1])
+    with drawing():
+        figure, axes = new_axes(3, 2, "queries", "items")
+        axes.barh(["狗在水里跑", "a dog"], [1, 2])
+        assert make_legible(figure) == "狗"
+    assert set(asked) == {"狗在水里跑"}
+    assert [label.get_fontfamily() for label in axes.get_yticklabels()] == [["A Font"], [charts.FIRST_FONT]]

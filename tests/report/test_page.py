@@ -186,9 +186,12 @@ def test_only_reports_are_replaced(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="is no"):
             write_report(place, "t", "l", [Group("all", "All", [bars()])])
     assert (tmp_path / "other" / "a.csv").read_text() == "1"
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="is no folder"):
-        require_replaceable(tmp_path / "link")
+    for target in ("other", "there"):  # of a link what it leads to
+        (tmp_path / f"to-{target}").symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match=r"to-other: exists and is no report"):
+        require_replaceable(tmp_path / "to-other")
+    write_report(tmp_path / "to-there", "t", "l", [Group("all", "All", [bars()])])
+    assert (tmp_path / "there" / "report.html").is_file() and (tmp_path / "to-there").is_symlink()
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,3 +110,12 @@ def test_c2kd(nrccr_command: Command, c2kd_config: Path, tiny_languages: Path, t
         assert float(rows[language]["R@1"]) == pytest.approx(own["text_to_visual"]["R@1"])
     assert float(rows["mean"]["rank variance"]) == pytest.approx(written["rank_variance"])
     assert int(rows["mean"]["over"]) == written["rank_variance_items"]
+
+
+def test_images(image_run: Command, nrccr_command: Command, tiny_images: Path, tmp_path: Path) -> None:
+    run = tmp_path / "i"
+    assert image_run("train", "--out", run, "visual.kind=vectors").code == 0
+    done = nrccr_command("report", run, "--root", tiny_images, "--device", "cpu", "--parts", "card")
+    assert done.code == 0, done.err
+    with (run / "report" / "facts.csv").open() as file:
+        assert {row["fact"]: row["i"] for row in csv.DictReader(file)}["test items, count"] == "8"
