@@ -23,6 +23,8 @@ PARTS = {
     "curves": "Training",
     "length": "Length of the query",
     "noise": "Translation noise",
+    "retrieved": "Retrieved items",
+    "hubs": "Hubs, languages and weights",
 }
 
 
@@ -71,9 +73,16 @@ def report(
 
 def _makers() -> dict[str, Maker]:
     """What makes each part; the libraries for it are heavy."""
-    from nrccr.report import bylength, bynoise, card, curves
+    from nrccr.report import bylength, bynoise, card, curves, hubs, retrieved
 
-    return {"card": card.parts, "curves": curves.parts, "length": bylength.parts, "noise": bynoise.parts}
+    return {
+        "card": card.parts,
+        "curves": curves.parts,
+        "length": bylength.parts,
+        "noise": bynoise.parts,
+        "retrieved": retrieved.parts,
+        "hubs": hubs.parts,
+    }
 
 
 def _lead(runs: Sequence[ReportRun]) -> str:
