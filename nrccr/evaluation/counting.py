@@ -83,7 +83,8 @@ def _ahead(part: Array, own: Array, columns: Array, ties: Ties) -> Array:
                 ahead[slot] += (_count(equal) - inside[slot]) / 2
     if ties == "index":
         ahead[later & np.isneginf(own)] = width  # there is no lower number
-        _add_ties(ahead, part, own, columns, np.nonzero(inside))
+        slots, rows = np.nonzero(inside)
+        _add_ties(ahead, part, own, columns, (slots, rows))
     return ahead.T
 
 

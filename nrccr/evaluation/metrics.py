@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from nrccr.evaluation.blocks import Blocks, DenseScores, as_matrix, spans
-from nrccr.evaluation.counting import Ties, places_ahead
+from nrccr.evaluation.counting import Ties as Ties
+from nrccr.evaluation.counting import places_ahead
 
 # Q rows (queries), N columns (items), b rows in a block, K relevant items in the fullest row of a block
 
