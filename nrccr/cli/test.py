@@ -132,7 +132,8 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
         }
         searched = among_texts(split) if options.among_texts else split
         if not is_first():  # all encode, the first ranks and writes
-            deque(encode_split(retriever.network, searched, rule.batch_size, rule.device), maxlen=0)
+            with rule.encoding():
+                deque(encode_split(retriever.network, searched, rule.batch_size, rule.device), maxlen=0)
             continue
         metrics = evaluate(retriever.network, searched, rule, folder / split.folder, header)
         for table in test_tables(metrics, config):

@@ -95,19 +95,21 @@ def cache_of(config: Config) -> list[str]:
 
 
 def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *, resume: bool, test: bool) -> None:
-    from nrccr.distributed import Runtime, choose_device, make_deterministic, make_different
+    from nrccr.distributed import Runtime, choose_device, make_deterministic, make_different, peak_memory
     from nrccr.processes import is_first, wait_for_all, world
     from nrccr.report.screen import counts_line
     from nrccr.systems.base import system_of
     from nrccr.terminal import say
     from nrccr.training.features import describe_features
     from nrccr.training.loop import Trainer
+    from nrccr.training.task import begin_alike
 
     chosen = choose_device(device)
     make_deterministic(config.seed)
     runtime = Runtime(chosen, config.train.precision)
     task = system_of(config.model).task(config, root, chosen, test=test)
     _require_a_pair_each(config, len(task.pairs), world())
+    begin_alike(task)
     trainer = Trainer(config, task, runtime, folder)
     make_different(config.seed)
     for split, counts in task.counts.items():
@@ -130,7 +132,7 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
             folder.begin(config, chosen, task.counts, fingerprint, record, task.save_models)
     best = trainer.run()
     if is_first():
-        folder.finish(trainer.progress.step, best.best_epoch)
+        folder.finish(trainer.progress.step, best.best_epoch, peak_memory(chosen))
     wait_for_all()  # a test reads what the first has written
     if task.validate is None:
         say(f"{folder.path}: no validation split; epoch {best.best_epoch}, the last, was kept")

@@ -75,7 +75,6 @@ class Trainer:
         """
         config, progress = self.config.train, self.progress
         log = Log(self.folder.path, self.log_bytes, progress.step) if is_first() else NoLog()
-        self._begin_alike()
         try:
             with _stop_on_signal() as stop:
                 while progress.epoch < config.epochs and not progress.schedule.exhausted(config):
@@ -90,12 +89,6 @@ class Trainer:
         finally:
             log.close()
         return progress.schedule
-
-    def _begin_alike(self) -> None:
-        """The first process's weights in all: other processors may have drawn others."""
-        for module in (self.network, *(player.module for player in self.players.values())):
-            for value in module.state_dict().values():
-                as_first(value)
 
     def _epoch(self, log: Log | NoLog, stop: list[int]) -> None:
         config, progress = self.config.train, self.progress

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nrccr.data.batch import Parts
 from nrccr.data.sampling import Indices, shares
+from nrccr.processes import as_first
 from nrccr.training.runfolder import RunFolder
 
 
@@ -115,6 +116,13 @@ class Task:
     save_models: Callable[[RunFolder], None]
     record: dict[str, Any] = field(default_factory=dict)
     places: tuple[Path, ...] = ()
+
+
+def begin_alike(task: Task) -> None:
+    """The first process's weights in all: another processor may have drawn others."""
+    for module in (task.network, *(player.module for player in task.players.values())):
+        for value in module.state_dict().values():
+            as_first(value)
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
