@@ -197,6 +197,9 @@ def average(parameters: Sequence[nn.Parameter]) -> None:
         if anywhere:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad.nbytes >= BUCKET_BYTES:
+                _average([parameter.grad])
+                continue
             bucket.append(parameter.grad)
             if sum(gradient.nbytes for gradient in bucket) >= BUCKET_BYTES:
                 _average(bucket)
@@ -208,7 +211,10 @@ def _average(gradients: list[Tensor]) -> None:
     """The mean of some gradients, in place, in one message."""
     if not gradients:
         return
-    means = _sum(torch.cat([gradient.flatten() for gradient in gradients])) / world()
+    if len(gradients) == 1 and gradients[0].is_contiguous():
+        _sum(gradients[0]).div_(world())  # a word table, without a copy of it
+        return
+    means = _sum(torch.cat([gradient.flatten() for gradient in gradients])).div_(world())
     parts = torch.split(means, [gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
