@@ -35,7 +35,9 @@ def choose_device(name: str | None) -> torch.device:
     own = int(os.environ.get("LOCAL_RANK", "0")) if world() > 1 else 0
     if name is not None and "," in name:
         devices = choose_devices(name)
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world() > 1 else 1
+        if world() == 1:
+            raise UserError(f"--device {name}: only train, test and bank take several devices; give one")
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if len(devices) != here:
             raise UserError(
                 f"--device {name}: {len(devices)} devices for {here} processes on this machine; give one each"
