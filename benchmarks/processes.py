@@ -19,13 +19,14 @@ from pathlib import Path
 import torch
 import torch.multiprocessing
 
-from nrccr.data.sampling import epoch_batches, shares
+from nrccr.data.sampling import epoch_batches
 from nrccr.distributed import Runtime, make_deterministic
 from nrccr.processes import is_first, joined, rank, wait_for_all, world
 from nrccr.systems.base import system_of
 from nrccr.systems.settings import load_config
 from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Shared
 
 
 def measure(given: argparse.Namespace) -> dict[str, float]:
@@ -37,9 +38,9 @@ def measure(given: argparse.Namespace) -> dict[str, float]:
     trainer = Trainer(config, task, Runtime(device, config.train.precision), RunFolder(Path("unused")))
     trainer.network.train()
     batches = epoch_batches(len(task.pairs), config.train.batch_size, config.seed, 0)[: given.steps + 1]
-    pairs, walls, used = task.pairs.at_epoch(0), [], []
+    pairs, walls, used = Shared(task.pairs.at_epoch(0), rank(), world()), [], []
     for whole in batches:
-        part = pairs.share(shares(whole, world())[rank()], whole)
+        part = pairs[whole]
         wait_for_all()
         begun, processor = time.perf_counter(), time.process_time()
         loss = trainer.step(part)["total"].item()

@@ -15,6 +15,7 @@ from nrccr.errors import UserError
 if TYPE_CHECKING:
     from nrccr.config.schema import Config
     from nrccr.training.runfolder import RunFolder
+    from nrccr.training.task import Task
 
 Start = Literal["new", "overwrite", "resume"]
 
@@ -77,13 +78,15 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
         _train(config, root, folder, device, resume=start == "resume", test=test)
 
 
-def _require_a_pair_each(config: Config, pairs: int, processes: int) -> None:
+def require_parts(config: Config, task: Task, processes: int) -> None:
     """Make sure that every process has a part of every batch.
 
     Raises:
-        UserError: fewer pairs than processes.
+        UserError: fewer pairs than processes, or a system that trains in one.
     """
-    for what, count in (("train.batch_size", config.train.batch_size), ("training pairs", pairs)):
+    if processes > 1 and not task.several:
+        raise UserError(f"model={config.model}: trains in one process; give one device")
+    for what, count in (("train.batch_size", config.train.batch_size), ("training pairs", len(task.pairs))):
         if count < processes:
             raise UserError(f"{what}: {count} for {processes} processes; give fewer devices, they share each batch")
 
@@ -108,7 +111,7 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
     make_deterministic(config.seed)
     runtime = Runtime(chosen, config.train.precision)
     task = system_of(config.model).task(config, root, chosen, test=test)
-    _require_a_pair_each(config, len(task.pairs), world())
+    require_parts(config, task, world())
     begin_alike(task)
     trainer = Trainer(config, task, runtime, folder)
     make_different(config.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 from torch import Tensor, nn
 
@@ -24,17 +24,21 @@ class TrainingSet(Protocol):
     def __getitem__(self, indices: Indices) -> Parts[Any]:
         """The batch at `indices`."""
 
-    def share(self, own: Indices, whole: Indices) -> Parts[Any]:
-        """The part of the batch at `whole` that one of several processes computes; all of it where both are the same.
-
-        Where padding counts it is padded as the whole batch is.
-        """
-
     def at_epoch(self, epoch: int) -> Self:
         """What to read in an epoch, from 0; the data itself, unless something is drawn anew in every epoch."""
 
     def fingerprint(self) -> str:
         """A hash of all that is read."""
+
+
+class SharedSet(TrainingSet, Protocol):
+    """Training data of which several processes take parts."""
+
+    def share(self, own: Indices, whole: Indices) -> Parts[Any]:
+        """The part of the batch at `whole` that one of several processes computes; all of it where both are the same.
+
+        Where padding counts it is padded as the whole batch is.
+        """
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ class Shared:
 
     def __getitem__(self, whole: Indices) -> Parts[Any]:
         """This process's part of the batch at `whole`."""
-        return self.pairs.share(shares(whole, self.processes)[self.process], whole)
+        if self.processes == 1:
+            return self.pairs[whole]
+        return cast(SharedSet, self.pairs).share(shares(whole, self.processes)[self.process], whole)
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,8 @@ class Task:
         save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
         record: what the numbers depend on besides configuration and data, for run.json; the same when it is resumed.
         places: feature folders or files that it reads; a resumed run finds them unchanged.
+        several: whether several processes may share it: the training set is a SharedSet, and the network gathers all
+            rows before batch statistics and losses.
     """
 
     network: nn.Module
@@ -116,6 +124,7 @@ class Task:
     save_models: Callable[[RunFolder], None]
     record: dict[str, Any] = field(default_factory=dict)
     places: tuple[Path, ...] = ()
+    several: bool = False
 
 
 def begin_alike(task: Task) -> None:

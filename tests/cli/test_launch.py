@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ import pytest
 import torch
 
 from nrccr.cli.launch import LOST, _explained
+from nrccr.cli.train import require_parts
+from nrccr.config.schema import Config
 from nrccr.distributed import choose_device, choose_devices
 from nrccr.errors import UserError
 from nrccr.safeload.unpickle import load_checkpoint
+from nrccr.training.task import Task
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 Command = Callable[..., Any]
@@ -166,6 +170,21 @@ def test_several_devices_need_several_processes(monkeypatch: pytest.MonkeyPatch)
     for twice in ("0,0", "cpu,0"):
         with pytest.raises(UserError, match="each GPU once"):
             choose_devices(twice)
+
+
+def test_every_process_needs_a_part_of_every_batch() -> None:
+    nothing: Any = None
+    task = Task(nothing, nothing, {}, range(3), nothing, {}, nothing, several=True)  # type: ignore[arg-type]
+    config = Config()
+    require_parts(config, task, 3)
+    with pytest.raises(UserError, match="training pairs: 3 for 4 processes"):
+        require_parts(config, task, 4)
+    small = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 2})})
+    with pytest.raises(UserError, match="train.batch_size: 2 for 3 processes"):
+        require_parts(small, task, 3)
+    require_parts(config, replace(task, several=False), 1)
+    with pytest.raises(UserError, match="model=nrccr: trains in one process"):
+        require_parts(config, replace(task, several=False), 2)
 
 
 @pytest.mark.parametrize(

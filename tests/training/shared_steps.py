@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nrccr.data.sampling import epoch_batches, shares
+from nrccr.data.sampling import epoch_batches
 from nrccr.distributed import Runtime, make_deterministic
 from nrccr.processes import joined, rank, world
 from nrccr.systems.base import system_of
 from nrccr.systems.settings import load_config
 from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
+from nrccr.training.task import Shared
 
 STEPS = 3
 
@@ -47,7 +48,7 @@ def steps_of(job: Job) -> dict[str, Any]:
     gradients: dict[str, Tensor] = {}
     weights: dict[str, Tensor] = {}
     for whole in batches[:STEPS]:
-        report = trainer.step(task.pairs.at_epoch(0).share(shares(whole, world())[rank()], whole))
+        report = trainer.step(Shared(task.pairs.at_epoch(0), rank(), world())[whole])
         reports.append({name: value.item() for name, value in report.items()})
         if not gradients:
             for name, module in modules.items():
