@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nrccr.cli.options import Device
-from nrccr.cli.search import IndexFolder, Run
+from nrccr.cli.search import IndexFolder, Run, TranslatorModel
 from nrccr.errors import UserError
 
 
@@ -18,6 +18,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 7860,
     rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Searches a second for one client.")] = 10.0,
+    translator: TranslatorModel = None,
     run: Run = None,
     device: Device = None,
 ) -> None:
@@ -35,7 +36,7 @@ def serve(
 
     uvicorn = need("uvicorn", "serve")
     need("gradio", "serve")
-    service = Service(Searcher(index, run, device), media)
+    service = Service(Searcher.open(index, run, device, translator), media)
     app = mounted(service, application(service, rate))
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,7 @@
 """What is served: a JSON API, media of indexed items, and the page; limits on all of it.
 
-POST /api/search   {"query": ..., "top": 10, "english": false}  -> {"results": [{"item", "score", "frames"}, ...]}
+POST /api/search   {"query": ..., "top": 10, "english": false}
+                   -> {"translation": ..., "results": [{"item", "score", "frames"}, ...]}
 POST /api/moments  {"video": ..., "query": ..., "window": 4.0, "top": 5, "english": false}
 GET  /api/health   -> {"items": ...}
 GET  /media/ITEM   the file of an item, in parts if asked for
@@ -22,7 +23,7 @@ from nrccr.data.captions import is_blank
 from nrccr.errors import UserError
 from nrccr.extras import need
 from nrccr.search.moments import Moments, find_moments
-from nrccr.search.query import LONGEST_QUERY, Result, Searcher
+from nrccr.search.query import LONGEST_QUERY, Found, Searcher
 
 LARGEST_BODY = 64 * 2**10  # bytes
 MOST_CLIENTS = 10_000  # whose rate is remembered
@@ -86,7 +87,7 @@ class Service:
     searcher: Searcher
     media: Path | None = None
 
-    def search(self, query: str, top: int, english: bool) -> list[Result]:
+    def search(self, query: str, top: int, english: bool) -> Found:
         """The best items.
 
         Raises:
@@ -146,7 +147,7 @@ def application(service: Service, rate: float) -> Any:
         return responses.JSONResponse({"error": f"{place}: {found['msg']}".removeprefix(": ")}, 422)
 
     def search(asked: SearchRequest) -> Any:
-        return {"results": [asdict(found) for found in service.search(asked.query, asked.top, asked.english)]}
+        return asdict(service.search(asked.query, asked.top, asked.english))
 
     def moments(asked: MomentsRequest) -> Any:
         return asdict(service.moments(asked))

@@ -147,7 +147,11 @@ class Generation:
         return None if row is None else Item(str(row[0]), int(row[1]))
 
     def find(self, name: str) -> Item | None:
-        """The item of an id."""
+        """The item of an id, which may be any text."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # sqlite keeps no half of a character, and no letter that stands for a byte
+            return None
         with self._lock:
             row = self._items.execute("SELECT id, frames FROM items WHERE id = ?", (name,)).fetchone()
         return None if row is None else Item(str(row[0]), int(row[1]))
