@@ -34,10 +34,11 @@ def serve(
     from nrccr.search.service import Service, application
     from nrccr.terminal import say
 
-    uvicorn = need("uvicorn", "serve")
     need("gradio", "serve")
+    from nrccr.search.listen import listen
+
     service = Service(Searcher.open(index, run, device, translator), media)
-    app = mounted(service, application(service, rate))
+    app = mounted(service, application(service))
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -45,8 +46,7 @@ def serve(
         except OSError as error:
             raise UserError(f"{host}:{port}: cannot listen there ({error.strerror}); give another --port") from error
         say(f"serving {index} on http://{host}:{bound.getsockname()[1]} (Ctrl-C ends it)")
-        options = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
         try:
-            uvicorn.Server(options).run(sockets=[bound])
+            listen(app, bound, rate)
         except KeyboardInterrupt:
             say("stopped")

@@ -42,7 +42,7 @@ def mounted(service: Service, app: Any) -> Any:
             found = gradio.HTML(elem_id="found")
         with gradio.Tab("Moments"):
             with gradio.Row():
-                names = service.searcher.generation().ids(LISTED)
+                names = service.generation().ids(LISTED)
                 video = gradio.Dropdown(names, label="Video", allow_custom_value=True, scale=2, elem_id="video")
                 clip = gradio.Textbox(label="Query", max_length=1000, scale=4, elem_id="clip-query")
                 clip_language = gradio.Dropdown(["of the model", "English"], label="Language", scale=1)
