@@ -35,7 +35,7 @@ def serve(
     from nrccr.terminal import say
 
     need("gradio", "serve")
-    from nrccr.search.listen import listen
+    from nrccr.search.listen import server_of
 
     service = Service(Searcher.open(index, run, device, translator), media)
     app = mounted(service, application(service))
@@ -47,6 +47,6 @@ def serve(
             raise UserError(f"{host}:{port}: cannot listen there ({error.strerror}); give another --port") from error
         say(f"serving {index} on http://{host}:{bound.getsockname()[1]} (Ctrl-C ends it)")
         try:
-            listen(app, bound, rate)
+            server_of(app, bound.getsockname()[0], rate).run(sockets=[bound])
         except KeyboardInterrupt:
             say("stopped")

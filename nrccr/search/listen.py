@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 from typing import Any
 
 import uvicorn
@@ -92,18 +91,14 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
-def listen(app: Any, bound: socket.socket, rate: float) -> None:
-    """Answer requests on a bound socket until Ctrl-C.
+def server_of(app: Any, address: str, rate: float) -> uvicorn.Server:
+    """A server of API and page.
 
     Args:
-        app: API and page.
-        bound: where; on loopback only requests for a name of loopback are answered.
+        app: both.
+        address: where it will listen; on loopback only requests for a name of loopback are answered.
         rate: searches a second for a client.
-
-    Raises:
-        KeyboardInterrupt: the user ended it.
     """
-    address = str(bound.getsockname()[0])
     hosts = LOOPBACK | {address} if ipaddress.ip_address(address).is_loopback else None
     options = uvicorn.Config(
         Guard(app, rate, hosts),
@@ -115,4 +110,4 @@ def listen(app: Any, bound: socket.socket, rate: float) -> None:
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    uvicorn.Server(options).run(sockets=[bound])
+    return uvicorn.Server(options)
