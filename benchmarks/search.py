@@ -1,6 +1,6 @@
 """Indexes of random unit vectors around centres: time to build, size, queries, recall, adding and removing 1 %.
 
-    python benchmarks/search.py FOLDER [--count 1000000] [--width 256] [--intrinsic 30]
+    python benchmarks/search.py FOLDER [--count 1000000] [--width 256] [--queries 500] [--intrinsic 30]
 
 Vectors lie around 10,000 centres, each with noise of half the centre's length in all dimensions, queries beside vectors
 of the set. With --intrinsic they are a smooth function of so few numbers, as a network's embeddings are, around 1,000
@@ -23,7 +23,6 @@ import numpy as np
 
 from nrccr.search.vectors import Shape, Vectors, read_vectors
 
-QUERIES = 500
 CHANGED = 0.3  # of a query's numbers, whose deviation is 1
 SHAPES = (
     Shape("exact"),
@@ -43,7 +42,7 @@ def drawn(count: int, width: int, seed: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def smooth(count: int, width: int, intrinsic: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def smooth(count: int, width: int, intrinsic: int, queries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Unit vectors (count, width), a hundredth more, and queries, all smooth functions of a few numbers each."""
     fixed, random = np.random.default_rng(0), np.random.default_rng(1)
     centres = fixed.standard_normal((1000, intrinsic), dtype=np.float32)
@@ -52,7 +51,7 @@ def smooth(count: int, width: int, intrinsic: int) -> tuple[np.ndarray, np.ndarr
     total = count + count // 100
     numbers = centres[random.integers(0, len(centres), total)] * np.float32(0.8)
     numbers += np.float32(0.6) * random.standard_normal(numbers.shape, dtype=np.float32)
-    asked = numbers[random.integers(0, count, QUERIES)]
+    asked = numbers[random.integers(0, count, queries)]
     asked = asked + np.float32(CHANGED) * random.standard_normal(asked.shape, dtype=np.float32)
     rows = np.concatenate([np.tanh(part @ first) @ second for part in (*np.array_split(numbers, 64), asked)])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -65,15 +64,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--intrinsic", type=int, help="numbers that a vector depends on")
     options = parser.parse_args()
     count, width = options.count, options.width
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.intrinsic:
-        vectors, more, queries = smooth(count, width, options.intrinsic)
+        vectors, more, queries = smooth(count, width, options.intrinsic, options.queries)
     else:
         vectors, more, queries = (
-            drawn(size, width, seed) for seed, size in ((1, count), (2, count // 100), (3, QUERIES))
+            drawn(size, width, seed) for seed, size in ((1, count), (2, count // 100), (3, options.queries))
         )
     keys, nothing = np.arange(count), np.empty(0, dtype=np.int64)
     right: np.ndarray | None = None
