@@ -1,6 +1,6 @@
 """Indexes of random unit vectors around centres: time to build, size, queries, recall, adding and removing 1 %.
 
-    python benchmarks/search.py FOLDER [--count 1000000] [--width 256] [--queries 500] [--intrinsic 30]
+    python benchmarks/search.py FOLDER [--count 1000000] [--width 256] [--queries 500] [--intrinsic 30] [--kinds hnsw]
 
 Vectors lie around 10,000 centres, each with noise of half the centre's length in all dimensions, queries beside vectors
 of the set. With --intrinsic they are a smooth function of so few numbers, as a network's embeddings are, around 1,000
@@ -21,12 +21,11 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from nrccr.search.vectors import Shape, Vectors, read_vectors
+from nrccr.search.vectors import KINDS, Shape, Vectors, read_vectors
 
 CHANGED = 0.3  # of a query's numbers, whose deviation is 1
 SHAPES = (
     Shape("exact"),
-    Shape("ivfpq", lists=1024, code_bytes=32),
     Shape("ivfpq", lists=1024, code_bytes=64),
     Shape("hnsw", links=16, effort=40),
 )
@@ -64,6 +63,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="besides exact")
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--intrinsic", type=int, help="numbers that a vector depends on")
     options = parser.parse_args()
@@ -78,12 +78,10 @@ def main() -> None:
     keys, nothing = np.arange(count), np.empty(0, dtype=np.int64)
     right: np.ndarray | None = None
     sys.stdout.write(f"{count} x {width}, {faiss.omp_get_max_threads()} threads, load {os.getloadavg()[0]:.1f}\n")
-    for shape in SHAPES:
+    for shape in (shape for shape in SHAPES if shape.kind in ("exact", *options.kinds)):
         started = time.perf_counter()
         built = Vectors.build(vectors, keys, shape)
         figures: dict[str, object] = {"kind": shape.kind}
-        if shape.kind == "ivfpq":
-            figures["code_bytes"] = shape.code_bytes
         figures |= {"build_s": round(time.perf_counter() - started, 1)}
         path = options.folder / f"{shape.kind}.faiss"
         built.write(path)
