@@ -26,6 +26,7 @@ from nrccr.search.vectors import KINDS, Shape, Vectors, read_vectors
 CHANGED = 0.3  # of a query's numbers, whose deviation is 1
 SHAPES = (
     Shape("exact"),
+    Shape("ivfpq", lists=1024, code_bytes=32),
     Shape("ivfpq", lists=1024, code_bytes=64),
     Shape("hnsw", links=16, effort=40),
 )
@@ -82,6 +83,8 @@ def main() -> None:
         started = time.perf_counter()
         built = Vectors.build(vectors, keys, shape)
         figures: dict[str, object] = {"kind": shape.kind}
+        if shape.kind == "ivfpq":
+            figures["code_bytes"] = shape.code_bytes
         figures |= {"build_s": round(time.perf_counter() - started, 1)}
         path = options.folder / f"{shape.kind}.faiss"
         built.write(path)
