@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import sys
 from contextlib import AbstractContextManager
 
 import torch
@@ -15,6 +16,11 @@ from torch import Tensor, nn
 
 from nrccr.config.choices import Precision
 from nrccr.errors import UserError
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -51,6 +57,17 @@ def make_deterministic(seed: int) -> None:
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """The most memory, in MB, that this process has held, and on a GPU its tensors there; what is known of them."""
+    peaks = {}
+    if resource is not None:
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+        peaks["process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+    if device.type == "cuda":
+        peaks["device"] = torch.cuda.max_memory_allocated(device) // 2**20
+    return peaks
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from nrccr.cli.moments import moments
 from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
 from nrccr.cli.rank import rank
+from nrccr.cli.report import report
 from nrccr.cli.search import search
 from nrccr.cli.serve import serve
 from nrccr.cli.table import table
@@ -66,6 +67,7 @@ for verb in (
     rank,
     compare,
     table,
+    report,
     noise,
     qbnorm,
     convert,

@@ -65,7 +65,9 @@ def extract(
     for source, reason in skipped:
         say(f"skipped {source.path}: {reason}")
     if strict and skipped:
-        raise UserError(f"{out}: {len(skipped)} of {len(found)} files were skipped, and --strict is given")
+        raise UserError(
+            f"{out}: {len(skipped)} of {len(found)} files were skipped, and --strict is given; mend or remove them"
+        )
 
 
 def _rate(text: str) -> Fraction:

@@ -85,7 +85,7 @@ def _changed(kind: str, given: dict[str, int], normalise: str | None) -> bool:
         UserError: they are another kind's.
     """
     if normalise not in (None, "nnn"):
-        raise UserError(f"--normalise {normalise}: an index holds a bias of nnn alone")
+        raise UserError(f"--normalise {normalise}: an index holds a bias of nnn alone; give nnn")
     changed = [name for name, value in given.items() if value != USUAL[name]]
     wrong = next((name for name in changed if name not in OWN.get(kind, ())), None)
     if wrong is not None:

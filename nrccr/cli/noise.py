@@ -140,7 +140,7 @@ def _generated(out: Path, config: Config, translators: Sequence[str], videos: tu
     known = tuple(rate / 100 for rate in rates if rate is not None)
     if len(known) < len(rates):
         raise UserError(
-            f"--translators {','.join(translators)}: those of the generated collection are noise0, noise20 ..."
+            f"--translators {','.join(translators)}: give those of the generated collection, noise0, noise20 ..."
         )
     root = out / "VisualSearch"
     recipe = Recipe(rates=known) if videos is None else Recipe(rates=known, videos=videos)

@@ -24,7 +24,7 @@ def serve(
 ) -> None:
     """Serve a page to search an index and to find moments; Ctrl-C ends it."""
     if media is not None and not media.is_dir():
-        raise UserError(f"--media {media}: no such folder")
+        raise UserError(f"--media {media}: no such folder; give the one with the films")
 
     import socket
 

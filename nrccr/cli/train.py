@@ -74,7 +74,7 @@ def cache_of(config: Config) -> list[str]:
 
 
 def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *, resume: bool, test: bool) -> None:
-    from nrccr.distributed import Runtime, choose_device, make_deterministic
+    from nrccr.distributed import Runtime, choose_device, make_deterministic, peak_memory
     from nrccr.report.screen import counts_line
     from nrccr.systems.base import system_of
     from nrccr.terminal import say
@@ -101,7 +101,7 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
     else:
         folder.begin(config, chosen, task.counts, fingerprint, record, task.save_models)
     best = trainer.run()
-    folder.finish(trainer.progress.step, best.best_epoch)
+    folder.finish(trainer.progress.step, best.best_epoch, peak_memory(chosen))
     if task.validate is None:
         say(f"{folder.path}: no validation split; epoch {best.best_epoch}, the last, was kept")
     else:

@@ -264,5 +264,5 @@ def _read_yaml(path: Path) -> Layer:
     if values is None:
         return Layer(str(path), {})
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a configuration is a mapping of keys to values")
+        raise UserError(f"{path}: a configuration must be a mapping of keys to values")
     return Layer(str(path), values, lines)

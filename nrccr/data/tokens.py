@@ -24,10 +24,11 @@ from nrccr.errors import UserError, first_line, require_content
 from nrccr.extras import need
 from nrccr.files import encodable
 from nrccr.sizes import require_model_files
-from nrccr.terminal import without_hints
+from nrccr.terminal import say, without_hints
 
 WORD_PIECE = "WordPiece"
 SENTENCE_PIECE = ("sentencepiece.bpe.model", "spm.model", "spiece.model")  # XLM-R's, DeBERTa's, ALBERT's and T5's
+USUAL_SHARE = 0.9  # of a table that the vocabulary fills: tables are rounded up, by up to 64 rows or a percent
 AT_ONCE = 10_000  # captions tokenised together: the tokeniser takes some 6 KB for each while it works
 
 
@@ -85,7 +86,9 @@ class CaptionTokenizer:
         taken = padding + 1 if numbered and isinstance(padding, int) else 0
         positions = getattr(config, "max_position_embeddings", None)
         if not isinstance(positions, int):
-            raise UserError(f"text.model={model}: a {kind} model is no text encoder with position embeddings")
+            raise UserError(
+                f"text.model={model}: a {kind} model is no text encoder with position embeddings; give another backbone"
+            )
         self.max_tokens = min(max_tokens, positions - taken)
         # A BERT folder without vocabulary would otherwise give a tokeniser that maps every word to [UNK].
         if len(self.tokenizer) < 10:
@@ -108,7 +111,7 @@ class CaptionTokenizer:
         return int(self.tokenizer.mask_token_id)
 
     def require_table(self, rows: int) -> None:
-        """Make sure that every token has a word embedding.
+        """Make sure that every token has a word embedding; much fewer tokens than embeddings are told.
 
         Args:
             rows: of the table of embeddings.
@@ -120,6 +123,11 @@ class CaptionTokenizer:
             raise UserError(
                 f"text.model={self._model}: its tokeniser has a vocabulary of {len(self.tokenizer)}, its table of word "
                 f"embeddings {rows} rows; give a tokeniser and config.json that belong together"
+            )
+        if len(self.tokenizer) < USUAL_SHARE * rows:
+            say(
+                f"note: text.model={self._model}: its tokeniser has a vocabulary of {len(self.tokenizer)}, its table "
+                f"of word embeddings {rows} rows; is the vocabulary whole?"
             )
 
     def encode(self, texts: Sequence[str]) -> TokenTable:

@@ -156,12 +156,16 @@ def finish(sources: Sequence[Source], store: Store) -> list[tuple[Source, str]]:
     parts = store.parts()
     missing = unfinished(sources, parts)
     if missing:
-        raise UserError(f"{store.partial}: {len(missing)} files are not extracted yet, first {missing[0].path}")
+        raise UserError(
+            f"{store.partial}: {len(missing)} files are not extracted yet, first {missing[0].path}; run their shard"
+        )
     skipped = [(source, parts[source.id].failed) for source in sources if parts[source.id].failed]
     good = [source.id for source in sources if not parts[source.id].failed]
     if not good:
         store.remove()
-        raise UserError(f"none of {len(sources)} files can be read; first {skipped[0][0].path}: {skipped[0][1]}")
+        raise UserError(
+            f"none of {len(sources)} files can be read; first {skipped[0][0].path}: {skipped[0][1]}; give others"
+        )
     told = "".join(f"{source.path.name}\t{reason}\n" for source, reason in skipped)
     store.finish(good, {SKIPPED: told.encode("utf-8", "backslashreplace")} if skipped else None)
     return skipped

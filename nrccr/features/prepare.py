@@ -169,7 +169,7 @@ def load_preparation(model: str, *, revision: str | None = None, random: bool = 
         processor = _usual_processor(config, kind.scaling)
     resize = _as_resize(processor)
     if kind.clips and resize is None:
-        raise UserError(f"--model {model}: its pre-processing of clips is not one that is known")
+        raise UserError(f"--model {model}: its pre-processing of clips is not one that is known; give another")
     return Preparation(processor, resize, clips=kind.clips)
 
 
@@ -179,7 +179,9 @@ def _own_processor(model: str, kind: Kind, revision: str | None) -> BaseImagePro
     try:
         return getattr(transformers, kind.processor).from_pretrained(model, revision=revision or "main")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--model {model}: no pre-processing of images there ({first_line(error)})") from error
+        raise UserError(
+            f"--model {model}: no pre-processing of images there ({first_line(error)}); give a folder or hub name"
+        ) from error
 
 
 def _usual_processor(config: PretrainedConfig, scaling: str) -> BaseImageProcessor:

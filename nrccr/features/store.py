@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from nrccr.data.bigfile import write_bigfile
 from nrccr.errors import UserError
-from nrccr.files import make_parents, refuse_links, remove_empty, write_json
+from nrccr.files import make_parents, read_json, refuse_links, remove_empty, write_json
 
 FINGERPRINT = "fingerprint.json"
 FLOAT_BYTES = 4
@@ -82,10 +82,7 @@ class Store:
         if not path.exists():
             write_json(path, self.fingerprint)
             return
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = {}
+        found = read_json(path, f"remove {self.partial}")
         other = sorted(key for key in {*found, *self.fingerprint} if found.get(key) != self.fingerprint.get(key))
         if other:
             raise UserError(
@@ -158,7 +155,7 @@ def _entries(lines: Path) -> dict[str, Part]:
             start, (frames, width) = int(entry.get("start", 0)), map(int, entry.get("shape", (0, 0)))
             part = Part(data, start, (frames, width), list(entry["stamp"]), str(entry.get("failed", "")))
             item = str(entry["id"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             continue
         kept = min(start, frames - 1, width - 1) >= 0 and start + frames * width * FLOAT_BYTES <= size
         if kept or part.failed:

@@ -60,7 +60,9 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
             made: PreTrainedModel = _without_pooler(AutoModel.from_config, config, dtype=torch.float32)
             return made
         except Exception as error:  # whatever a configuration can break
-            raise UserError(f"text.model, text.backbone: no encoder can be built ({first_line(error)})") from error
+            raise UserError(
+                f"text.model, text.backbone: no encoder can be built ({first_line(error)}); give other sizes"
+            ) from error
 
     def load(model: str, **options: Any) -> Any:
         return _without_pooler(AutoModel.from_pretrained, model, config=config, dtype=torch.float32, **options)

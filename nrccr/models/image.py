@@ -55,7 +55,9 @@ def build_image_encoder(config: PretrainedConfig, pretrained: str | None) -> Pre
         try:
             return make(config).float()
         except Exception as error:  # whatever a configuration can break
-            raise UserError(f"image.model: no encoder can be built ({first_line(error)})") from error
+            raise UserError(
+                f"image.model: no encoder can be built ({first_line(error)}); give another config.json"
+            ) from error
     return load_pretrained(partial(make.from_pretrained, dtype=torch.float32), pretrained, "image")
 
 

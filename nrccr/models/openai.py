@@ -53,7 +53,7 @@ def visual_tensors(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
             ours[_TOP[name]] = value
         elif block and block[2] == "attn.in_proj":
             if len(value) % 3:
-                raise UserError(f"{path}: {key} has {len(value)} rows, not three times a width; not a CLIP's")
+                raise UserError(f"{path}: {key} has {len(value)} rows, not three times a width; give a CLIP checkpoint")
             for part, piece in zip("qkv", value.chunk(3), strict=True):
                 ours[f"vision_model.encoder.layers.{block[1]}.self_attn.{part}_proj.{block[3]}"] = piece.contiguous()
         elif block and block[2] in _LAYER:
@@ -76,11 +76,13 @@ def visual_config(tensors: Mapping[str, Tensor], path: Path) -> CLIPVisionConfig
         joint = len(tensors["visual_projection.weight"])
     except KeyError as error:
         raise UserError(
-            f"{path}: its image encoder lacks the tensor {error.args[0]} (in transformers' names)"
+            f"{path}: its image encoder lacks the tensor {error.args[0]} (in transformers' names); copy it again"
         ) from None
     side = round(positions**0.5)
     if patches.ndim != 4 or side * side != positions or not side or len(patches) % HEAD_WIDTH:
-        raise UserError(f"{path}: its image encoder has {positions} positions, width {len(patches)}: not a CLIP's")
+        raise UserError(
+            f"{path}: its image encoder has {positions} positions, width {len(patches)}; give a CLIP checkpoint"
+        )
     layers = {key.split(".")[3] for key in tensors if key.startswith("vision_model.encoder.layers.")}
     return CLIPVisionConfig(
         hidden_size=len(patches),

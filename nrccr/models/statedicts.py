@@ -103,10 +103,12 @@ def load_state_dict(module: nn.Module, state: StateDict, path: Path) -> None:
     own = module.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unexpected:
-        raise UserError(f"{path}: tensors missing: {missing[:3] or 'none'}, not expected: {unexpected[:3] or 'none'}")
+        names = f"tensors missing: {missing[:3] or 'none'}, not expected: {unexpected[:3] or 'none'}"
+        raise UserError(f"{path}: {names}; give the file that belongs to this configuration")
     for key, value in state.items():
         if own[key].shape != value.shape:
-            raise UserError(f"{path}: {key} is {tuple(value.shape)}, the network has {tuple(own[key].shape)}")
+            shapes = f"{key} is {tuple(value.shape)}, the network has {tuple(own[key].shape)}"
+            raise UserError(f"{path}: {shapes}; give the file that belongs to this configuration")
     module.load_state_dict(state)
 
 

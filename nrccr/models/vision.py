@@ -163,4 +163,6 @@ def load_vision(model: str, *, revision: str | None = None, seed: int | None = N
             torch.manual_seed(seed)
             return VisionEncoder(make(config, **kind.options).float(), kind)
     except Exception as error:  # whatever a configuration can break
-        raise UserError(f"--model {model}: no encoder can be built ({first_line(error)})") from error
+        raise UserError(
+            f"--model {model}: no encoder can be built ({first_line(error)}); give another config.json"
+        ) from error

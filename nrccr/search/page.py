@@ -21,9 +21,10 @@ STYLE = """
 .found video, .found img {width: 100%; aspect-ratio: 4/3; object-fit: contain; background: #18181b; border-radius: 4px}
 .found figcaption, .curve-times {display: flex; justify-content: space-between; font-size: 14px; padding-top: 6px}
 .player {width: 100%; max-height: 360px; background: #18181b; border-radius: 6px}
-.curve {width: 100%; height: 120px; background: #f4f4f5; border-radius: 6px}
+.curve {width: 100%; height: 120px; margin-top: 8px; background: #f4f4f5; border-radius: 6px}
 .moments {display: flex; flex-wrap: wrap; gap: 8px; padding-top: 8px}
-.moments button {padding: 6px 12px; border: 1px solid #6366f1; border-radius: 6px; cursor: pointer}
+.moments button {padding: 6px 12px; border: 1px solid #6366f1; border-radius: 6px; cursor: pointer; color: #18181b;
+  background: #eef2ff; font-size: 14px; line-height: 20px; margin: 0 !important}
 footer {display: none !important}
 """
 
@@ -115,7 +116,7 @@ def moments_html(service: Service, video: str, moments: Moments) -> str:
         f"{_translated(moments.translation)}{_medium(service, video, player=True)}"
         f"<svg class='curve' viewBox='0 0 1000 100' preserveAspectRatio='none'>{bars}"
         f"<polyline points='{line}' fill='none' stroke='#312e81' stroke-width='2' vector-effect='non-scaling-stroke'/>"
-        f"</svg><div class='curve-times'><span>0 s</span><span>{moments.seconds:.0f} s</span></div>"
+        f"</svg><div class='curve-times'><span>0 s</span><span>{moments.seconds:.1f} s</span></div>"
         f"<div class='moments'>{buttons}</div>"
     )
 

@@ -41,7 +41,7 @@ def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> 
     """
     chosen = choose_device(device)
     if not path.exists():
-        raise UserError(f"{path}: no such run folder or checkpoint")
+        raise UserError(f"{path}: no such run folder or checkpoint; check the path")
     run = run_of(path)
     with _only_named_models_from_hub(overrides):
         return _load(path, run, overrides, chosen)

@@ -242,7 +242,7 @@ def _listed(values: Iterable[Any], function: str, what: str) -> list[Any]:
     except TypeError as error:
         raise UserError(f"{function}: give a list of {what}, not {type(values).__name__}") from error
     if not listed:
-        raise UserError(f"{function}: no {what} given")
+        raise UserError(f"{function}: no {what} given; give at least one")
     return listed
 
 
@@ -288,5 +288,5 @@ def _finite(values: npt.NDArray[Any], where: str) -> torch.Tensor:
     with np.errstate(over="ignore"):
         floats = np.require(values, np.float32, ["C", "W"])
     if not np.isfinite(floats).all():
-        raise UserError(f"{where} holds a NaN or an infinity")
+        raise UserError(f"{where} holds a NaN or an infinity; extract it again")
     return torch.from_numpy(floats)

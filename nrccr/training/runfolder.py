@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -200,10 +200,10 @@ class RunFolder:
         write_json(self.run, run)
         return changed
 
-    def finish(self, step: int, best_epoch: int) -> None:
-        """Record in run.json that the training has finished."""
-        run = self.read_record()
-        write_json(self.run, run | {"finished": {"step": step, "best_epoch": best_epoch}})
+    def finish(self, step: int, best_epoch: int, peak_memory_mb: Mapping[str, int]) -> None:
+        """Record in run.json that the training has finished, and what memory it took in its last process."""
+        finished = {"step": step, "best_epoch": best_epoch, "peak_memory_mb": dict(peak_memory_mb)}
+        write_json(self.run, self.read_record() | {"finished": finished})
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write the state to resume from, whole or not at all.

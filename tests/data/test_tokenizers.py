@@ -159,6 +159,16 @@ def test_a_vocabulary_larger_than_the_table_is_refused(tiny_bert: Path) -> None:
         tokenizer.require_table(words - 1)
 
 
+def test_a_vocabulary_much_smaller_than_the_table_is_told(tiny_bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = CaptionTokenizer(str(tiny_bert), 60)
+    words = len(tokenizer.tokenizer)
+    tokenizer.require_table(words + 2)  # rounded up
+    assert capsys.readouterr().out == ""
+    tokenizer.require_table(2 * words)
+    said = f"a vocabulary of {words}, its table of word embeddings {2 * words} rows; is the vocabulary whole?"
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content", ["{", '{"version": "1.0", "model": {"type": "Unigram", "vocab": 3}}', "[]"])
 def test_a_damaged_tokeniser_is_one_line(content: str, tmp_path: Path) -> None:
     unigram(tmp_path, "bert")

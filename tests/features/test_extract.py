@@ -268,7 +268,9 @@ def test_a_changed_file_is_read_again(folder: Path, tmp_path: Path, nrccr_comman
 def test_strict_and_nothing_readable(folder: Path, tmp_path: Path, nrccr_command: Command) -> None:
     done = nrccr_command("extract", folder, "--model", "pixels", "--out", tmp_path / "out", "--strict")
     assert (
-        done.code == 2 and done.err == f"nrccr: {tmp_path / 'out'}: 1 of 8 files were skipped, and --strict is given\n"
+        done.code == 2
+        and done.err
+        == f"nrccr: {tmp_path / 'out'}: 1 of 8 files were skipped, and --strict is given; mend or remove them\n"
     )
     assert len(BigFile(tmp_path / "out").video_ids) == 7
     done = nrccr_command("extract", folder / "damaged.mp4", "--model", "pixels", "--out", tmp_path / "none")
@@ -302,7 +304,7 @@ def test_ids_must_differ_and_be_writable(folder: Path, tmp_path: Path, nrccr_com
     )
     (folder / "film1.png").rename(folder / "two words.png")
     done = nrccr_command(*usual)
-    assert done.code == 2 and "has white space or is not Latin-1; rename it" in done.err
+    assert done.code == 2 and "has white space or is no Unicode; rename it" in done.err
     (tmp_path / "bare").mkdir()
     done = nrccr_command("extract", tmp_path / "bare", "--model", "pixels", "--out", tmp_path / "out")
     assert done.code == 2 and "no film or image in it" in done.err

@@ -33,6 +33,9 @@ from nrccr.evaluation.qbnorm import ScoreFiles
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.models.image import image_config
 from nrccr.report import noise
+from nrccr.report.card import training_seconds
+from nrccr.report.curves import training_curves, validation_curves
+from nrccr.report.finished import ReportRun, read_log
 from nrccr.report.papers import PaperTable
 from nrccr.report.runs import by_seed, find_runs
 from nrccr.report.tables import BEGIN, BY_LANGUAGE, END, RETRIEVAL, TEXTS, update_docs
@@ -47,7 +50,7 @@ from nrccr.systems.loading import load_retriever
 from nrccr.systems.settings import build_config, load_config
 from nrccr.training.features import changed_features
 from nrccr.training.runfolder import RunFolder
-from tests.hostile import samples
+from tests.hostile import readers_own, samples
 
 CPU = torch.device("cpu")
 Files = Mapping[str, bytes]
@@ -107,6 +110,11 @@ def _read_bigfile(path: Path) -> object:
 def _read_run(path: Path) -> object:
     run = RunFolder(path.parent).read_record()
     return changed_features(run.get("features", {}), {"i3d/feature.bin": samples.FEATURES}, path)
+
+
+def _read_log(path: Path) -> object:
+    run = ReportRun(path.parent, "a", build_config([]), {"finished": {}}, read_log(path), None, path.parent)
+    return training_curves(run), validation_curves(run), training_seconds(run)
 
 
 def _read_table(table: PaperTable, path: Path) -> object:
@@ -259,6 +267,9 @@ PARSERS: dict[str, Parser] = {
         _bytes(b'{"epoch": 1, "kind": "train"}\n'),
         lambda: {"run.json": samples.RUN, "model.safetensors": b""},
     ),
+    "report-log": Parser(
+        "metrics.jsonl", _read_log, _bytes(b'{"kind": "train", "step": 2, "total": 1.5, "data_seconds": 0.1}\n')
+    ),
     "state": Parser(
         "last/state.pt", lambda path: RunFolder(path.parents[1]).load_state(), partial(samples.checkpoint, True)
     ),
@@ -334,4 +345,5 @@ PARSERS: dict[str, Parser] = {
         lambda: {"config.json": samples.as_json(samples.CLIP)},
         slow=True,
     ),
+    **{name: Parser(*entry, slow=True, errors=readers_own.REFUSALS) for name, entry in readers_own.READERS.items()},
 }

@@ -273,7 +273,7 @@ class LanguageReader:
         places = {item: index for index, item in enumerate(slots)}
         texts = {language: tokenizer.encode(captions.texts) for language, captions in files.items()}
         queries = {
-            language: Queries(texts[language], captions.ids, numbered(captions.items, places)[1])
+            language: Queries(texts[language], captions.ids, numbered(captions.items, places)[1], texts=captions.texts)
             for language, captions in files.items()
         }
         return Split(

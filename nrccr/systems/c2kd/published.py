@@ -57,7 +57,9 @@ def published(path: Path, checkpoint: Mapping[str, Any]) -> Published | None:
     width, features = _shape(path, state, "video.embed.linear.weight")
     joint, _ = _shape(path, state, "text.project.linear.weight")
     if width % HEADS:
-        raise UserError(f"{path}: its video branch is {width} wide, no multiple of its {HEADS} heads")
+        raise UserError(
+            f"{path}: its video branch is {width} wide, no multiple of its {HEADS} heads; copy or download it again"
+        )
     trained = {
         "model": "c2kd",
         "data": {"collection": "multi_youcook2" if features == S3D_WIDTH else "multi_msrvtt", "max_frames": 30},

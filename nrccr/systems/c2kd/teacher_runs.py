@@ -103,7 +103,7 @@ def _of_teacher(name: str, reason: str) -> str:
     """An error of a teacher, in terms of the student's configuration."""
     reason = reason.removeprefix(f"{name}: ").replace("text.model=", "encoder ", 1)
     if not Path(name).exists():
-        reason += "; train it first (scripts/c2kd/teachers.sh)"
+        reason = "no such run folder or checkpoint; train it first (scripts/c2kd/teachers.sh)"
     elif reason.startswith("encoder "):
         reason += ", as its entry of c2kd.teacher_models"
     return f"c2kd.teachers: {name}: {reason}"

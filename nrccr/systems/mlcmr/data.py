@@ -216,7 +216,7 @@ class ViewReader:
         return Split(
             name=name,
             collection=self.collection.name,
-            queries={language: Queries(tables[1], source.ids, item_of, tables[0])},
+            queries={language: Queries(tables[1], source.ids, item_of, tables[0], target.texts, source.texts)},
             gallery=self._videos(items),
             counts=asdict(Counts(len(source), len(items), lost, 0, sum(table.cut for table in tables))),
             folder="" if language == self.languages[0] else language,

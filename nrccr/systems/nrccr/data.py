@@ -142,7 +142,9 @@ class Reader:
         """
         files = self.collection.split("train")
         if files.back is None:
-            raise UserError(f"{self.collection.name}: the training split has no back-translation file")
+            raise UserError(
+                f"{self.collection.name}: the training split has no back-translation file; `nrccr translate` makes it"
+            )
         captions = [read_captions(path) for path in (files.source, files.target, files.back)]
         matched = match(captions, self.mismatch_tolerance)
         source, target, back = matched.captions
@@ -186,7 +188,9 @@ class Reader:
         return Split(
             name=name,
             collection=self.collection.name,
-            queries={self.collection.target: Queries(tables[1], source.ids, item_of, tables[0])},
+            queries={
+                self.collection.target: Queries(tables[1], source.ids, item_of, tables[0], target.texts, source.texts)
+            },
             gallery=self._visuals(items, name),
             counts=asdict(_count(sources, items, matched, tables)),
         )
