@@ -22,6 +22,7 @@ from nrccr.config.yaml import parse_override, read_layers
 from nrccr.data.bigfile import BigFile, read_video_frames
 from nrccr.data.captions import parse_captions, read_captions
 from nrccr.data.generated.collection import read_recipe
+from nrccr.data.generated.errors import read_known
 from nrccr.data.images import Vectors
 from nrccr.data.pixels import load_picture, load_preprocessor
 from nrccr.data.tokens import CaptionTokenizer
@@ -289,6 +290,11 @@ PARSERS: dict[str, Parser] = {
         "recipe.json",
         lambda path: read_recipe(path.parent),
         _bytes(samples.as_json({"seed": 1, "rates": [0.2], "videos": [1, 2, 3], "captions": 2})),
+    ),
+    "known-errors": Parser(
+        "a.errors.jsonl",
+        lambda path: read_known(path.with_name("a.caption.txt")),
+        _bytes(samples.as_json({"item": "v", "number": 0, "clean": ["eins"], "noisy": ["zwei"]})),
     ),
     "bank-record": _bank_part("bank.json"),
     "bank-vectors": _bank_part("bank.npz"),
