@@ -21,6 +21,7 @@ from nrccr.cli.extract import extract
 from nrccr.cli.generate import generate
 from nrccr.cli.import_table import import_table
 from nrccr.cli.index import index
+from nrccr.cli.launch import STOPPED, exit_code, says_why
 from nrccr.cli.moments import moments
 from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
@@ -40,7 +41,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-STOPPED = 130  # exit code after Ctrl-C, as of a shell
 
 
 def _show_version(show: bool) -> None:
@@ -98,8 +98,9 @@ def main() -> None:
         if len(arguments) < len(sys.argv) - 1:
             traceback.print_exc()
         message, code = _explain(error)
-        typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
-        raise SystemExit(code) from None
+        if says_why(error):
+            typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
+        raise SystemExit(exit_code(error, code)) from None
 
 
 def _at_home(argument: str) -> str:

@@ -14,6 +14,10 @@ from nrccr.errors import UserError, is_unicode
 
 Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
+Devices = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1, or several as 0,1,2,3; default: the first GPU, or else the CPU."),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides.")]
 SplitOption = Annotated[str, typer.Option(help="test or val.")]
 ConfigFile = Annotated[

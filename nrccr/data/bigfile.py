@@ -91,17 +91,18 @@ class BigFile:
             )
         return self._rows[self._offsets[position] : self._offsets[position + 1]]
 
-    def read(self, rows: Sequence[Rows]) -> tuple[Frames, npt.NDArray[np.bool_]]:
+    def read(self, rows: Sequence[Rows], longest: int = 0) -> tuple[Frames, npt.NDArray[np.bool_]]:
         """Read the frames of several videos at once, padded with zeros to the longest.
 
         Args:
             rows: rows of each video, as `rows` and `select_frames` give them.
+            longest: frames F to pad to at least.
 
         Returns:
             frames (N, F, D) float32 and mask (N, F), True where a frame is real.
         """
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))  # (N,)
-        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (N, F)
+        mask = np.arange(lengths.max(initial=longest)) < lengths[:, None]  # (N, F)
         places = np.zeros(mask.shape, dtype=np.int64)
         frames = np.empty((*mask.shape, self.width), dtype=np.float32)  # (N, F, D)
         if mask.size:

@@ -305,10 +305,12 @@ class TokenTable:
         """All tokens and lengths as bytes."""
         return self.lengths.tobytes() + self._flat.tobytes()
 
-    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> TextBatch:
-        """The captions at `indices`, padded to the longest of them: tokens and mask (N, L)."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        return self._padded(chosen, int(self.lengths[chosen].max(initial=1)))
+    def batch(
+        self, indices: Sequence[int] | npt.NDArray[np.int64], among: Sequence[int] | npt.NDArray[np.int64] = ()
+    ) -> TextBatch:
+        """The captions at `indices`, padded to the longest of them and of those `among` which they are: (N, L)."""
+        chosen, others = np.asarray(indices, dtype=np.int64), np.asarray(among, dtype=np.int64)
+        return self._padded(chosen, int(max(self.lengths[part].max(initial=1) for part in (chosen, others))))
 
     def _padded(self, chosen: npt.NDArray[np.int64], longest: int) -> TextBatch:
         columns = np.arange(longest)  # (L,)

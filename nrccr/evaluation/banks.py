@@ -21,6 +21,7 @@ from nrccr.evaluation.normalise import TRANSDUCTIVE, Settings
 from nrccr.evaluation.rule import Rule
 from nrccr.evaluation.tune import choose, quality
 from nrccr.files import atomic_path, digest_of, read_json, write_json
+from nrccr.processes import is_first
 from nrccr.sizes import require_npz
 
 SIDES = ("text_source", "text_target")
@@ -64,13 +65,15 @@ def write_bank(
     with rule.encoding():
         _, encoded = next(encode_split(network, drawn, rule.batch_size, rule.device))
         items = encode_gallery(network, tested, rule.batch_size, rule.device)  # (N, D)
+    written = fits((len(queries.ids), len(items)), rule.memory_mb)
+    if not is_first():  # all encode, the first writes
+        return written
     bank = encoded.embeddings
     for stale in ("bank.json", "scores.npz", "gallery_scores.npz"):  # bank.json is the last written, the first to go
         (folder / stale).unlink(missing_ok=True)
     vectors = {"text_source": bank.source, "text_target": bank.target, "visual": bank.visual}
     ids = {"query_ids": queries.ids, "item_ids": drawn.gallery.ids}
     _save(folder / "bank.npz", vectors, ids)
-    written = fits((len(queries.ids), len(items)), rule.memory_mb)
     if written:
         names = {"item_ids": tested.gallery.ids}
         across = Directions(Embeddings(bank.source, bank.target, items), "raw", rule.memory_mb)

@@ -21,6 +21,7 @@ from nrccr.config.yaml import flatten, merged, read_layers
 from nrccr.distributed import describe_device
 from nrccr.errors import UserError
 from nrccr.files import Lock, atomic_folder, atomic_path, not_written, read_json, refuse_links, write_json, write_text
+from nrccr.processes import world
 from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.sizes import regular_bytes
 from nrccr.training.features import changed_features
@@ -306,6 +307,7 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
     """What numbers depend on besides configuration and data."""
     return {
         "device": describe_device(device),
+        "processes": world(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }

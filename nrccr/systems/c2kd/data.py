@@ -102,7 +102,11 @@ class LanguagePairs:
 
     def __getitem__(self, indices: Indices) -> Parts[MultilingualBatch]:
         """As `batch`, for the loop."""
-        return Parts([self.batch(indices)])
+        return self.share(indices, indices)
+
+    def share(self, own: Indices, whole: Indices) -> Parts[MultilingualBatch]:
+        """Some videos of a batch, as `batch`: padding never counts, so that the others of `whole` change nothing."""
+        return Parts([self.batch(own)])
 
     def batch(self, indices: Sequence[int] | Indices) -> MultilingualBatch:
         """The videos at `indices`, with the caption that the epoch drew in every language that has it."""

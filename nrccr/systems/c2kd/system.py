@@ -122,6 +122,7 @@ def task_with(
         save_models=save_models,
         record=record,
         places=(pairs.visuals.place,),
+        several=True,
     )
 
 

@@ -20,6 +20,7 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import TensorRecord, TextBatch, VideoBatch, ViewBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
 from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
+from nrccr.processes import gather
 
 KERNELS = (2, 3, 4, 5)  # frames that a convolution sees at once
 TEXTS = ("source", "target", "masked_source", "masked_target")  # in the order in which the mapping sees them
@@ -165,15 +166,19 @@ class MLCMR(nn.Module):
     def forward(self, *parts: ViewBatch) -> ViewOutput:
         """One training batch, whole or in parts of like length, each padded for itself.
 
-        Parts come together before the mappings, whose batch statistics see all N pairs of one kind at a time, in the
-        order source, target, masked source, masked target; visual, masked visual.
+        Parts, and those of all processes, come together before the mappings, whose batch statistics see all N pairs of
+        one kind at a time, in the order source, target, masked source, masked target; visual, masked visual.
         """
         languages = ("source", "masked_source") if parts[0].target is None else TEXTS
         pooled = iter(self.text([getattr(part, name) for part in parts for name in languages]))  # each (N, H)
         of_parts = [{name: next(pooled) for name in languages} for _ in parts]
-        texts = {name: self.map_text(torch.cat([part[name] for part in of_parts])) for name in languages}  # each (N, J)
+        items, *captions = gather(
+            torch.cat([part.items for part in parts]),
+            *(torch.cat([part[name] for part in of_parts]) for name in languages),
+        )
+        texts = dict(zip(languages, map(self.map_text, captions), strict=True))  # each (N, J)
         visual, masked_visual = (  # each (N, J)
-            self.map_visual(torch.cat([self.visual(getattr(part, name)) for part in parts]))
+            self.map_visual(*gather(torch.cat([self.visual(getattr(part, name)) for part in parts])))
             for name in ("visual", "masked_visual")
         )
         return ViewOutput(
@@ -183,7 +188,7 @@ class MLCMR(nn.Module):
             masked_source=texts["masked_source"],
             masked_target=texts.get("masked_target"),
             masked_visual=masked_visual,
-            items=torch.cat([part.items for part in parts]),
+            items=items,
         )
 
     def embed_text(self, text: TextBatch) -> Tensor:

@@ -84,6 +84,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         save_models=lambda run: save_encoders(run, model),
         record={"tokenizer": tokenizer.describe()},
         places=(pairs.videos.place,),
+        several=True,
     )
 
 

@@ -17,6 +17,7 @@ from nrccr.data.batch import PairBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
 from nrccr.models.image import ImageEncoder, encoder_width
 from nrccr.models.layers import JointMapping, evaluating
+from nrccr.processes import gather
 from nrccr.systems.nrccr.discriminator import Discriminator
 from nrccr.systems.nrccr.settings import AdversarySection, padding_free
 from nrccr.systems.nrccr.text import TextEncoder
@@ -39,7 +40,8 @@ class PairOutput(TensorRecord):
         source, target, visual: c^S, c^T and v.
         teacher, back: h and c^B, or none where no loss uses them.
         items: (N,) which item each pair belongs to.
-        source_states, target_states: backbone states m for the discriminator, one entry for each part of the batch.
+        source_states, target_states: backbone states m for the discriminator, one entry for each part of this process's
+            share of the batch.
     """
 
     source: Tensor
@@ -99,14 +101,16 @@ class NRCCR(nn.Module):
     def forward(self, *parts: PairBatch) -> PairOutput:
         """One training batch, whole or in parts of like length, each padded for itself.
 
-        Parts come together before the mappings, whose batch statistics see all N pairs, the text mapping's in the order
-        source, target, teacher, back.
+        Parts, and those of all processes, come together before the mappings, whose batch statistics see all N pairs,
+        the text mapping's in the order source, target, teacher, back.
         """
         branches = ("source", "target", "back") if self.with_back else ("source", "target")
         states = iter(self.text.states([getattr(part, name) for part in parts for name in branches]))  # each (N, L, H)
         texts = [self._texts(part, [next(states) for _ in branches]) for part in parts]
         pooled = {name: torch.cat([text.pooled[name] for text in texts]) for name in texts[0].pooled}  # each (N, W)
         visual = torch.cat([self.visual(part.visual) for part in parts])  # (N, W)
+        items, visual, *whole = gather(torch.cat([part.items for part in parts]), visual, *pooled.values())
+        pooled = dict(zip(pooled, whole, strict=True))
         mapped = {name: self.map_text(vectors) for name, vectors in pooled.items()}  # each (N, D), in the order above
         return PairOutput(
             source=mapped["source"],
@@ -114,7 +118,7 @@ class NRCCR(nn.Module):
             visual=self.map_visual(visual),
             teacher=mapped.get("teacher"),
             back=mapped.get("back"),
-            items=torch.cat([part.items for part in parts]),
+            items=items,
             source_states=[text.source for text in texts],
             target_states=[text.target for text in texts],
         )

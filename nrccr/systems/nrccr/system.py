@@ -101,6 +101,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         save_models=save_models,
         record={"tokenizer": tokenizer.describe()},
         places=(pairs.visuals.place, held_out.visuals.place),
+        several=True,
     )
 
 
