@@ -35,8 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it and new folders on failure.
 
     The name is random, and the file is new: a link cannot lie in wait there. It is made as the umask says. A run that
-    is killed leaves it behind; the next write of the same file removes it.
-    The file's bytes are flushed to disk before the rename, so that a reader sees the old file or the new one.
+    is killed leaves it behind; the next write removes it. It is on disk before the rename: a reader sees old or new.
 
     Raises:
         OSError: as it came, with `path` for a file name.

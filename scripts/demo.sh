@@ -47,14 +47,16 @@ fi
 part "a translator for each direction, trained on clean sentences, both at the same time"
 translator() {
     [ -d "$folder/$1-$2" ] ||
-        "$python" -W ignore scripts/tiny_translator.py "$1" "$2" "$folder/$1-$2" --steps "${STEPS:-600}"
+        exec "$python" -W ignore scripts/tiny_translator.py "$1" "$2" "$folder/$1-$2" --steps "${STEPS:-600}"
 }
 translator en de &
 there=$!
 translator de en &
 back=$!
+trap 'kill "$there" "$back" 2>/dev/null || true' EXIT  # what runs in the background does not hear Ctrl-C
 wait "$there"
 wait "$back"
+trap - EXIT
 
 part "translations: English captions into German and back, German queries into English"
 nrccr translate "$collection" --to de --model "$folder/en-de" --back-model "$folder/de-en" --translator tiny --beams 1 \

@@ -38,6 +38,7 @@ __all__ = [
     "Role",
     "SplitFiles",
     "SplitName",
+    "errors_of",
     "find_backbone",
     "leads_inside",
     "locate",
@@ -282,6 +283,11 @@ def _locate_own(
         images = folder / "images" if pictures is None else Path(pictures)
     features = feature_folder(folder, own, feature)
     return Collection(own.name, folder, target, translator, features, layout_of(own), round_trips, pictures=images)
+
+
+def errors_of(captions: Path) -> Path:
+    """Where the clean sentences of a translated caption file lie; only generated collections have them."""
+    return captions.with_name(captions.name.replace(".caption.txt", ".errors.jsonl"))
 
 
 def require_source(collection: Collection, source: str) -> None:

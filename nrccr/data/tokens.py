@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTok
 from transformers.utils import cached_file
 
 from nrccr.data.batch import TextBatch
+from nrccr.data.pieces import Pieces
 from nrccr.errors import UserError, first_line, require_content
 from nrccr.extras import need
 from nrccr.files import encodable
@@ -164,6 +165,31 @@ class CaptionTokenizer:
             for index, row in zip(long, cut["input_ids"], strict=True):
                 rows[index] = row
         return TokenTable(rows, self._pad, cut=len(long))
+
+    def pieces(self, caption: str) -> Pieces:
+        """How one caption is cut, piece by piece as `encode` gives them; see nrccr.data.pieces.
+
+        Of a tokeniser that does not tell where its pieces lie each piece is a word.
+        """
+        text = self._as_text(caption.lower() if self._lower else caption)
+        told = self.tokenizer.is_fast
+        with without_hints():
+            found = self.tokenizer(
+                text,
+                split_special_tokens=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_offsets_mapping=told,
+                return_special_tokens_mask=True,
+            )
+        special = [bool(own) for own in found["special_tokens_mask"]]
+        if told:
+            units = [None if own else unit for unit, own in zip(found.word_ids(), special, strict=True)]
+            return Pieces(text, found["offset_mapping"], units)
+        tokens = self.tokenizer.convert_ids_to_tokens(found["input_ids"])
+        ends = np.cumsum([len(token) + 1 for token in tokens]).tolist()
+        spans = [(end - len(token) - 1, end - 1) for token, end in zip(tokens, ends, strict=True)]
+        return Pieces(" ".join(tokens), spans, [None if own else at for at, own in enumerate(special)])
 
     def _as_text(self, caption: str) -> str:
         """The caption with typed special tokens broken up; SentencePiece has them among its pieces."""

@@ -145,6 +145,16 @@ class NRCCR(nn.Module):
             embedded: Tensor = self.map_text(self.text.pool(self.text.project(states), text.mask))
             return embedded
 
+    def teacher_attention(self, source: TextBatch, target: TextBatch) -> Tensor:
+        """How the teacher's S source tokens attend to T target tokens, (N, S, T), the mean over heads (section 3.3.1).
+
+        Evaluation mode, no gradients. Where no loss uses a teacher nobody has taught it to.
+        """
+        with evaluating(self):
+            heads = [self.text.block.heads_of(self.text.project(m)) for m in self.text.states([source, target])]
+            weights = self.text.block.weights(heads[0].query, source.mask, heads[1].key, target.mask)  # (N, H, S, T)
+            return weights.mean(dim=1)
+
     def embed_visual(self, visual: VisualBatch) -> Tensor:
         """Items -> (N, D), unit length; evaluation mode, no gradients."""
         with evaluating(self):
