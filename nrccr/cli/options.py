@@ -32,6 +32,19 @@ def as_utf8(typed: str) -> str:
     return typed if is_unicode(typed) else os.fsencode(typed).decode("utf-8", "surrogateescape")
 
 
+def typed_queries(typed: list[str]) -> list[str]:
+    """Queries of the command line as text.
+
+    Raises:
+        UserError: one in bytes that are no UTF-8.
+    """
+    queries = [as_utf8(query) for query in typed]
+    unreadable = next((query for query in queries if not is_unicode(query)), None)
+    if unreadable is not None:
+        raise UserError(f"query {unreadable!r} is no UTF-8; type it where letters are UTF-8, as in most terminals")
+    return queries
+
+
 def split_of(name: str) -> Literal["val", "test"]:
     """The split that `--split` names."""
     if name not in ("test", "val"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
 PARTS = {
     "card": "Runs and results",
     "curves": "Training",
+    "attention": "What the teacher looks at",
     "length": "Length of the query",
     "noise": "Translation noise",
+    "alignment": "The joint space",
+    "retrieved": "Retrieved items",
+    "hubs": "Hubs, languages and weights",
+    "distrust": "Distrusted translations",
 }
 
 
@@ -35,10 +41,16 @@ def report(
     parts: Annotated[
         str | None, typer.Option(help=f"Which parts, with commas between; default: all of {','.join(PARTS)}.")
     ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a training caption whose attention is shown, may be repeated; default: the worst."),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Show finished runs on one page, report.html, with SVG, PNG and CSV of every part beside it."""
     names = parts.split(",") if parts is not None else list(PARTS)
+    if pair and "attention" not in names:
+        raise UserError(f"--pair: part attention, which shows it, is not among --parts {parts}; add it")
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         raise UserError(f"--parts {unknown[0]}: no such part; choose from {', '.join(PARTS)}")
@@ -55,7 +67,7 @@ def report(
     if out is None and len(runs) == 1:
         refuse_links(runs[0], ["report"])  # the run may be a stranger's
     require_replaceable(folder)  # before anything is computed
-    makers = _makers()
+    makers = _makers(pair or [])
     with drawing():
         made = {name: makers[name](found) for name in PARTS if name in names}
     groups = [Group(name, PARTS[name], own) for name, own in made.items() if own]
@@ -69,11 +81,21 @@ def report(
     say(f"written: {written.page}")
 
 
-def _makers() -> dict[str, Maker]:
+def _makers(pairs: Sequence[str]) -> dict[str, Maker]:
     """What makes each part; the libraries for it are heavy."""
-    from nrccr.report import bylength, bynoise, card, curves
+    from nrccr.report import alignment, attention, bylength, bynoise, card, curves, distrust, hubs, retrieved
 
-    return {"card": card.parts, "curves": curves.parts, "length": bylength.parts, "noise": bynoise.parts}
+    return {
+        "card": card.parts,
+        "curves": curves.parts,
+        "attention": partial(attention.parts, pairs=pairs),
+        "length": bylength.parts,
+        "noise": bynoise.parts,
+        "alignment": alignment.parts,
+        "retrieved": retrieved.parts,
+        "hubs": hubs.parts,
+        "distrust": distrust.parts,
+    }
 
 
 def _lead(runs: Sequence[ReportRun]) -> str:

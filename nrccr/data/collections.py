@@ -40,6 +40,7 @@ __all__ = [
     "SplitName",
     "errors_of",
     "find_backbone",
+    "leads_inside",
     "locate",
     "require_source",
 ]
@@ -175,6 +176,11 @@ class Collection:
         there = f", or set data.translator to {' or '.join(others)}" if others else ""
         return f"make it with `nrccr translate`, or import a table that has such rows{there}"
 
+    def film(self, item: str) -> Path | None:
+        """The film of a video, where the collection keeps films too; none for an id that leads out of their folder."""
+        path = self.folder / "media" / f"{item}.mp4"
+        return path if leads_inside(item) and path.is_file() else None
+
     def vectors(self, split: SplitName) -> tuple[Path, Path]:
         """The vectors of a split's images, a `.npy` file, and the list of their ids, one a row.
 
@@ -197,6 +203,11 @@ class Collection:
             f"{paths[0].parent}: no file {' or '.join(dict.fromkeys(path.name for path in paths))} there or in "
             f"{self.features.name} ({self.name}, {split}, {what}); add it, or check --root and data.feature"
         )
+
+
+def leads_inside(item: str) -> bool:
+    """Whether a file named after an item lies in its folder, whatever its id says."""
+    return not Path(item).is_absolute() and ".." not in Path(item).parts
 
 
 def locate(

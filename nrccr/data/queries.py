@@ -132,19 +132,21 @@ class Sample:
     Attributes:
         size: how many.
         seed: of the draw.
+        at_most: take all where there are fewer.
     """
 
     size: int
     seed: int
+    at_most: bool = False
 
     def take(self, split: str, captions: Sequence[Captions]) -> list[Captions]:
         """Captions drawn without repetition, in file order; the files are matched line by line.
 
         Raises:
-            UserError: fewer captions than `size`.
+            UserError: fewer captions than `size`, unless that is the most.
         """
         count = len(captions[0])
-        if self.size > count:
+        if self.size > count and not self.at_most:
             raise UserError(
                 f"{captions[0].path}: split {split} has {count} captions, not {self.size}; give a smaller size"
             )

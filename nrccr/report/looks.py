@@ -64,7 +64,7 @@ def find_pairs(translations: Translations, ids: Sequence[str]) -> Indices:
     missing = [own for own in ids if own not in place]
     if missing:
         raise UserError(
-            f"--pairs: caption {missing[0]!r} is not in the training split of {translations.split.collection}; give "
+            f"--pair: caption {missing[0]!r} is not in the training split of {translations.split.collection}; give "
             f"ids as {translations.ids[0]!r}"
         )
     return np.array([place[own] for own in ids], dtype=np.int64)

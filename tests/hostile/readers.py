@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -40,6 +41,9 @@ from nrccr.report.papers import PaperTable
 from nrccr.report.runs import by_seed, find_runs
 from nrccr.report.tables import BEGIN, BY_LANGUAGE, END, RETRIEVAL, TEXTS, update_docs
 from nrccr.safeload.unpickle import load_array, load_checkpoint, load_records, load_weights
+from nrccr.search.store import BANK as INDEX_BANK
+from nrccr.search.store import CURRENT, ITEMS, VECTORS, open_index
+from nrccr.search.vectors import KINDS, Kind
 from nrccr.sizes import SizeError, require_npy, require_npz, require_safetensors
 from nrccr.systems.c2kd.convert import convert_c2kd
 from nrccr.systems.c2kd.data import read_words
@@ -127,6 +131,28 @@ def _around_table(table: PaperTable, path: Path, without: str) -> Files:
     return _beside(files, without)
 
 
+def _read_index(path: Path) -> object:
+    """Whichever of an index's files it is: opened as for search and as for a change."""
+    index = path if path.name == CURRENT else path.parent
+    found = open_index(index.parent)
+    query = samples.index_rows(1)[0]
+    results = found.search(query, 3), found.find("v1"), found.ids(3)
+    changed = open_index(index.parent, mapped=False).draft()
+    return results, changed.items, changed.bank
+
+
+def _index_part(name: str, kind: Kind = "exact") -> Parser:
+    """A file of a generation, or the one that names it."""
+    own = name if name == CURRENT else f"{samples.GENERATION}/{name}"
+    return Parser(
+        own,
+        _read_index,
+        lambda: samples.index(kind)[own],
+        lambda: _beside(samples.index(kind), own),
+        slow=True,
+    )
+
+
 def _read_noise(path: Path) -> object:
     return noise.to_markdown(noise.collect({noise.Cell("basic", "noise0", 0): noise.read_metrics(path)}))
 
@@ -198,6 +224,12 @@ def _bank_part(name: str) -> Parser:
     return Parser(name, lambda path: read_bank(path.parent, Path(samples.__file__), CPU), BANK[name], around)
 
 
+INDEXES = {
+    "index-current": _index_part(CURRENT),
+    "index-items": _index_part(ITEMS),
+    "index-bank": _index_part(INDEX_BANK),
+    **{f"index-vectors-{kind}": _index_part(VECTORS, kind) for kind in KINDS},
+}
 PARSERS: dict[str, Parser] = {
     "captions": Parser("c.caption.txt", read_captions, _bytes(samples.CAPTIONS)),
     "captions-to-the-end": Parser("c.caption.txt", partial(parse_captions, mixed=True), _bytes(samples.CAPTIONS)),
@@ -311,6 +343,7 @@ PARSERS: dict[str, Parser] = {
     "image-encoder": Parser(
         "config.json", lambda path: image_config(str(path.parent)), _bytes(samples.as_json(samples.CLIP)), slow=True
     ),
+    **(INDEXES if find_spec("faiss") else {}),
     "preprocessor": Parser(
         "preprocessor_config.json",
         _read_preprocessor,

@@ -122,7 +122,7 @@ def _pieces(own: looks.Look) -> list[int]:
 def test_runs_without_a_teacher_and_unknown_ids(noisy: list[ReportRun], trained: Path, tiny_collection: Path) -> None:
     (part,) = attention.parts(noisy[:1])
     assert part.figure is None and "None of these runs has a teacher" in part.text
-    with pytest.raises(UserError, match="--pairs: caption 'nobody#enc#0' is not in the training split of generated"):
+    with pytest.raises(UserError, match="--pair: caption 'nobody#enc#0' is not in the training split of generated"):
         attention.parts(noisy, pairs=["nobody#enc#0"])
     made = attention.parts(read([trained], tiny_collection, "cpu"))
     assert [part.name for part in made] == ["attention"], "no clean sentences are known"
