@@ -32,7 +32,7 @@ from nrccr.report.looks import (
 from nrccr.report.part import Part, Value
 from nrccr.report.translations import read_translations
 
-LONGEST_WORD = 24  # characters in a figure
+LONGEST_WORD, LONGEST_ID = 24, 60  # characters in a figure
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 # Of target words: how they are marked, colour and hatching of their bar, and what they are.
 MARKS = {
@@ -145,7 +145,7 @@ def draw_maps(looks: Sequence[Look]) -> Figure:
         _draw_bars(bars, each, highest)
         image = axes.imshow(each.attention, aspect="auto", cmap="cividis", vmin=0, vmax=top)
         _label(axes, each)
-        cell.suptitle(_short(each.id), fontsize=9)
+        cell.suptitle(_short(each.id, LONGEST_ID), fontsize=9)
         cell.colorbar(image, ax=axes, label="attention", fraction=0.05, pad=0.02)
     if known:
         there = {fate for each in looks for fate in each.fates}
@@ -168,10 +168,10 @@ def _draw_bars(axes: Axes, each: Look, highest: float) -> None:
     axes.tick_params(labelsize=8, bottom=False)
 
 
-def _short(word: str) -> str:
-    """A word as the figure shows it."""
+def _short(word: str, longest: int = LONGEST_WORD) -> str:
+    """A word or an id as the figure shows it."""
     shown = printable(word)
-    return shown if len(shown) <= LONGEST_WORD else f"{shown[: LONGEST_WORD - 1]}…"
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def _label(axes: Axes, each: Look) -> None:
