@@ -19,6 +19,7 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import PooledTextBatch, TensorRecord, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
 from nrccr.models.layers import evaluating, mean_over_positions, unit
+from nrccr.models.products import use_fast_products
 from nrccr.systems.c2kd.batch import MultilingualBatch
 
 NORM_EPS = 1e-6
@@ -250,7 +251,7 @@ def build_c2kd(config: Config, backbone: PreTrainedModel, feature_width: int) ->
         UserError: a trainable layer that the backbone does not have.
     """
     freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
-    return C2KD(
+    network = C2KD(
         backbone,
         feature_width,
         config.joint.width,
@@ -259,6 +260,7 @@ def build_c2kd(config: Config, backbone: PreTrainedModel, feature_width: int) ->
         layers=config.visual.layers,
         pool_mask=config.switch("pool_mask"),
     )
+    return use_fast_products(network)
 
 
 def as_video(visual: VisualBatch) -> VideoBatch:

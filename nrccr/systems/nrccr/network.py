@@ -17,6 +17,7 @@ from nrccr.data.batch import PairBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
 from nrccr.models.image import ImageEncoder, encoder_width
 from nrccr.models.layers import JointMapping, evaluating
+from nrccr.models.products import use_fast_products
 from nrccr.systems.nrccr.discriminator import Discriminator
 from nrccr.systems.nrccr.settings import AdversarySection, padding_free
 from nrccr.systems.nrccr.text import TextEncoder
@@ -171,7 +172,7 @@ def build_nrccr(
     }
     text = TextEncoder(backbone, config.text.width, config.text.heads, teacher=config.switch("teacher"), **reading)
     visual = _build_visual(config, feature_width, image_encoder, reading)
-    return NRCCR(
+    network = NRCCR(
         text,
         visual,
         config.joint.width,
@@ -180,6 +181,7 @@ def build_nrccr(
         with_back=bool(config.loss.cycle),
         independent=padding_free(config),
     )
+    return use_fast_products(network)
 
 
 def _build_visual(
@@ -201,4 +203,4 @@ def build_discriminator(config: Config, backbone_width: int) -> Discriminator | 
         return None
     logits = 2 if config.switch("adversary") == "non_saturating" else 1
     strength = config.section(AdversarySection).discriminator
-    return Discriminator(backbone_width, strength, logits, config.switch("pooling"))
+    return use_fast_products(Discriminator(backbone_width, strength, logits, config.switch("pooling")))
