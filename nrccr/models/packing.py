@@ -1,0 +1,94 @@
+"""Captions of several batches side by side in one call of a backbone, each attending to its own caption alone.
+
+N captions in a batch, L tokens, T positions of all batches, H backbone width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from nrccr.data.batch import TextBatch
+
+NAME = "nrccr_packed"  # of the attention, among transformers' own
+_FROM_ZERO = {"bert", "distilbert", "electra"}
+_AFTER_PADDING = {"camembert", "roberta", "xlm-roberta"}  # positions begin after the padding id
+
+
+class _Span(NamedTuple):
+    """Where a batch lies among all positions: N captions of L, and which keys (N, 1, 1, L) are real."""
+
+    captions: int
+    length: int
+    keys: Tensor
+
+
+def packs(backbone: PreTrainedModel) -> bool:
+    """Whether a backbone takes several batches in one call: one with absolute positions and changeable attention."""
+    return backbone.config.model_type in _FROM_ZERO | _AFTER_PADDING and not getattr(
+        backbone.config, "is_decoder", False
+    )
+
+
+def use_packed_attention(backbone: PreTrainedModel) -> None:
+    """Let a backbone that packs attend as `packed_states` needs it; other calls of it attend as before."""
+    if packs(backbone):
+        backbone.set_attn_implementation(NAME)
+
+
+def packed_states(backbone: PreTrainedModel, words: Tensor, texts: Sequence[TextBatch]) -> list[Tensor]:
+    """Last hidden states (N, L, H) of several batches; they pass all layers together, without the padding in between.
+
+    Args:
+        backbone: one that packs.
+        words: (T, width) word vectors of all batches, one after the other.
+        texts: the batches.
+    """
+    first = int(backbone.config.pad_token_id) + 1 if backbone.config.model_type in _AFTER_PADDING else 0
+    spans = [_Span(*text.tokens.shape, text.mask.bool()[:, None, None, :]) for text in texts]
+    positions = [torch.arange(first, first + span.length, device=words.device).repeat(span.captions) for span in spans]
+    states = backbone(
+        inputs_embeds=words.unsqueeze(0),  # (1, T, width)
+        position_ids=torch.cat(positions).unsqueeze(0),  # (1, T)
+        attention_mask=spans[0].keys,  # a mask of four dimensions is passed on unseen; attention reads the spans
+        spans=spans,
+    ).last_hidden_state[0]  # (T, H)
+    parts = states.split([span.captions * span.length for span in spans])
+    return [part.reshape(span.captions, span.length, -1) for part, span in zip(parts, spans, strict=True)]
+
+
+def _attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    spans: Sequence[_Span] | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention within each caption: queries, keys, values (1, heads, T, width) -> (1, T, heads, width)."""
+    if spans is None:
+        attended: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return attended
+    sizes = [span.captions * span.length for span in spans]
+    parts = zip(spans, *(states[0].split(sizes, dim=1) for states in (query, key, value)), strict=True)
+    contexts = []  # of each batch, from heads (N, heads, L, width)
+    for span, *own in parts:
+        heads = [part.unflatten(1, (span.captions, span.length)).transpose(0, 1) for part in own]
+        context = functional.scaled_dot_product_attention(
+            *heads, attn_mask=span.keys, dropout_p=options.get("dropout", 0.0), scale=options.get("scaling")
+        )
+        contexts.append(context.transpose(1, 2).flatten(0, 1))  # (N L, heads, width)
+    return torch.cat(contexts).unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, _attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
