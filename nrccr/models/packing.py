@@ -52,7 +52,7 @@ def packed_states(backbone: PreTrainedModel, words: Tensor, texts: Sequence[Text
         texts: the batches.
     """
     first = int(backbone.config.pad_token_id) + 1 if backbone.config.model_type in _AFTER_PADDING else 0
-    spans = [_Span(*text.tokens.shape, text.mask.bool()[:, None, None, :]) for text in texts]
+    spans = [_Span(len(text.tokens), text.tokens.shape[1], text.mask.bool()[:, None, None, :]) for text in texts]
     positions = [torch.arange(first, first + span.length, device=words.device).repeat(span.captions) for span in spans]
     states = backbone(
         inputs_embeds=words.unsqueeze(0),  # (1, T, width)
@@ -79,12 +79,12 @@ def _attend(
         attended: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return attended
     sizes = [span.captions * span.length for span in spans]
-    parts = zip(spans, *(states[0].split(sizes, dim=1) for states in (query, key, value)), strict=True)
+    parts = zip(spans, *(torch.split(states[0], sizes, dim=1) for states in (query, key, value)), strict=True)
     contexts = []  # of each batch, from heads (N, heads, L, width)
     for span, *own in parts:
-        heads = [part.unflatten(1, (span.captions, span.length)).transpose(0, 1) for part in own]
+        queries, keys, values = (part.unflatten(1, (span.captions, span.length)).transpose(0, 1) for part in own)
         context = functional.scaled_dot_product_attention(
-            *heads, attn_mask=span.keys, dropout_p=options.get("dropout", 0.0), scale=options.get("scaling")
+            queries, keys, values, span.keys, options.get("dropout", 0.0), scale=options.get("scaling")
         )
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (N L, heads, width)
     return torch.cat(contexts).unsqueeze(0), None
