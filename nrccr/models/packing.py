@@ -5,7 +5,7 @@ N captions in a batch, L tokens, T positions of all batches, H backbone width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from nrccr.data.batch import TextBatch
+from nrccr.models.fast import dropout
 
 NAME = "nrccr_packed"  # of the attention, among transformers' own
 _FROM_ZERO = {"bert", "distilbert", "electra"}
@@ -83,11 +84,19 @@ def _attend(
     contexts = []  # of each batch, from heads (N, heads, L, width)
     for span, *own in parts:
         queries, keys, values = (part.unflatten(1, (span.captions, span.length)).transpose(0, 1) for part in own)
-        context = functional.scaled_dot_product_attention(
-            queries, keys, values, span.keys, options.get("dropout", 0.0), scale=options.get("scaling")
-        )
+        context = _attention(queries, keys, values, span.keys, options)
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (N L, heads, width)
     return torch.cat(contexts).unsqueeze(0), None
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, keys: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """Attention (N, heads, L, width) to the real keys (N, 1, 1, L), fused where torch has a kernel for it."""
+    rate, scale = options.get("dropout", 0.0), options.get("scaling") or query.shape[-1] ** -0.5
+    if not rate or query.device.type != "cpu":
+        return functional.scaled_dot_product_attention(query, key, value, keys, rate, scale=scale)
+    # With dropout there is none for processors.
+    scores = (query @ key.transpose(-1, -2) * scale).masked_fill(~keys, -torch.inf)  # (N, heads, L, L)
+    return dropout(scores.softmax(dim=-1), rate) @ value
 
 
 AttentionInterface.register(NAME, _attend)

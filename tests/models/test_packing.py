@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel
 
 from nrccr.data.batch import TextBatch
 from nrccr.models.backbone import backbone_states, build_backbone
-from nrccr.models.packing import NAME, packs
+from nrccr.models.packing import NAME, _attention, packs
 
 PADDING = 1
 SMALL: dict[str, Any] = {
@@ -103,3 +103,14 @@ def test_a_decoder_does_not_pack() -> None:
     config = configuration("bert")
     config.is_decoder = True
     assert not packs(build_backbone(config, None))
+
+
+def test_dropout_of_attention_is_torchs_on_average() -> None:
+    """The mean of many draws is attention without dropout; each draw differs."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 5, 4) for _ in range(3))
+    keys = torch.tensor([True, True, True, False, False])[None, None, None]
+    wanted = _attention(query, key, value, keys, {})
+    drawn = torch.cat([_attention(query, key, value, keys, {"dropout": 0.2}) for _ in range(4000)])
+    assert not torch.equal(drawn[0], drawn[1])
+    torch.testing.assert_close(drawn.mean(dim=0, keepdim=True), wanted, rtol=0, atol=0.04)

@@ -18,8 +18,8 @@ from nrccr.config.choices import PoolMask
 from nrccr.config.schema import Config
 from nrccr.data.batch import PooledTextBatch, TensorRecord, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.layers import evaluating, mean_over_positions, unit
-from nrccr.models.products import use_fast_products
 from nrccr.systems.c2kd.batch import MultilingualBatch
 
 NORM_EPS = 1e-6
@@ -260,7 +260,7 @@ def build_c2kd(config: Config, backbone: PreTrainedModel, feature_width: int) ->
         layers=config.visual.layers,
         pool_mask=config.switch("pool_mask"),
     )
-    return use_fast_products(network)
+    return use_fast_layers(network)
 
 
 def as_video(visual: VisualBatch) -> VideoBatch:

@@ -19,8 +19,8 @@ from nrccr.config.choices import Pooling
 from nrccr.config.schema import Config
 from nrccr.data.batch import TensorRecord, TextBatch, VideoBatch, ViewBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
-from nrccr.models.products import use_fast_products
 
 KERNELS = (2, 3, 4, 5)  # frames that a convolution sees at once
 TEXTS = ("source", "target", "masked_source", "masked_target")  # in the order in which the mapping sees them
@@ -228,4 +228,4 @@ def build_mlcmr(config: Config, backbone: PreTrainedModel, feature_width: int) -
         dropout=config.joint.dropout,
         pooling=config.switch("pooling"),
     )
-    return use_fast_products(network)
+    return use_fast_layers(network)

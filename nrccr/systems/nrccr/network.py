@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.image import ImageEncoder, encoder_width
 from nrccr.models.layers import JointMapping, evaluating
-from nrccr.models.products import use_fast_products
 from nrccr.systems.nrccr.discriminator import Discriminator
 from nrccr.systems.nrccr.settings import AdversarySection, padding_free
 from nrccr.systems.nrccr.text import TextEncoder
@@ -181,7 +181,7 @@ def build_nrccr(
         with_back=bool(config.loss.cycle),
         independent=padding_free(config),
     )
-    return use_fast_products(network)
+    return use_fast_layers(network)
 
 
 def _build_visual(
@@ -203,4 +203,4 @@ def build_discriminator(config: Config, backbone_width: int) -> Discriminator | 
         return None
     logits = 2 if config.switch("adversary") == "non_saturating" else 1
     strength = config.section(AdversarySection).discriminator
-    return use_fast_products(Discriminator(backbone_width, strength, logits, config.switch("pooling")))
+    return use_fast_layers(Discriminator(backbone_width, strength, logits, config.switch("pooling")))
