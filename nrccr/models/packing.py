@@ -44,6 +44,15 @@ def use_packed_attention(backbone: PreTrainedModel) -> None:
         backbone.set_attn_implementation(NAME)
 
 
+def attention_mask(backbone: PreTrainedModel, mask: Tensor) -> Tensor:
+    """The mask (N, L) in the form that a call of a backbone takes.
+
+    A backbone that packs gets four dimensions, (N, 1, 1, L): transformers looks at the values of others, for which a
+    device must wait.
+    """
+    return mask.bool()[:, None, None, :] if packs(backbone) else mask.long()
+
+
 def packed_states(backbone: PreTrainedModel, words: Tensor, texts: Sequence[TextBatch]) -> list[Tensor]:
     """Last hidden states (N, L, H) of several batches; they pass all layers together, without the padding in between.
 
@@ -53,7 +62,7 @@ def packed_states(backbone: PreTrainedModel, words: Tensor, texts: Sequence[Text
         texts: the batches.
     """
     first = int(backbone.config.pad_token_id) + 1 if backbone.config.model_type in _AFTER_PADDING else 0
-    spans = [_Span(len(text.tokens), text.tokens.shape[1], text.mask.bool()[:, None, None, :]) for text in texts]
+    spans = [_Span(len(text.tokens), text.tokens.shape[1], attention_mask(backbone, text.mask)) for text in texts]
     positions = [torch.arange(first, first + span.length, device=words.device).repeat(span.captions) for span in spans]
     states = backbone(
         inputs_embeds=words.unsqueeze(0),  # (1, T, width)

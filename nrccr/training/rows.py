@@ -47,13 +47,13 @@ class UsedRows(nn.Embedding):
     def write_back(self) -> None:
         """Put the trained rows into the whole table."""
         if self.own is not None:
-            self.weight[self.rows] = self.own
+            self.weight.index_copy_(0, self.rows, self.own)
 
     @torch.no_grad()
     def reload(self) -> None:
         """Take the rows anew from the whole table."""
         if self.own is not None:
-            self.own.copy_(self.weight[self.rows])
+            self.own.copy_(self.weight.index_select(0, self.rows))
 
     def whole(self, moments: Tensor) -> Tensor:
         """Moments of the rows (R, W) as moments of the table (V, W)."""

@@ -20,6 +20,7 @@ from nrccr.data.batch import PooledTextBatch, TensorRecord, TextBatch, VideoBatc
 from nrccr.models.backbone import backbone_states, freeze_backbone
 from nrccr.models.fast import use_fast_layers
 from nrccr.models.layers import evaluating, mean_over_positions, unit
+from nrccr.models.packing import attention_mask
 from nrccr.systems.c2kd.batch import MultilingualBatch
 
 NORM_EPS = 1e-6
@@ -68,7 +69,8 @@ class TextBranch(nn.Module):
             ValueError: the reading needs LaBSE's mask and the batch has none.
         """
         # Ids, not word vectors: from vectors XLM-R would count padding as positions, which LaBSE's mask may cover.
-        states = self.backbone(input_ids=text.tokens, attention_mask=text.mask.long()).last_hidden_state  # (N, L, H)
+        mask = attention_mask(self.backbone, text.mask)
+        states = self.backbone(input_ids=text.tokens, attention_mask=mask).last_hidden_state  # (N, L, H)
         return self._project(mean_over_positions(states, self.positions(text), "masked"))
 
     def in_parts(self, texts: Sequence[TextBatch], places: Tensor) -> Tensor:
