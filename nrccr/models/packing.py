@@ -32,15 +32,14 @@ class _Span(NamedTuple):
 
 
 def packs(backbone: PreTrainedModel) -> bool:
-    """Whether a backbone takes several batches in one call: one with absolute positions and changeable attention."""
-    return backbone.config.model_type in _FROM_ZERO | _AFTER_PADDING and not getattr(
-        backbone.config, "is_decoder", False
-    )
+    """Whether a backbone takes several batches in one call, see use_packed_attention."""
+    return bool(backbone.config._attn_implementation == NAME)
 
 
 def use_packed_attention(backbone: PreTrainedModel) -> None:
-    """Let a backbone that packs attend as `packed_states` needs it; other calls of it attend as before."""
-    if packs(backbone):
+    """Let an encoder with absolute positions attend as `packed_states` needs it; other calls of it attend as before."""
+    config = backbone.config
+    if config.model_type in _FROM_ZERO | _AFTER_PADDING and not getattr(config, "is_decoder", False):
         backbone.set_attn_implementation(NAME)
 
 

@@ -114,3 +114,12 @@ def test_dropout_of_attention_is_torchs_on_average() -> None:
     drawn = torch.cat([_attention(query, key, value, keys, {"dropout": 0.2}) for _ in range(4000)])
     assert not torch.equal(drawn[0], drawn[1])
     torch.testing.assert_close(drawn.mean(dim=0, keepdim=True), wanted, rtol=0, atol=0.04)
+
+
+def test_another_attention_takes_a_call_each(texts: list[TextBatch]) -> None:
+    backbone = build_backbone(configuration("bert"), None).eval()
+    wanted = backbone_states(backbone, texts)
+    backbone.set_attn_implementation("eager")
+    assert not packs(backbone)
+    for one, other in zip(backbone_states(backbone, texts), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
