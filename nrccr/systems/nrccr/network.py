@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.image import ImageEncoder, encoder_width
 from nrccr.models.layers import JointMapping, evaluating, unit
 from nrccr.processes import gather
@@ -198,7 +199,7 @@ def build_nrccr(
     }
     text = TextEncoder(backbone, config.text.width, config.text.heads, teacher=config.switch("teacher"), **reading)
     visual = _build_visual(config, feature_width, image_encoder, reading)
-    return NRCCR(
+    network = NRCCR(
         text,
         visual,
         config.joint.width,
@@ -207,6 +208,7 @@ def build_nrccr(
         with_back=bool(config.loss.cycle),
         independent=padding_free(config),
     )
+    return use_fast_layers(network)
 
 
 def _build_visual(
@@ -228,4 +230,4 @@ def build_discriminator(config: Config, backbone_width: int) -> Discriminator | 
         return None
     logits = 2 if config.switch("adversary") == "non_saturating" else 1
     strength = config.section(AdversarySection).discriminator
-    return Discriminator(backbone_width, strength, logits, config.switch("pooling"))
+    return use_fast_layers(Discriminator(backbone_width, strength, logits, config.switch("pooling")))
