@@ -92,7 +92,8 @@ class Videos:
         if any(len(part) > len(kept) for part, kept in zip(rows, chosen, strict=True)):
             every, real = self.features.read(rows)  # zeros at padding
             mean = torch.from_numpy(every.sum(axis=1) / real.sum(axis=1, keepdims=True, dtype=np.float32))  # (N, D)
-        return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask), mean)
+        lengths = np.array([len(part) for part in chosen], dtype=np.int64)  # (N,)
+        return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask), mean, lengths)
 
 
 class Images:

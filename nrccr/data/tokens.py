@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -265,6 +265,11 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | Non
     return re.compile("|".join(re.escape(word) for word in words if len(word) > 1)) if words else None
 
 
+def used_ids(tables: Iterable[TokenTable], *others: int) -> npt.NDArray[np.int64]:
+    """The tokens that occur in any of several tables, and others, each once, in order."""
+    return np.unique(np.concatenate([*(table.ids() for table in tables), np.array(others, dtype=np.int64)]))
+
+
 class TokenTable:
     """Token ids of many captions in one flat array; a batch is a gather.
 
@@ -304,6 +309,10 @@ class TokenTable:
     def content(self) -> bytes:
         """All tokens and lengths as bytes."""
         return self.lengths.tobytes() + self._flat.tobytes()
+
+    def ids(self) -> npt.NDArray[np.int64]:
+        """The tokens that occur, padding among them, each once, in order."""
+        return np.unique(np.append(self._flat, self.pad)).astype(np.int64)
 
     def batch(
         self, indices: Sequence[int] | npt.NDArray[np.int64], among: Sequence[int] | npt.NDArray[np.int64] = ()

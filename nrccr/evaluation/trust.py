@@ -56,6 +56,26 @@ def trust(attention: npt.NDArray[np.float64], target_words: Sequence[int]) -> np
     return found
 
 
+def word_similarity(
+    cosines: Floats, source_words: Sequence[int], target_words: Sequence[int]
+) -> npt.NDArray[np.float64]:
+    """How similar each target word (W,) is to the source words: the mean over these, and over the pieces of both.
+
+    Args:
+        cosines: (S or more, T or more) of pieces; the rest as `word_attention`.
+        source_words: (S,) as there.
+        target_words: (T,) as there.
+
+    Raises:
+        ValueError: no words on a side.
+    """
+    given: npt.NDArray[np.float64] = np.asarray(cosines, dtype=np.float64)[: len(source_words), : len(target_words)]
+    rows, columns = _members(source_words), _members(target_words)  # (V, S), (W, T)
+    of_source: npt.NDArray[np.float64] = (rows / rows.sum(axis=1, keepdims=True)).mean(axis=0) @ given  # (T,)
+    found: npt.NDArray[np.float64] = (columns / columns.sum(axis=1, keepdims=True)) @ of_source
+    return found
+
+
 def special_share(weights: Floats, source_words: Sequence[int], target_words: Sequence[int]) -> float:
     """The share of the attention of words that goes to special tokens, 0..1; arguments as `word_attention`."""
     given = np.asarray(weights, dtype=np.float64)[: len(source_words), : len(target_words)]  # (S, T)

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from nrccr.errors import printable
 from nrccr.evaluation.detection import separation
-from nrccr.report.charts import COLOURS, new_axes
+from nrccr.report.charts import COLOURS
 from nrccr.report.finished import ReportRun
 from nrccr.report.looks import (
     PAIRS,
@@ -32,7 +32,7 @@ from nrccr.report.looks import (
 from nrccr.report.part import Part, Value
 from nrccr.report.translations import read_translations
 
-LONGEST_WORD = 24  # characters in a figure
+LONGEST_WORD, LONGEST_ID = 24, 60  # characters in a figure
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 # Of target words: how they are marked, colour and hatching of their bar, and what they are.
 MARKS = {
@@ -41,6 +41,7 @@ MARKS = {
     "right": ("", COLOURS[0], "", "right"),
     None: ("", "#777777", "", "not known, or punctuation"),
 }
+MEASURES = {"trust": "1: an even share of the attention", "similarity": "mean cosine"}
 KINDS = {
     "right": "right and in their place",
     "moved": "right, but moved",
@@ -144,7 +145,7 @@ def draw_maps(looks: Sequence[Look]) -> Figure:
         _draw_bars(bars, each, highest)
         image = axes.imshow(each.attention, aspect="auto", cmap="cividis", vmin=0, vmax=top)
         _label(axes, each)
-        cell.suptitle(_short(each.id), fontsize=9)
+        cell.suptitle(_short(each.id, LONGEST_ID), fontsize=9)
         cell.colorbar(image, ax=axes, label="attention", fraction=0.05, pad=0.02)
     if known:
         there = {fate for each in looks for fate in each.fates}
@@ -167,10 +168,10 @@ def _draw_bars(axes: Axes, each: Look, highest: float) -> None:
     axes.tick_params(labelsize=8, bottom=False)
 
 
-def _short(word: str) -> str:
-    """A word as the figure shows it."""
+def _short(word: str, longest: int = LONGEST_WORD) -> str:
+    """A word or an id as the figure shows it."""
     shown = printable(word)
-    return shown if len(shown) <= LONGEST_WORD else f"{shown[: LONGEST_WORD - 1]}…"
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def _label(axes: Axes, each: Look) -> None:
@@ -192,47 +193,63 @@ def _label(axes: Axes, each: Look) -> None:
 
 
 def _trust_part(counted: Mapping[str, Mapping[str, Floats]]) -> Part:
-    """Whether the teacher trusts wrong words less; by run and kind of word."""
+    """Whether the teacher trusts wrong words less; by measure, run and kind of word."""
     rows: list[dict[str, Value]] = []
-    for label, kinds in counted.items():
-        for kind, values in kinds.items():
-            spread = dict(zip((f"{q:.0%}" for q in QUANTILES), np.quantile(values, QUANTILES).tolist(), strict=True))
-            above = None if kind == "wrong" else separation(values, kinds["wrong"])
-            rows.append(
-                {"run": label, "target words": KINDS[kind], "count": len(values), "mean trust": float(values.mean()),
-                 **spread, "trusted more than wrong ones": above}
-            )  # fmt: skip
+    found: list[str] = []
+    for at, measure in enumerate(MEASURES):
+        for label, kinds in counted.items():
+            wrong, right = kinds["wrong"][at], kinds["right"][at]
+            found.append(
+                f"{measure}, {label}: wrong words {wrong.mean():.2f} on average, right ones {right.mean():.2f}, a "
+                f"right one has more with a chance of {separation(right, wrong):.2f}"
+            )
+            for kind, both in kinds.items():
+                values = both[at]
+                spread = dict(
+                    zip((f"{q:.0%}" for q in QUANTILES), np.quantile(values, QUANTILES).tolist(), strict=True)
+                )
+                rows.append(
+                    {"measure": measure, "run": label, "target words": KINDS[kind], "count": len(values),
+                     "mean": float(values.mean()), **spread,
+                     "chance to have more than a wrong one": None if kind == "wrong" else separation(values, wrong)}
+                )  # fmt: skip
     text = (
-        f"Trust in all target words of up to {SAMPLE:,} training translations (drawn with seed {SEED}) whose clean "
-        "sentence is known, by what became of the word; 1 is an even share, punctuation is left out. Boxes hold the "
-        "middle half, whiskers 80 %, a line is the median, a triangle the mean. The last column is the chance that "
-        "such a word is trusted more than a wrong one (area under the ROC curve): above 0.5 the teacher trusts wrong "
-        "words less. Wrong words are mostly words of content, which are attended to more than others; so the last line "
-        "of a run gives the words that should stand there, where the teacher is shown the clean sentence."
+        f"All target words of up to {SAMPLE:,} training translations (drawn with seed {SEED}) whose clean sentence is "
+        "known, by what became of the word; punctuation is left out. Trust is as above, 1 is an even share of the "
+        "attention; similarity is the mean cosine of a word's state with those of the source words, before attention. "
+        "Boxes hold the middle half, whiskers 80 %, a line is the median, a triangle the mean. The last column is the "
+        "chance that such a word has more than a wrong one (area under the ROC curve): above 0.5 wrong words have "
+        "less. Wrong words are mostly words of content, which are attended to more than others; so the last line of a "
+        "run gives the words that should stand there, where the teacher is shown the clean sentence."
     )
-    found = [
-        f"{label}: wrong words {kinds['wrong'].mean():.2f} on average, right ones {kinds['right'].mean():.2f}, a right "
-        f"one is trusted more with a chance of {separation(kinds['right'], kinds['wrong']):.2f}"
-        for label, kinds in counted.items()
-    ]
-    alt = f"Box plots of trust by run and kind of word. {'; '.join(found)}."
+    alt = f"Box plots of trust and of similarity by run and kind of word. {'; '.join(found)}."
     return Part("trust", "Trust in right and in wrong words", text, alt, _draw_trust(rows), rows, shown=True)
 
 
 def _draw_trust(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    figure, axes = new_axes(8.0, 0.45 * len(rows) + 1.2, xlabel="trust (1: an even share of the attention)")
+    """Boxes of both measures side by side, a line for each run and kind of word."""
     names = [f"{q:.0%}" for q in QUANTILES]
-    stats = [dict(zip(("whislo", "q1", "med", "q3", "whishi"), (row[name] for name in names), strict=True),
-                  mean=row["mean trust"], label=f"{row['run']}: {row['target words']}") for row in rows]  # fmt: skip
-    drawn = axes.bxp(stats[::-1], orientation="horizontal", showfliers=False, showmeans=True, patch_artist=True)
-    wrong = [row["target words"] == KINDS["wrong"] for row in rows][::-1]
-    for line in drawn["medians"]:
-        line.set(color="black", linewidth=2)
-    for mark in drawn["means"]:
-        mark.set(markerfacecolor="black", markeredgecolor="black")
-    for box, is_wrong in zip(drawn["boxes"], wrong, strict=True):
-        box.set(facecolor="#F5C9A8" if is_wrong else "#BBD7EA", hatch="//" if is_wrong else "")
-    axes.axvline(1, color="black", linewidth=0.8, linestyle="--")
-    axes.set_ylabel("run: target words")
-    axes.tick_params(labelsize=9)
+    lines = len(rows) // len(MEASURES)
+    figure = Figure(figsize=(10.5, 0.42 * lines + 1.2), layout="constrained")
+    every = figure.subplots(1, len(MEASURES), sharey=True)
+    for axes, (measure, unit) in zip(every, MEASURES.items(), strict=True):
+        own = [row for row in rows if row["measure"] == measure][::-1]
+        stats = [dict(zip(("whislo", "q1", "med", "q3", "whishi"), (row[name] for name in names), strict=True),
+                      mean=row["mean"], label=f"{row['run']}: {row['target words']}") for row in own]  # fmt: skip
+        first = axes is every[0]  # names the lines of both
+        drawn = axes.bxp(
+            stats, orientation="horizontal", showfliers=False, showmeans=True, patch_artist=True, manage_ticks=first
+        )
+        for line in drawn["medians"]:
+            line.set(color="black", linewidth=2)
+        for mark in drawn["means"]:
+            mark.set(markerfacecolor="black", markeredgecolor="black")
+        for box, row in zip(drawn["boxes"], own, strict=True):
+            is_wrong = row["target words"] == KINDS["wrong"]
+            box.set(facecolor="#F5C9A8" if is_wrong else "#BBD7EA", hatch="//" if is_wrong else "")
+        axes.set_xlabel(f"{measure} ({unit})")
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=9)
+    every[0].axvline(1, color="black", linewidth=0.8, linestyle="--")
+    every[0].set_ylabel("run: target words")
     return figure

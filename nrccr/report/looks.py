@@ -15,7 +15,7 @@ from nrccr.data.generated.errors import Fate, Known, spelt
 from nrccr.data.pieces import Words, join_pieces
 from nrccr.data.sampling import Indices
 from nrccr.errors import UserError
-from nrccr.evaluation.trust import special_share, trust, word_attention
+from nrccr.evaluation.trust import special_share, trust, word_attention, word_similarity
 from nrccr.report.translations import Translations
 from nrccr.systems.retriever import Retriever
 
@@ -34,6 +34,7 @@ class Look:
         source, target: the words of both (V and W).
         attention: (V, W), rows sum to 1.
         trust: (W,), 1 is an even share.
+        similarity: (W,) mean cosine of a target word with the source words.
         special: share of the attention that went to special tokens and is left out, 0..1.
         fates: (W,) what is known of each target word; none where nothing is, and for punctuation.
     """
@@ -43,6 +44,7 @@ class Look:
     target: Words
     attention: Floats
     trust: Floats
+    similarity: Floats
     special: float
     fates: list[Fate | None]
 
@@ -119,7 +121,8 @@ def look(
                 for texts in (sources, targets)
             )
         )
-        for row, weights in zip(rows, given.cpu().numpy(), strict=True):
+        weights_of, cosines_of = (part.cpu().numpy() for part in given)  # (N, S, T) both
+        for row, weights, cosines in zip(rows, weights_of, cosines_of, strict=True):
             pieces = retriever.tokenizer.pieces(targets[row])
             source, target = join_pieces(retriever.tokenizer.pieces(sources[row])), join_pieces(pieces)
             if not source.texts or not target.texts:
@@ -132,27 +135,29 @@ def look(
                 target,
                 attention,
                 trust(attention, target.word_of),
+                word_similarity(cosines, source.word_of, target.word_of),
                 special_share(weights, source.word_of, target.word_of),
                 [None] * len(target.texts) if told is None else told.fates_in(pieces.text, target.spans),
             )
 
 
 def count_trust(retriever: Retriever, translations: Translations, sample: Indices) -> dict[str, Floats]:
-    """Trust of all target words of a sample by kind, where the clean sentences are known; else nothing.
+    """Trust in all target words of a sample, and their similarity, by kind, where the clean sentences are known.
 
     Both sentences are spelt alike, without commas.
 
     Returns:
-        `right`, `moved` and `wrong` words of the translations, and `lost`: the words of the clean sentence that the
-        translation lacks, where the teacher is given that sentence.
+        (2, words) by kind, trust and similarity: `right`, `moved` and `wrong` words of the translations, and `lost`:
+        the words of the clean sentence that the translation lacks, where the teacher is given that sentence.
     """
     chosen = np.array([at for at in sample.tolist() if translations.known[at] is not None], dtype=np.int64)
     known = [own for at in chosen.tolist() if (own := translations.known[at]) is not None]
-    found: dict[str, list[float]] = {"right": [], "moved": [], "wrong": [], "lost": []}
+    found: dict[str, list[tuple[float, float]]] = {"right": [], "moved": [], "wrong": [], "lost": []}
     for told, names in ((known, ("right", "moved", "wrong")), ([own.corrected() for own in known], ("", "", "lost"))):
         texts = [spelt(own.noisy, translations.language) for own in told]
         for own in look(retriever, translations, chosen, texts, told):
             for fate, name in zip(("right", "moved", "wrong"), names, strict=True):
                 if name:
-                    found[name] += [value for value, each in zip(own.trust, own.fates, strict=True) if each == fate]
-    return {name: np.array(values) for name, values in found.items() if values}
+                    words = zip(own.trust.tolist(), own.similarity.tolist(), own.fates, strict=True)
+                    found[name] += [(trusted, alike) for trusted, alike, each in words if each == fate]
+    return {name: np.array(values).T for name, values in found.items() if values}

@@ -26,6 +26,7 @@ from nrccr.safeload.unpickle import save_weights
 from nrccr.terminal import say
 from nrccr.training.log import Log, NoLog, Window
 from nrccr.training.optim import Schedule, adam, set_learning_rate, trainable
+from nrccr.training.rows import cut_moments, parted_tables, whole_moments
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.state import position_of, require_adam, require_count, require_module, schedule_of, window_of
 from nrccr.training.task import Shared, Task, total
@@ -49,6 +50,7 @@ class Trainer:
     def __init__(self, config: Config, task: Task, runtime: Runtime, folder: RunFolder) -> None:
         self.config = config
         self.network = task.network.to(runtime.device)
+        self.tables = parted_tables(self.network)
         self.optimizer = adam(self.network, config.train.learning_rate)
         self.trainable = trainable(self.network)
         self.losses = task.losses
@@ -154,6 +156,8 @@ class Trainer:
         norm = self.runtime.clip(self.trainable, self.config.train.grad_clip)
         for optimizer in self.together:
             optimizer.step()
+        for table in self.tables:
+            table.write_back()
         for player in self.first.values():
             player.module.requires_grad_(True)
         return losses | report | {"total": loss, "gradient_norm": norm}
@@ -221,7 +225,7 @@ class Trainer:
         self.folder.save_state(
             {
                 "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": whole_moments(self.optimizer, self.tables),
                 "players": {
                     name: {"module": player.module.state_dict(), "optimizer": self.optimizers[name].state_dict()}
                     for name, player in self.players.items()
@@ -251,7 +255,8 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         """Check all of a state, then take it over."""
         require_module("network", self.network, state["network"])
-        moments, unknown = require_adam("optimizer", self.optimizer, state["optimizer"])
+        found = cut_moments(self.optimizer, self.tables, state["optimizer"])
+        moments, unknown = require_adam("optimizer", self.optimizer, found)
         saved = state["players"]
         if saved.keys() != self.players.keys():
             raise ValueError(f"players are {', '.join(saved) or 'none'}")
@@ -269,6 +274,8 @@ class Trainer:
         if not same_processes:
             say("note: the run had another number of processes: it goes on with the same batches, not to the byte")
         self.network.load_state_dict(state["network"])
+        for table in self.tables:
+            table.reload()
         if unknown:
             say(f"note: options of another torch version are left out: {shortened(sorted(set(unknown)))}")
         self.optimizer.load_state_dict(moments)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nrccr.config.sections import TrainSection
+from nrccr.training.rows import UsedRows
 
 
 def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
@@ -16,8 +17,9 @@ def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that train."""
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+    """The parameters that train; of a word table with its used rows apart these, in its place."""
+    apart = {id(own.weight): own.own for own in module.modules() if isinstance(own, UsedRows) and own.own is not None}
+    return [apart.get(id(parameter), parameter) for parameter in module.parameters() if parameter.requires_grad]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

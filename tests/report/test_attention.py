@@ -23,7 +23,7 @@ def test_teacher_attends_as_a_loop_says(noisy: list[ReportRun]) -> None:
     network, tokenizer = retriever.network, retriever.tokenizer
     sources, targets = ["A two moves.", "A big three moves to the left."], ["Eine kleine 2 ruht unten.", "Drei."]
     batches = [tokenizer.encode(texts).batch([0, 1]) for texts in (sources, targets)]
-    whole = network.teacher_attention(*batches)
+    whole, cosines = network.teacher_attention(*batches)
     for row in range(2):
         alone = [tokenizer.encode([texts[row]]).batch([0]) for texts in (sources, targets)]
         with torch.no_grad():
@@ -41,6 +41,8 @@ def test_teacher_attends_as_a_loop_says(noisy: list[ReportRun]) -> None:
         found = whole[row].numpy()
         np.testing.assert_allclose(found[: len(query), : len(key)], expected, atol=1e-5)
         assert np.abs(found[: len(query), len(key) :]).max(initial=0) < 1e-6
+        alike = torch.nn.functional.cosine_similarity(source[:, None], target[None], dim=2)
+        torch.testing.assert_close(cosines[row, : len(query), : len(key)], alike, atol=1e-5, rtol=0)
 
 
 def test_rows_are_those_of_pieces(noisy: list[ReportRun]) -> None:
@@ -60,7 +62,7 @@ def test_rows_are_those_of_pieces(noisy: list[ReportRun]) -> None:
         english = run.retriever.model.cleaning.of_training([translations.sources[at]])[0]
         texts = (english, translations.targets[at])
         batches = [run.retriever.tokenizer.encode([text]).batch([0]) for text in texts]
-        weights = run.retriever.network.teacher_attention(*batches)[0].numpy()
+        weights = run.retriever.network.teacher_attention(*batches).attention[0].numpy()
         source, target = (join_pieces(run.retriever.tokenizer.pieces(text)) for text in texts)
         assert len(own) == len(source.texts) * len(target.texts)
         for row in own:
@@ -100,13 +102,15 @@ def test_trust_by_kind_of_word(noisy: list[ReportRun]) -> None:
     assert translations is not None
     counted = looks.count_trust(run.retriever, translations, np.arange(len(translations)))
     (part,) = (part for part in attention.parts(noisy) if part.name == "trust")
-    assert part.shown and [row["target words"] for row in part.rows] == [attention.KINDS[kind] for kind in counted]
-    for row, values in zip(part.rows, counted.values(), strict=True):
-        assert (row["count"], row["mean trust"]) == (len(values), pytest.approx(np.mean(values)))
-        wrong = counted["wrong"]
+    assert part.shown and [(row["measure"], row["target words"]) for row in part.rows] == [
+        (measure, attention.KINDS[kind]) for measure in ("trust", "similarity") for kind in counted
+    ]
+    every = [(kind, both[at], counted["wrong"][at]) for at in range(2) for kind, both in counted.items()]
+    for row, (kind, values, wrong) in zip(part.rows, every, strict=True):
+        assert (row["count"], row["mean"]) == (len(values), pytest.approx(np.mean(values)))
         wins = np.mean([(own > other) + 0.5 * (own == other) for own in values for other in wrong])
-        chance = row["trusted more than wrong ones"]
-        assert chance == pytest.approx(wins) if values is not wrong else chance is None
+        chance = row["chance to have more than a wrong one"]
+        assert chance == pytest.approx(wins) if kind != "wrong" else chance is None
     each = [*looks.look(run.retriever, translations, np.arange(len(translations)))]
     assert all(np.average(own.trust, weights=_pieces(own)) == pytest.approx(1) for own in each), "1 is an even share"
 

@@ -18,7 +18,9 @@ from nrccr.config.choices import PoolMask
 from nrccr.config.schema import Config
 from nrccr.data.batch import PooledTextBatch, TensorRecord, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.layers import evaluating, mean_over_positions, unit
+from nrccr.models.packing import attention_mask
 from nrccr.processes import gather, rows_before, world
 from nrccr.systems.c2kd.batch import MultilingualBatch
 
@@ -68,7 +70,8 @@ class TextBranch(nn.Module):
             ValueError: the reading needs LaBSE's mask and the batch has none.
         """
         # Ids, not word vectors: from vectors XLM-R would count padding as positions, which LaBSE's mask may cover.
-        states = self.backbone(input_ids=text.tokens, attention_mask=text.mask.long()).last_hidden_state  # (N, L, H)
+        mask = attention_mask(self.backbone, text.mask)
+        states = self.backbone(input_ids=text.tokens, attention_mask=mask).last_hidden_state  # (N, L, H)
         return self._project(mean_over_positions(states, self.positions(text), "masked"))
 
     def in_parts(self, texts: Sequence[TextBatch], places: Tensor) -> Tensor:
@@ -269,7 +272,7 @@ def build_c2kd(config: Config, backbone: PreTrainedModel, feature_width: int) ->
         UserError: a trainable layer that the backbone does not have.
     """
     freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
-    return C2KD(
+    network = C2KD(
         backbone,
         feature_width,
         config.joint.width,
@@ -278,6 +281,7 @@ def build_c2kd(config: Config, backbone: PreTrainedModel, feature_width: int) ->
         layers=config.visual.layers,
         pool_mask=config.switch("pool_mask"),
     )
+    return use_fast_layers(network)
 
 
 def as_video(visual: VisualBatch) -> VideoBatch:

@@ -19,6 +19,7 @@ from nrccr.config.choices import Pooling
 from nrccr.config.schema import Config
 from nrccr.data.batch import TensorRecord, TextBatch, VideoBatch, ViewBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
 from nrccr.processes import gather
 
@@ -108,10 +109,17 @@ class MultiLevelVideo(nn.Module):
 
     def _run(self, video: VideoBatch) -> Tensor:
         if self.pooling == "masked":
-            lengths = video.mask.sum(dim=1).cpu()  # (N,)
-            packed = pack_padded_sequence(video.frames, lengths, batch_first=True, enforce_sorted=False)
-            unpacked: Tensor = pad_packed_sequence(self.gru(packed)[0], True, total_length=video.mask.shape[1])[0]
-            return unpacked
+            counted = video.lengths
+            lengths = video.mask.sum(dim=1).cpu() if counted is None else torch.from_numpy(counted)  # (N,)
+            # Sorted here: torch, sorting for itself, would wait for the device to send the order back.
+            lengths, longest_first = lengths.sort(descending=True, stable=True)  # (N,)
+            order, back = (
+                places.to(video.frames.device, non_blocking=True) for places in (longest_first, longest_first.argsort())
+            )
+            packed = pack_padded_sequence(video.frames.index_select(0, order), lengths, batch_first=True)
+            unpacked = pad_packed_sequence(self.gru(packed)[0], True, total_length=video.mask.shape[1])[0]
+            found: Tensor = unpacked.index_select(0, back)  # (N, F, 2 G)
+            return found
         states: Tensor = self.gru(video.frames)[0]  # (N, F, 2 G)
         return states * video.mask.to(states.dtype).unsqueeze(-1)
 
@@ -223,7 +231,7 @@ def build_mlcmr(config: Config, backbone: PreTrainedModel, feature_width: int) -
         UserError: a trainable layer that the backbone does not have.
     """
     freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
-    return MLCMR(
+    network = MLCMR(
         backbone,
         feature_width,
         joint=config.joint.width,
@@ -232,3 +240,4 @@ def build_mlcmr(config: Config, backbone: PreTrainedModel, feature_width: int) -
         dropout=config.joint.dropout,
         pooling=config.switch("pooling"),
     )
+    return use_fast_layers(network)

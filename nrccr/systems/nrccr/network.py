@@ -15,8 +15,9 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.image import ImageEncoder, encoder_width
-from nrccr.models.layers import JointMapping, evaluating
+from nrccr.models.layers import JointMapping, evaluating, unit
 from nrccr.processes import gather
 from nrccr.systems.nrccr.discriminator import Discriminator
 from nrccr.systems.nrccr.settings import AdversarySection, padding_free
@@ -52,6 +53,18 @@ class PairOutput(TensorRecord):
     items: Tensor
     source_states: list[BackboneStates]
     target_states: list[BackboneStates]
+
+
+class Attended(NamedTuple):
+    """Source tokens with target tokens, (N, S, T) both.
+
+    Attributes:
+        attention: the mean over heads; each real row's sum is 1.
+        similarity: cosines of the states between which the attention is.
+    """
+
+    attention: Tensor
+    similarity: Tensor
 
 
 class _Texts(NamedTuple):
@@ -145,15 +158,16 @@ class NRCCR(nn.Module):
             embedded: Tensor = self.map_text(self.text.pool(self.text.project(states), text.mask))
             return embedded
 
-    def teacher_attention(self, source: TextBatch, target: TextBatch) -> Tensor:
-        """How the teacher's S source tokens attend to T target tokens, (N, S, T), the mean over heads (section 3.3.1).
+    def teacher_attention(self, source: TextBatch, target: TextBatch) -> Attended:
+        """How the teacher's S source tokens attend to T target tokens (section 3.3.1); evaluation mode, no gradients.
 
-        Evaluation mode, no gradients. Where no loss uses a teacher nobody has taught it to.
+        Where no loss uses a teacher nobody has taught it to.
         """
         with evaluating(self):
-            heads = [self.text.block.heads_of(self.text.project(m)) for m in self.text.states([source, target])]
+            hidden = [self.text.project(states) for states in self.text.states([source, target])]  # each (N, L, W)
+            heads = [self.text.block.heads_of(part) for part in hidden]
             weights = self.text.block.weights(heads[0].query, source.mask, heads[1].key, target.mask)  # (N, H, S, T)
-            return weights.mean(dim=1)
+            return Attended(weights.mean(dim=1), unit(hidden[0]) @ unit(hidden[1]).transpose(1, 2))
 
     def embed_visual(self, visual: VisualBatch) -> Tensor:
         """Items -> (N, D), unit length; evaluation mode, no gradients."""
@@ -185,7 +199,7 @@ def build_nrccr(
     }
     text = TextEncoder(backbone, config.text.width, config.text.heads, teacher=config.switch("teacher"), **reading)
     visual = _build_visual(config, feature_width, image_encoder, reading)
-    return NRCCR(
+    network = NRCCR(
         text,
         visual,
         config.joint.width,
@@ -194,6 +208,7 @@ def build_nrccr(
         with_back=bool(config.loss.cycle),
         independent=padding_free(config),
     )
+    return use_fast_layers(network)
 
 
 def _build_visual(
@@ -215,4 +230,4 @@ def build_discriminator(config: Config, backbone_width: int) -> Discriminator | 
         return None
     logits = 2 if config.switch("adversary") == "non_saturating" else 1
     strength = config.section(AdversarySection).discriminator
-    return Discriminator(backbone_width, strength, logits, config.switch("pooling"))
+    return use_fast_layers(Discriminator(backbone_width, strength, logits, config.switch("pooling")))
