@@ -102,9 +102,13 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, keys: Tensor, options:
     rate, scale = options.get("dropout", 0.0), options.get("scaling") or query.shape[-1] ** -0.5
     if not rate or query.device.type != "cpu":
         return functional.scaled_dot_product_attention(query, key, value, keys, rate, scale=scale)
-    # With dropout there is none for processors.
-    scores = (query @ key.transpose(-1, -2) * scale).masked_fill(~keys, -torch.inf)  # (N, heads, L, L)
-    return dropout(scores.softmax(dim=-1), rate) @ value
+    # With dropout there is none for processors. Scale and mask come with the product.
+    shape = query.shape
+    query, key, value = (states.flatten(0, 1) for states in (query, key, value))  # each (N heads, L, width)
+    hidden = torch.zeros_like(keys, dtype=query.dtype).masked_fill_(~keys, -torch.inf)  # (N, 1, 1, L)
+    hidden = hidden.expand(-1, shape[1], -1, -1).flatten(0, 1)  # (N heads, 1, L)
+    scores = torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=scale)  # (N heads, L, L)
+    return (dropout(scores.softmax(dim=-1), rate) @ value).reshape(shape)
 
 
 AttentionInterface.register(NAME, _attend)

@@ -18,6 +18,7 @@ import nrccr
 from nrccr.data.batch import PooledTextBatch, TextBatch, VideoBatch
 from nrccr.errors import UserError
 from nrccr.models.backbone import backbone_config, build_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.network import C2KD, GatedUnit, PoolMask, TransformerBlock
 from nrccr.systems.c2kd.objective import C2KDObjective, teacher_scores
@@ -287,7 +288,7 @@ def load(path: Path, encoder: Path, *overrides: str) -> Retriever:
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("encoder", list(ENCODERS), indirect=True)
 def test_published_weights_come_back(encoder: Path, tmp_path: Path, prefix: str) -> None:
-    network, path = build(encoder), tmp_path / "latest_model.pth"
+    network, path = use_fast_layers(build(encoder)), tmp_path / "latest_model.pth"
     torch.save({"state_dict": published_state(network, prefix), "epoch": 3, "arch": "X"}, path)
     model = nrccr.load(path, text_model=encoder, overrides=["switches.pool_mask=own"])
     loaded = model.network

@@ -16,6 +16,7 @@ import nrccr
 from nrccr.data.batch import TextBatch, VideoBatch
 from nrccr.errors import UserError
 from nrccr.models.backbone import backbone_config, build_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.systems.mlcmr.network import MLCMR
 from nrccr.systems.mlcmr.published import is_mlcmr, published
 from nrccr.systems.settings import load_config
@@ -47,7 +48,7 @@ def made(tiny_config: Path, tmp_path: Path) -> Make:
         torch.manual_seed(0)
         text_section = load_config(tiny_config).text
         backbone = build_backbone(backbone_config(text_section.model, text_section.backbone), pretrained=None)
-        network = MLCMR(backbone, WIDTH, joint=20, gru=6, maps=5).eval()
+        network = use_fast_layers(MLCMR(backbone, WIDTH, joint=20, gru=6, maps=5)).eval()
         text = in_their_names(network.text, prefix)
         text[prefix + BERT + "embeddings.position_ids"] = torch.arange(64)[None]
         text[prefix + BERT + "pooler.dense.weight"] = torch.randn(32, 32)
