@@ -24,6 +24,7 @@ from nrccr.config.choices import (
     Scenario,
     ScoreKind,
     SimilarityKind,
+    Strength,
     TeacherKind,
     ValidationEnglish,
     VisualKind,
@@ -239,6 +240,15 @@ class LossSection(Section):
     adversary: float = key(0.001, "language adversary", ge=0)
     temperature: float = key(0.07, "of the similarity view", gt=0)
     mask_same_item: bool = key(False, "true: captions of one item are no negatives of each other")
+
+
+class AdversarySection(Section):
+    """The language discriminator."""
+
+    own: ClassVar[bool] = True
+
+    discriminator: Strength = key("strong", "")
+    learning_rate: float = key(0.001, "of its own Adam", gt=0)
 
 
 class TrainSection(Section):

@@ -19,8 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from nrccr.files import digest_of
 from nrccr.models.backbone import backbone_config, build_backbone
+from nrccr.models.levels import KERNELS
 from nrccr.report.tables import BY_LANGUAGE
-from nrccr.systems.mlcmr.network import KERNELS
 from tests.conftest import TINY_BERT
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "man", "dog", "runs", "sings", "red", "##s"]

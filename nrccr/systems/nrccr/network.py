@@ -15,12 +15,12 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
+from nrccr.models.discriminator import Discriminator
 from nrccr.models.image import ImageEncoder, encoder_width
 from nrccr.models.layers import JointMapping, evaluating
-from nrccr.systems.nrccr.discriminator import Discriminator
-from nrccr.systems.nrccr.settings import AdversarySection, padding_free
-from nrccr.systems.nrccr.text import TextEncoder
-from nrccr.systems.nrccr.video import VideoEncoder
+from nrccr.models.text import TextEncoder
+from nrccr.models.video import VideoEncoder
+from nrccr.systems.nrccr.settings import padding_free
 
 
 @dataclass(frozen=True)
@@ -200,5 +200,4 @@ def build_discriminator(config: Config, backbone_width: int) -> Discriminator | 
     if not config.loss.adversary:
         return None
     logits = 2 if config.switch("adversary") == "non_saturating" else 1
-    strength = config.section(AdversarySection).discriminator
-    return Discriminator(backbone_width, strength, logits, config.switch("pooling"))
+    return Discriminator(backbone_width, config.adversary.discriminator, logits, config.switch("pooling"))
