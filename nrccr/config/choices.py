@@ -25,6 +25,7 @@ ValidationEnglish: TypeAlias = Literal["human", "translated"]
 Freeze: TypeAlias = Literal["frozen", "all_frozen", "none"]
 VisualKind: TypeAlias = Literal["video", "vectors", "clip"]
 Strength: TypeAlias = Literal["weak", "not-so-weak", "strong"]
+LearningRates: TypeAlias = Literal["published", "cosine"]
 Precision: TypeAlias = Literal["fp32", "bf16"]
 TEXT_TO_TEXT = "text-to-text"  # the other task of `nrccr test`, and `task` in its metrics.json
 Method: TypeAlias = Literal["is", "dis", "dual_is", "dual_dis", "csls", "nnn", "dsl", "sinkhorn"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +12,24 @@ from torch import nn
 from nrccr.config.sections import TrainSection
 
 
-def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    """Adam with default betas over the parameters that train; the fused kernel, one pass over memory."""
-    return torch.optim.Adam(trainable(module), lr=learning_rate, fused=True)
+def adam(module: nn.Module, learning_rate: float, apart: Mapping[str, float] | None = None) -> torch.optim.Adam:
+    """Adam with default betas over the parameters that train; the fused kernel, one pass over memory.
+
+    Args:
+        module: what trains.
+        learning_rate: at the start.
+        apart: learning rates of parts, by the beginning of their parameters' names; each is a group of its own.
+    """
+    if not apart:
+        return torch.optim.Adam(trainable(module), lr=learning_rate, fused=True)
+    groups: dict[str, list[nn.Parameter]] = {"": [], **{name: [] for name in apart}}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups[next((part for part in apart if name.startswith(part)), "")].append(parameter)
+    rates = {"": learning_rate, **apart}
+    return torch.optim.Adam(
+        [{"params": own, "lr": rates[name]} for name, own in groups.items() if own], lr=learning_rate, fused=True
+    )
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
@@ -20,10 +37,24 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate of all parameters."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float, ratios: Sequence[float] = ()) -> None:
+    """Set the learning rate of all parameters; with `ratios`, one for each group, times these."""
+    for index, group in enumerate(optimizer.param_groups):
+        group["lr"] = learning_rate * ratios[index] if ratios else learning_rate
+
+
+def share_of_rate(step: int, steps: int, config: TrainSection) -> float:
+    """What the schedule of steps leaves of the learning rate in a step.
+
+    Args:
+        step: from 0.
+        steps: of all epochs.
+        config: the schedule and its warm-up.
+    """
+    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    if config.schedule == "published":
+        return warm
+    return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / max(1, steps))))
 
 
 @dataclass
