@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import stat
+import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +86,8 @@ def zip_sizes(path: Path, *, compressed: bool) -> dict[str, int]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (NotImplementedError, OSError) as error:  # of another version, or with places before its beginning
+    except (NotImplementedError, OSError, ValueError, struct.error) as error:
+        # Of another version, with places before its beginning, or with names that are no UTF-8 where it says they are.
         raise SizeError(f"no archive that can be read ({type(error).__name__})") from error
     if len({member.filename for member in members}) != len(members):
         raise SizeError("the archive holds a member twice")
@@ -151,7 +153,7 @@ def require_npz(path: Path) -> None:
             try:
                 with archive.open(name) as member:
                     require_array(member, size)
-            except (OSError, RuntimeError, NotImplementedError) as error:  # places and methods that zipfile cannot read
+            except (OSError, RuntimeError, ValueError, struct.error) as error:  # places, names, methods, short headers
                 raise SizeError(f"member {name[:80]!r} cannot be read") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from nrccr.data.pixels import as_shown, opened_picture
-from nrccr.features.films import MAX_TAKEN, Clock, FilmError, held
+from nrccr.features.films import MAX_TAKEN, Clock, FilmError, held, require_size
 
 # How files of `nrccr.data.images.FORMATS` begin; WebP has its name at the ninth byte.
 _HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
@@ -48,7 +49,10 @@ def pictures_of(path: Path, fps: Fraction) -> Iterator[Image.Image]:
 def _timed(image: Image.Image, count: int) -> Iterator[tuple[int, Image.Image]]:
     begin = 0
     for number in range(count):
-        image.seek(number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # a frame may be larger than those before
+            image.seek(number)
+        require_size(*image.size)
         shown = as_shown(image)
         yield begin, shown
         begin += int(image.info.get("duration") or _USUAL_MS)

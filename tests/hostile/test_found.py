@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from nrccr.data.pixels import load_preprocessor
 from nrccr.data.trial import MAX_SIDE
 from nrccr.errors import UserError
 from nrccr.evaluation.banks import read_bank
+from nrccr.features.pictures import pictures_of
 from nrccr.files import digest_of, read_json
 from nrccr.report.noise import read_metrics
 from nrccr.safeload.unpickle import load_records
@@ -147,6 +150,38 @@ def test_metrics_of_a_noise_run_are_numbers(value: str, tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text(whole.replace("9.0", value))
     with pytest.raises(UserError, match="lacks SumR or a recall; remove"):
         read_metrics(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(
+    ("header", "flags", "name", "says"),
+    [(b"PK\x01\x02", 9, 46, "no archive that can be read"), (b"PK\x03\x04", 7, 30, "cannot be read")],
+    ids=["directory", "member"],
+)
+def test_an_archive_whose_names_are_no_utf8(header: bytes, flags: int, name: int, says: str, tmp_path: Path) -> None:
+    """A flag says that they are: `zipfile` raises UnicodeDecodeError."""
+    content = bytearray(readers.PARSERS["sizes-npz"].valid())
+    entry = content.index(header)
+    content[entry + flags] |= 8
+    content[entry + name] = 0x8D
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(SizeError, match=says):
+        require_npz(tmp_path / "a.npz")
+    for parser in ("sizes-npz", "array-npz", "bank-vectors"):
+        assert isinstance(readers.parse(parser, bytes(content), tmp_path / "files"), Exception)
+
+
+@pytest.mark.parametrize("sides", [(12_000, 12_000), (9_000, 9_000)], ids=["above Pillow's limit", "above ours"])
+def test_a_frame_that_is_larger_than_its_animation(sides: tuple[int, int], tmp_path: Path) -> None:
+    """Pillow makes the whole picture as large; the first frame's size says nothing."""
+    frames = [Image.new("P", (9, 7), colour) for colour in (0, 1)]
+    path = tmp_path / "a.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, disposal=2)
+    content = bytearray(path.read_bytes())
+    second = content.rindex(b"\x2c\x00\x00\x00\x00")  # the descriptor of the last frame
+    content[second + 5 : second + 9] = struct.pack("<HH", *sides)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="pixels"):
+        list(pictures_of(path, Fraction(10)))
 
 
 WRONG = [np.float32(1), np.zeros(2, np.float32), np.array([["a", "b"], ["c", "d"]]), np.zeros((2, 2), np.int64)]
