@@ -66,6 +66,7 @@ class Trainer:
         self.together = [self.optimizer, *(own for name, own in self.optimizers.items() if name not in self.first)]
         self.pairs = task.pairs
         self.validate = task.validate
+        self.write = task.write
         self.runtime = runtime
         self.folder = folder
         self.progress = Progress(Schedule(config.train.learning_rate))
@@ -190,6 +191,8 @@ class Trainer:
             if progress.schedule.after_epoch(progress.epoch, found.score if found else None, config.train):
                 save_weights(self.network.state_dict(), self.folder.weights)
         self._set_rate(1.0)
+        if self.write is not None:
+            self.write(self.folder)
         if found is not None:
             seconds = time.perf_counter() - started
             best = {"score": found.score, "best_epoch": progress.schedule.best_epoch, "seconds": seconds}

@@ -86,6 +86,8 @@ class LanguagePairs:
         visuals: the items.
         item_of: (pairs,) each pair's item as a position in `visuals`.
         counts: of captions, items and more.
+        ids: of the captions of the source language.
+        translations: language -> its captions, as they were read.
         seed: of views and dropped frames.
         mask_id: the vocabulary's [MASK]; none without views.
         dropped: share of a video's frames that are left out.
@@ -97,6 +99,8 @@ class LanguagePairs:
     visuals: Visuals
     item_of: Indices
     counts: Counts
+    ids: Sequence[str]
+    translations: Mapping[str, Sequence[str]]
     seed: int
     mask_id: int | None
     dropped: float
@@ -238,6 +242,8 @@ class QuartetReader:
             visuals=self._visuals(items, "train", whole=True),
             item_of=item_of,
             counts=Counts(len(source), len(items), lost, empty, sum(table.cut for table in tables.values())),
+            ids=source.ids,
+            translations={language: files[language] for language in self.collections},
             seed=self.config.seed,
             mask_id=self.tokenizer.mask_id if own.views else None,
             dropped=own.dropped_frames,

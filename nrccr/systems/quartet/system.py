@@ -18,15 +18,17 @@ from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.rule import Rule
+from nrccr.files import write_text
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.discriminator import Discriminator
 from nrccr.models.statedicts import Trained
 from nrccr.systems.base import Published, located, save_encoders
-from nrccr.systems.quartet.data import QuartetReader, caption_files, cleaning_of, locate_all
+from nrccr.systems.quartet.data import LanguagePairs, QuartetReader, caption_files, cleaning_of, locate_all
 from nrccr.systems.quartet.network import build_quartet
 from nrccr.systems.quartet.objective import QuartetObjective, Trust
 from nrccr.systems.quartet.settings import QuartetSection, targets
 from nrccr.systems.retriever import Model, Retriever
+from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Player, Task, Validation
 
 __all__ = ["check", "network", "published", "splits", "task"]
@@ -96,8 +98,24 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         save_models=lambda run: save_encoders(run, model),
         record={"tokenizer": tokenizer.describe()},
         places=(pairs.visuals.place, validation.visuals.place),
+        write=None if trust is None else partial(_write_trust, trust, pairs),
         memory={} if trust is None else {"trust": trust},
     )
+
+
+def _write_trust(trust: Trust, pairs: LanguagePairs, run: RunFolder) -> None:
+    """Every translation with how much it is trusted, the least first."""
+    rows = [
+        (float(value), pairs.ids[pair], language, pairs.translations[language][place])
+        for language, average in zip(pairs.translations, trust.average.tolist(), strict=True)
+        for pair, (value, place) in enumerate(zip(average, pairs.places[language], strict=True))
+        if place >= 0
+    ]
+    rows.sort(key=lambda row: row[0])
+    told = (
+        f"{value:.6f}\t{caption}\t{language}\t{' '.join(text.split())}\n" for value, caption, language, text in rows
+    )
+    write_text(run.trust, "trust\tcaption\tlanguage\ttranslation\n" + "".join(told))
 
 
 def _discriminator(config: Config, backbone_width: int) -> Discriminator | None:

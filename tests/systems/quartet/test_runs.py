@@ -142,6 +142,10 @@ def test_several_languages_in_one_model(nrccr_command: Command, generated: Path,
         scores = (weight * target + (1 - weight) * source) @ model.network.embed_visual(split.visuals.batch(range(6))).T
         assert metrics["text_to_visual"] == pytest.approx(retrieval_metrics(scores, queries.item_of))
     assert model.encode_text(["eine Fünf"]).shape == (1, 24)
+    header, *rows = [line.split("\t") for line in (run / "trust.tsv").read_text("utf-8").splitlines()]
+    assert header == ["trust", "caption", "language", "translation"] and len(rows) == 2 * 24
+    assert [float(row[0]) for row in rows] == sorted(float(row[0]) for row in rows) and float(rows[0][0]) < 1
+    assert {row[2] for row in rows} == {"de", "zh"} and all(row[3] for row in rows)
 
 
 def test_a_prefix_is_part_of_every_caption(train: Train, tmp_path: Path) -> None:
