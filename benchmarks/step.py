@@ -1,31 +1,39 @@
-"""A training step, ours beside the obvious way, in one run: seconds a step and the ratio.
+"""A training step of NRCCR, ours beside the plain way, in turns in one run: seconds of batch and step, and the floor.
 
-The obvious way tokenises each caption anew in every batch, reads frames one by one, runs the backbone once a language
-from token ids, projects queries, keys and values again for cross-attention, lets the adversary's term compute the
-discriminator's own gradients, and takes Adam's unfused steps. Same weights, same pairs, same losses.
+    python benchmarks/step.py [CONFIG --root ROOT] [--device cpu|cuda:0] [--steps N] [--name NAME] [key=value ...]
 
-    python benchmarks/step.py CONFIG --root ROOT [--device cpu|cuda:0] [--steps N] [key=value ...]
+The plain way tokenises each caption anew in every batch, reads frames one by one, runs the backbone once a language
+from token ids with eager attention and torch's own linear layers, projects queries, keys and values again for
+cross-attention, lets the adversary's term compute the discriminator's own gradients, trains the whole word table, and
+takes Adam's unfused steps. Same weights, same pairs, no dropout, same losses. Captions are ROOT's, or generated.
+
+The floor is the time of the text branch's linear layers over real tokens alone, with their gradients, by the same
+products as ours.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import step_parser, wait
-from torch import Tensor
+from common import RESULTS, alternating, best_seconds, record, wait
+from torch import Tensor, nn
 
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, Parts, TextBatch, VideoBatch
 from nrccr.data.captions import match, read_captions
 from nrccr.data.cleaning import clean_english
+from nrccr.data.generated.collection import Recipe, generate
 from nrccr.data.sampling import epoch_batches
-from nrccr.data.tokens import CaptionTokenizer
+from nrccr.data.tokens import CaptionTokenizer, used_ids
 from nrccr.distributed import Runtime, choose_device, make_deterministic
+from nrccr.models import fast
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.nrccr.data import Pairs, Reader
 from nrccr.systems.nrccr.network import NRCCR, BackboneStates, PairOutput, build_discriminator, build_nrccr
@@ -33,8 +41,11 @@ from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.nrccr.settings import AdversarySection
 from nrccr.systems.settings import load_config
 from nrccr.training.loop import Trainer
+from nrccr.training.rows import train_used_rows
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task, total
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "nrccr"
 
 
 class PlainBatches:
@@ -123,11 +134,17 @@ def plain_step(trainer: Trainer, optimizers: list[torch.optim.Adam], pairs: Pair
     return loss.detach()
 
 
-def prepare(config: Config, root: Path, device: torch.device) -> tuple[Trainer, Pairs, Reader]:
+@contextmanager
+def torchs_products() -> Iterator[None]:
+    """Torch's own linear layers inside."""
+    before, fast.HAS_ONEDNN = fast.HAS_ONEDNN, False
+    yield
+    fast.HAS_ONEDNN = before
+
+
+def prepare(config: Config, reader: Reader, pairs: Pairs, device: torch.device, *, plain: bool) -> Trainer:
     """A trainer without dropout, so that both ways compute the same losses."""
     make_deterministic(config.seed)
-    reader = Reader.open(config, root, CaptionTokenizer(config.text.model, config.text.max_tokens))
-    pairs = reader.pairs()
     backbone = build_backbone(
         backbone_config(config.text.model, config.text.backbone),
         pretrained=config.text.model if config.text.pretrained else None,
@@ -135,57 +152,156 @@ def prepare(config: Config, root: Path, device: torch.device) -> tuple[Trainer, 
     network = build_nrccr(config, backbone, reader.features.width)
     discriminator = build_discriminator(config, int(backbone.config.hidden_size))
     for module in network.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, nn.Dropout):
             module.p = 0.0
     network.train()
+    if plain:
+        backbone.set_attn_implementation("eager")
+    else:
+        train_used_rows(backbone.get_input_embeddings(), used_ids([pairs.source, pairs.target, pairs.back]))
     nothing: Any = None
     runtime = Runtime(device, config.train.precision)
     objective = NRCCRObjective(config)
     players = adversary(objective, discriminator, config.section(AdversarySection).learning_rate)
     task = Task(network, lambda out, _: objective(out, discriminator), players, pairs, nothing, {}, nothing)
-    return Trainer(config, task, runtime, RunFolder(Path("unused"))), pairs, reader
+    return Trainer(config, task, runtime, RunFolder(Path("unused")))
 
 
-def measure(
-    step: Callable[[np.ndarray], Tensor], batches: list[np.ndarray], device: torch.device
-) -> tuple[float, list[float]]:
-    """Seconds a step over all batches but the first two, and every loss."""
-    losses = []
-    started = 0.0
-    for number, indices in enumerate(batches):
-        if number == 2:
-            wait(device)
-            started = time.perf_counter()
-        losses.append(step(indices).item())
-    return (time.perf_counter() - started) / (len(batches) - 2), losses
+def floor_seconds(trainer: Trainer, tokens: int) -> float:
+    """Processor seconds of the text branch's linear layers over so many tokens; those that train with gradients.
+
+    The gradient of a layer's input is needed above the lowest layer that trains alone, which is left out here.
+    """
+    seconds, known = 0.0, {}
+    for module in trainer.network.text.modules():
+        if not isinstance(module, nn.Linear):
+            continue
+        trains = module.weight.requires_grad
+        shape = (module.in_features, module.out_features, trains)
+        if shape not in known:
+            states = torch.randn(tokens, module.in_features, requires_grad=trains)
+            weight = torch.randn(module.out_features, module.in_features, requires_grad=trains)
+            known[shape] = best_seconds(lambda one=states, other=weight: product_of(one, other), rounds=5)
+        seconds += known[shape]
+    return seconds
 
 
-def main() -> None:
-    """Measure and print."""
-    arguments = step_parser(__doc__).parse_intermixed_args()
-    config = load_config(arguments.config, arguments.overrides)
-    device = choose_device(arguments.device)
+def product_of(states: Tensor, weight: Tensor) -> None:
+    """One product, and those of its gradients."""
+    made = fast.linear(states, weight)
+    if made.requires_grad:
+        made.backward(made.detach())
 
-    trainer, pairs, reader = prepare(config, arguments.root, device)
-    batches = epoch_batches(len(pairs), config.train.batch_size, config.seed, 0)[: arguments.steps + 2]
-    ours, our_losses = measure(
-        lambda indices: trainer.step(pairs[indices].to(device))["total"].detach(), batches, device
-    )
-    trainer, pairs, reader = prepare(config, arguments.root, device)
-    plain = PlainBatches(reader, pairs)
+
+class Turns:
+    """Batches and steps of one way, one after the other: each step takes the batch that was made last."""
+
+    def __init__(
+        self, make: Callable[[np.ndarray], Any], step: Callable[[Any], Tensor], batches: list[np.ndarray]
+    ) -> None:
+        self.make, self.take, self.batches = make, step, batches
+        self.made: Any = None
+        self.losses: list[float] = []
+        self.count = 0
+
+    def batch(self) -> None:
+        """Make the next batch."""
+        self.made = self.make(self.batches[self.count % len(self.batches)])
+        self.count += 1
+
+    def step(self) -> None:
+        """Take a step, to its end."""
+        self.losses.append(float(self.take(self.made)))
+
+
+def measure(config: Config, root: Path, device: torch.device, steps: int) -> dict[str, Any]:
+    """Figures of both ways, which agree in their losses."""
+    reader = Reader.open(config, root, CaptionTokenizer(config.text.model, config.text.max_tokens))
+    pairs = reader.pairs()
+    batches = epoch_batches(len(pairs), config.train.batch_size, config.seed, 0)[: steps + 1]
+    ours, trainer = (prepare(config, reader, pairs, device, plain=plain) for plain in (False, True))
     discriminator = trainer.players["discriminator"]
     optimizers = [
         torch.optim.Adam(trainer.trainable, lr=config.train.learning_rate, foreach=False),
         torch.optim.Adam(discriminator.module.parameters(), lr=discriminator.learning_rate, foreach=False),
     ]
-    theirs, their_losses = measure(
-        lambda indices: plain_step(trainer, optimizers, plain(indices).to(device)), batches, device
-    )
-    np.testing.assert_allclose(our_losses, their_losses, rtol=2e-2)  # float32 rounding grows from step to step
-    what = f"{arguments.config.stem}, reading {config.reading}, {config.train.precision}"
-    print(f"{what}, {device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print(f"first loss   ours {our_losses[0]:.5f}   obvious way {their_losses[0]:.5f}")
-    print(f"seconds/step ours {ours:.3f}   obvious way {theirs:.3f}   ratio {theirs / ours:.2f}")
+
+    def plain_way(made: PairBatch) -> Tensor:
+        with torchs_products():
+            return plain_step(trainer, optimizers, made.to(device))
+
+    turns = {
+        "plain": Turns(PlainBatches(reader, pairs), plain_way, batches),
+        "ours": Turns(pairs.__getitem__, lambda made: ours.step(made.to(device))["total"].detach(), batches),
+    }
+    ways = {}
+    for name, own in turns.items():
+        own.batch()
+        own.step()  # memory of optimisers and kernels is there afterwards
+        ways |= {f"{name} batch": own.batch, f"{name} step": own.step}
+    wait(device)
+    measured = alternating(ways, steps)
+    np.testing.assert_allclose(turns["ours"].losses[0], turns["plain"].losses[0], rtol=1e-5)
+    np.testing.assert_allclose(turns["ours"].losses, turns["plain"].losses, rtol=2e-2)  # rounding grows with steps
+    figures: dict[str, Any] = {
+        "reading": str(config.reading),
+        "precision": config.train.precision,
+        "device": str(device),
+        "batch_size": config.train.batch_size,
+        "backbone": {key: getattr(ours.network.text.backbone.config, key) for key in ("hidden_size", "vocab_size")},
+        "ways": {name: own.figures() for name, own in measured.items()},
+        "losses": {name: [own.losses[0], own.losses[-1]] for name, own in turns.items()},
+        "ratio": {part: measured[f"plain {part}"].median / measured[f"ours {part}"].median for part in PARTS},
+        "ratio_of_processor_time": {
+            part: measured[f"plain {part}"].processor / measured[f"ours {part}"].processor for part in PARTS
+        },
+    }
+    if device.type == "cpu":
+        tables = (pairs.source, pairs.target, pairs.back)
+        real = int(np.mean([sum(table.lengths[own].sum() for table in tables) for own in batches]))
+        floor = floor_seconds(ours, real)
+        figures["floor"] = {"real_tokens": real, "processor": floor}
+        figures["distance"] = measured["ours step"].processor / floor
+    return figures
+
+
+PARTS = ("batch", "step")
+
+
+def main() -> None:
+    """Measure, print, write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, nargs="?")
+    parser.add_argument("--root", type=Path, help="of the collection; without one it is generated")
+    parser.add_argument("--device")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--name", default="step", help="of the record")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_intermixed_args()
+    if (arguments.config is None) != (arguments.root is None):
+        parser.error("give CONFIG and --root together, or neither")
+    device = choose_device(arguments.device)
+    with tempfile.TemporaryDirectory() as name:
+        root, overrides = arguments.root, arguments.overrides
+        if root is None:
+            root = Path(name)
+            overrides = [f"text.model={generate(root, Recipe()) / 'backbone'}", *overrides]
+        config = load_config(arguments.config or CONFIGS / "generated.yaml", overrides)
+        figures = measure(config, root, device, arguments.steps)
+    for name, own in figures["ways"].items():
+        print(
+            f"{name:12s} {own['median']:8.4f} s ({own['processor']:.4f} of the processor)   "
+            f"peak memory +{own['peak_mb']:.0f} MB"
+        )
+    for part in PARTS:
+        wall, processor = figures["ratio"][part], figures["ratio_of_processor_time"][part]
+        print(f"{part}: ratio {wall:.2f}, of processor time {processor:.2f}")
+    if "floor" in figures:
+        print(
+            f"floor {figures['floor']['processor']:.4f} s of the processor, ours {figures['distance']:.2f} times that"
+        )
+    print(record(arguments.name, figures, arguments.out))
 
 
 if __name__ == "__main__":

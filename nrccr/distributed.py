@@ -1,4 +1,4 @@
-"""Devices, precision and processes: the only file that knows about them."""
+"""Devices and precision: the only file that knows about them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import sys
 from contextlib import AbstractContextManager
 
 import torch
@@ -15,27 +16,62 @@ from torch import Tensor, nn
 
 from nrccr.config.choices import Precision
 from nrccr.errors import UserError
+from nrccr.processes import gather, rank, world
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of `--device`: `cpu`, `cuda`, `cuda:1`; without a name the first GPU, or else the CPU.
+    """The device of `--device` for this process: `cpu`, `cuda`, `cuda:1`; without a name the first GPU, or the CPU.
+
+    Of several processes on a machine each has its own: of a list its entry, of `cuda` or no name the GPU of its number.
 
     Raises:
-        UserError: an unknown name, or no such GPU.
+        UserError: an unknown name, no such GPU, or a list where there is one process.
     """
+    own = int(os.environ.get("LOCAL_RANK", "0")) if world() > 1 else 0
+    if name is not None and "," in name:
+        devices = choose_devices(name)
+        if world() == 1:
+            raise UserError(f"--device {name}: only train, test and bank take several devices; give one")
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if len(devices) != here:
+            raise UserError(
+                f"--device {name}: {len(devices)} devices for {here} processes on this machine; give one each"
+            )
+        return devices[own]
     if name is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        return torch.device("cuda", own) if own < _gpus() else torch.device("cpu")
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
     if match is None:
-        raise UserError(f"--device {name}: unknown device; give cpu, cuda or cuda:1")
+        raise UserError(f"--device {name}: unknown device; give cpu, cuda, cuda:1, or several as 0,1")
     if name == "cpu":
         return torch.device("cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    index = int(match[1] or 0)
+    count, index = _gpus(), own if match[1] is None else int(match[1])
     if index >= count:
         has = f"GPUs 0 to {count - 1}" if count > 1 else "GPU 0 only" if count else "no CUDA GPU"
         raise UserError(f"--device {name}: this machine has {has}; give another device or cpu")
     return torch.device("cuda", index)
+
+
+def choose_devices(names: str) -> list[torch.device]:
+    """The devices of a list as `0,1` or `cpu,cpu`: one process each.
+
+    Raises:
+        UserError: an unknown name, no such GPU, one GPU twice, or GPUs beside the CPU.
+    """
+    devices = [choose_device(f"cuda:{name}" if name.isdecimal() else name) for name in names.split(",")]
+    gpus = {device.index for device in devices if device.type == "cuda"}
+    if gpus and len(gpus) < len(devices):
+        raise UserError(f"--device {names}: give each GPU once, or cpu alone")
+    return devices
+
+
+def _gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def make_deterministic(seed: int) -> None:
@@ -53,19 +89,55 @@ def make_deterministic(seed: int) -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """The most memory, in MB, that this process has held, and on a GPU its tensors there; what is known of them."""
+    peaks = {}
+    if resource is not None:
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+        peaks["process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+    if device.type == "cuda":
+        peaks["device"] = torch.cuda.max_memory_allocated(device) // 2**20
+    return peaks
+
+
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The generators' states, as tensors."""
+    """The generators' states, as tensors; those of the second process as `cpu.1` and so on."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
+    every = gather(*(own[None] for own in state.values()))  # each (processes, bytes)
+    return {
+        f"{kind}.{process}" if process else kind: _apart(own)
+        for kind, states in zip(state, every, strict=True)
+        for process, own in enumerate(states)
+    }
 
 
-def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    """Put the generators back where `random_state` saw them."""
-    torch.set_rng_state(state["cpu"].cpu())
+def restore_random_state(state: dict[str, Tensor], device: torch.device) -> bool:
+    """Put the generators back where `random_state` saw them.
+
+    Returns:
+        whether there were as many processes; if not, all but the first draw their seeds from the first one's generator.
+    """
+    same = world() == sum(key.partition(".")[0] == "cpu" for key in state)
+    own = f".{rank()}" if same and rank() else ""
+    # A copy: torch crashes on a state that is part of another tensor.
+    torch.set_rng_state(_apart(state[f"cpu{own}"]))
     if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+        torch.cuda.set_rng_state(_apart(state[f"cuda{own}"]), device)
+    if not same and rank():
+        make_different(int(torch.randint(2**31, ())))
+    return same
+
+
+def _apart(state: Tensor) -> Tensor:
+    return state.cpu().clone(memory_format=torch.contiguous_format)
+
+
+def make_different(seed: int) -> None:
+    """Seed the generators of all processes but the first anew, each in its own way: the same weights, other dropout."""
+    if rank():
+        torch.manual_seed(seed + 2**32 * rank())
 
 
 def describe_device(device: torch.device) -> str:

@@ -58,6 +58,10 @@ def require_content(path: Path) -> None:
                     )
 
 
+class PeerLostError(UserError):
+    """Another process of the same run has gone; that one knows why."""
+
+
 class Interrupted(Exception):  # noqa: N818 - no error
     """The user stopped a run; the state to resume from is saved."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nrccr.errors import UserError, first_line
+from nrccr.exchange import put_in_place
 from nrccr.sizes import regular_bytes
 
 try:
@@ -34,8 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` on success, remove it and new folders on failure.
 
     The name is random, and the file is new: a link cannot lie in wait there. It is made as the umask says. A run that
-    is killed leaves it behind; the next write of the same file removes it.
-    The file's bytes are flushed to disk before the rename, so that a reader sees the old file or the new one.
+    is killed leaves it behind; the next write removes it. It is on disk before the rename: a reader sees old or new.
 
     Raises:
         OSError: as it came, with `path` for a file name.
@@ -62,7 +62,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Give a temporary folder beside `path`; rename it to `path` on success, remove it and new parents on failure.
 
-    A folder that is at `path` already is moved aside first and deleted last, so that a kill never leaves half of one.
+    A folder that is at `path` already changes places with the new one in one step, so that a kill leaves the one or the
+    other; where the system cannot, it is moved aside first and deleted last, and the next write moves it back.
     Where `path` is a link, the folder that it leads to is written, and the link stays.
 
     Raises:
@@ -70,6 +71,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """
     path = path.resolve() if path.is_symlink() else path
     made = make_parents(path)
+    _move_back(path)
     _remove_leftovers(path)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")
     temporary.mkdir()
@@ -78,11 +80,9 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
         if descriptor is not None:
             _hold(descriptor)
         yield temporary
-        if path.exists():
-            if not replace:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-            os.rename(path, old)
-        os.rename(temporary, path)
+        if path.exists() and not replace:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        put_in_place(temporary, path, old)
     finally:
         if descriptor is not None:
             os.close(descriptor)
@@ -113,7 +113,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
         UserError: it is missing, damaged, nested too deeply, or no object; a number that no `float` holds.
     """
     try:
-        found = json.loads(regular_bytes(path).decode("utf-8"), parse_int=_moderate)
+        found = json.loads(regular_bytes(path).decode("utf-8"), parse_int=moderate)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise UserError(f"{path}: cannot be read ({reason}); {advice}") from error
@@ -122,7 +122,8 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     return found
 
 
-def _moderate(digits: str) -> int:
+def moderate(digits: str) -> int:
+    """A whole number of JSON that a `float` holds; `parse_int` of `json.loads`."""
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
@@ -295,14 +296,25 @@ def _new_file(path: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
+def _leftovers(path: Path, endings: str) -> list[str]:
+    """What killed writes of `path` left beside it."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9a-f]{{16}}\.)?({endings})")
+    with os.scandir(path.parent) as entries:
+        return sorted(entry.path for entry in entries if pattern.fullmatch(entry.name))
+
+
+def _move_back(path: Path) -> None:
+    """Where a kill came between the two steps of a replacement, put the old folder back."""
+    kept = _leftovers(path, "old")
+    if kept and not path.exists():
+        os.rename(kept[0], path)
+
+
 def _remove_leftovers(path: Path) -> None:
     """Delete what killed writes of `path` left beside it; what is locked is being written."""
     if fcntl is None:
         return
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9a-f]{{16}}\.)?(tmp|old)")
-    with os.scandir(path.parent) as entries:
-        found = [entry.path for entry in entries if pattern.fullmatch(entry.name)]
-    for leftover in found:
+    for leftover in _leftovers(path, "tmp|old"):
         with suppress(OSError):
             _remove_if_free(leftover)
 

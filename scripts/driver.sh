@@ -6,12 +6,12 @@ fail() {
     exit 2
 }
 
-# GPU argument -> device: cpu, or one id.
+# GPU argument -> device: cpu, one id, or several with commas between them.
 device_of() {
     case $1 in
         cpu) echo cpu ;;
-        *,*) fail "several GPUs ($1) are not supported yet; give one id, such as ${1%%,*}" ;;
-        '' | *[!0-9]*) fail "GPU must be cpu or an id such as 0, not '$1'" ;;
+        '' | *[!0-9,]* | ,* | *, | *,,*) fail "GPU must be cpu, an id such as 0 or several as 0,1, not '$1'" ;;
+        *,*) echo "$1" ;;
         *) echo "cuda:$1" ;;
     esac
 }

@@ -31,10 +31,15 @@ from nrccr.data.generated.scenes import make_scenes
 from nrccr.data.generated.words import Grammar, Plan, Word, make_plan
 from nrccr.distributed import choose_device
 from nrccr.files import atomic_folder
+from nrccr.terminal import without_hints
 from nrccr.translation.translator import load_translator
 
 GRAMMARS: dict[str, Grammar] = {"en": ENGLISH, "de": GERMAN, "zh": CHINESE}
+# What each grammar's draws come to: clauses in their order, main clauses alone, the background last.
+DRAWS = {"en": 0.45, "de": 0.55, "zh": 0.45}
 BATCH = 64
+POOL = 16  # batches sorted by length together
+WIDTH = 128
 RATE = 2e-3
 PIECES = 400
 HELD_OUT = 500
@@ -44,17 +49,23 @@ T = TypeVar("T")
 class First(random.Random):
     """Chooses the first possibility always: the plainest way to say something."""
 
+    def __init__(self, draw: float) -> None:
+        super().__init__()
+        self.draw = draw
+
     def choice(self, seq: Sequence[T]) -> T:  # type: ignore[override]
         """The first."""
         return seq[0]
 
     def random(self) -> float:
-        """Clauses in their order, and nothing that happens less than half the time."""
-        return 0.45
+        """The same always."""
+        return self.draw
 
 
-def pairs(source: Grammar, target: Grammar, count: int, seed: int) -> list[tuple[str, str]]:
+def pairs(languages: tuple[str, str], count: int, seed: int) -> list[tuple[str, str]]:
     """Sentences and their translations, of scenes that no collection has."""
+    source, target = (GRAMMARS[language] for language in languages)
+    plainest = First(DRAWS[languages[1]])
     samples = {digit: [0] for digit in range(10)}
     choose = random.Random(f"{seed} translations")
     found = []
@@ -62,7 +73,7 @@ def pairs(source: Grammar, target: Grammar, count: int, seed: int) -> list[tuple
         plan = make_plan(scene, choose)
         words = source.render(plan, choose)
         plan = plan if plan.sequence else in_order(plan, words)
-        found.append((source.spell(words), target.spell(target.render(plan, First()))))
+        found.append((source.spell(words), target.spell(target.render(plan, plainest))))
     return found
 
 
@@ -105,12 +116,13 @@ def write_vocabulary(folder: Path, texts: tuple[list[str], list[str]]) -> Marian
 
 
 def make_model(tokenizer: MarianTokenizer) -> MarianMTModel:
-    """A Marian of 2 + 2 layers, 128 wide, with random weights."""
+    """A Marian of 2 + 2 layers with random weights."""
     pad = tokenizer.pad_token_id
     sizes = {"layers": 2, "attention_heads": 4, "ffn_dim": 256}
     config = MarianConfig(
         vocab_size=len(tokenizer.get_vocab()),
-        d_model=128,
+        d_model=WIDTH,
+        init_std=WIDTH**-0.5,  # Marian's 0.02 is for wider ones: attention stays even for hundreds of steps
         **{f"{part}_{name}": size for part in ("encoder", "decoder") for name, size in sizes.items()},
         max_position_embeddings=128,
         pad_token_id=pad,
@@ -125,17 +137,23 @@ def make_model(tokenizer: MarianTokenizer) -> MarianMTModel:
     return MarianMTModel(config)
 
 
-def train(model: MarianMTModel, tokenizer: MarianTokenizer, lines: list[tuple[str, str]], steps: int) -> None:
-    """Train on batches of like length, with a linear warm-up and decay."""
+def train(
+    model: MarianMTModel, tokenizer: MarianTokenizer, lines: list[tuple[str, str]], steps: int, name: str
+) -> None:
+    """Train on batches of like length, drawn from random pools, with a linear warm-up and decay."""
     source = tokenizer([text for text, _ in lines])["input_ids"]
     target = tokenizer(text_target=[text for _, text in lines])["input_ids"]
-    order = sorted(range(len(lines)), key=lambda index: len(source[index]) + len(target[index]))
+    batches: list[list[int]] = []
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    started = time.monotonic()
+    started, losses = time.monotonic(), []
     model.train()
     for step in range(1, steps + 1):
-        start = random.randrange(len(order) - BATCH)
-        batch = order[start : start + BATCH]
+        if not batches:
+            pool = random.sample(range(len(lines)), BATCH * POOL)
+            pool.sort(key=lambda index: len(source[index]) + len(target[index]))
+            batches = [pool[start : start + BATCH] for start in range(0, len(pool), BATCH)]
+            random.shuffle(batches)
+        batch = batches.pop()
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, step / 100, 2 * (1 - step / (steps + 1)))
         tokens = tokenizer.pad({"input_ids": [source[i] for i in batch]}, return_tensors="pt")
@@ -146,8 +164,11 @@ def train(model: MarianMTModel, tokenizer: MarianTokenizer, lines: list[tuple[st
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if step % 250 == 0 or step == steps:
-            print(f"step {step}, loss {loss.item():.4f}, {time.monotonic() - started:.0f} s", flush=True)
+        losses.append(loss.item())
+        if step % 100 == 0 or step == steps:
+            mean = sum(losses) / len(losses)
+            print(f"{name}: step {step}, loss {mean:.4f}, {time.monotonic() - started:.0f} s", flush=True)
+            losses.clear()
     model.eval()
 
 
@@ -157,8 +178,8 @@ def main() -> None:
     parser.add_argument("source", choices=GRAMMARS)
     parser.add_argument("target", choices=GRAMMARS)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=1000, help="of training, with 64 sentences each")
-    parser.add_argument("--sentences", type=int, default=40_000)
+    parser.add_argument("--steps", type=int, default=600, help="of training, with 64 sentences each")
+    parser.add_argument("--sentences", type=int, help="default: as many as the steps take")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.out.exists():
@@ -166,15 +187,16 @@ def main() -> None:
     torch.set_num_threads(1)  # the network is too small to gain from more
     torch.manual_seed(arguments.seed)
     random.seed(arguments.seed)
-    grammars = GRAMMARS[arguments.source], GRAMMARS[arguments.target]
-    lines = pairs(*grammars, arguments.sentences, seed=arguments.seed + 1000)
+    languages = arguments.source, arguments.target
+    count = arguments.sentences or max(BATCH * arguments.steps, BATCH * POOL)
+    lines = pairs(languages, count, seed=arguments.seed + 1000)
     seen = {text for text, _ in lines}
-    unseen = [pair for pair in pairs(*grammars, 4 * HELD_OUT, arguments.seed + 2000) if pair[0] not in seen]
+    unseen = [pair for pair in pairs(languages, 4 * HELD_OUT, arguments.seed + 2000) if pair[0] not in seen]
     unseen = unseen[:HELD_OUT]
-    with atomic_folder(arguments.out, replace=False) as folder:
+    with atomic_folder(arguments.out, replace=False) as folder, without_hints():
         tokenizer = write_vocabulary(folder, ([text for text, _ in lines], [text for _, text in lines]))
         model = make_model(tokenizer)
-        train(model, tokenizer, lines, arguments.steps)
+        train(model, tokenizer, lines, arguments.steps, arguments.out.name)
         model.save_pretrained(folder)
     translator = load_translator(str(arguments.out), arguments.source, arguments.target, choose_device("cpu"), beams=1)
     made = translator.translate([text for text, _ in unseen])

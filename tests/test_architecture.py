@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nrccr"
 ORDER = (
     *("__main__", "cli", "search", "report", "__init__", "systems"),
     *("translation", "features", "evaluation", "training", "models", "losses", "data"),
-    *("distributed", "safeload", "config", "files", "terminal", "extras", "errors", "sizes"),
+    *("distributed", "safeload", "processes", "config", "files", "terminal", "extras", "errors", "sizes", "exchange"),
 )
 FLOORS = 9
 LONGEST_SIGNATURE = 8

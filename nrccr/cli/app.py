@@ -21,10 +21,12 @@ from nrccr.cli.extract import extract
 from nrccr.cli.generate import generate
 from nrccr.cli.import_table import import_table
 from nrccr.cli.index import index
+from nrccr.cli.launch import STOPPED, exit_code, says_why
 from nrccr.cli.moments import moments
 from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
 from nrccr.cli.rank import rank
+from nrccr.cli.report import report
 from nrccr.cli.search import search
 from nrccr.cli.serve import serve
 from nrccr.cli.table import table
@@ -39,7 +41,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-STOPPED = 130  # exit code after Ctrl-C, as of a shell
 
 
 def _show_version(show: bool) -> None:
@@ -66,6 +67,7 @@ for verb in (
     rank,
     compare,
     table,
+    report,
     noise,
     qbnorm,
     convert,
@@ -96,8 +98,9 @@ def main() -> None:
         if len(arguments) < len(sys.argv) - 1:
             traceback.print_exc()
         message, code = _explain(error)
-        typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
-        raise SystemExit(code) from None
+        if says_why(error):
+            typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
+        raise SystemExit(exit_code(error, code)) from None
 
 
 def _at_home(argument: str) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nrccr.cli.options import Device, Overrides, Root
+from nrccr.cli.launch import in_processes
+from nrccr.cli.options import Devices, Overrides, Root
 from nrccr.data.layouts import SPLITS
 from nrccr.errors import UserError
 
@@ -23,7 +24,7 @@ def bank(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     transductive: Annotated[bool, typer.Option("--transductive", help="Let test queries into the bank.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: <RUN_DIR>/bank.")] = None,
-    device: Device = None,
+    device: Devices = None,
 ) -> None:
     """Sample a query bank for `nrccr test ... evaluation.normalise=METHOD` and score it against the test items."""
     chosen = next((name for name in SPLITS if name == split), None)
@@ -35,34 +36,40 @@ def bank(
             "saw all test queries are what you want"
         )
 
-    from nrccr.data.queries import Sample
-    from nrccr.evaluation.banks import WRITTEN, BankFolder, write_bank
-    from nrccr.evaluation.rule import Rule
-    from nrccr.files import refuse_links
-    from nrccr.report.screen import counts_line
-    from nrccr.systems.base import splits_of
-    from nrccr.systems.loading import load_retriever
-    from nrccr.terminal import say
+    def work() -> None:
+        from nrccr.data.queries import Sample
+        from nrccr.evaluation.banks import WRITTEN, BankFolder, write_bank
+        from nrccr.evaluation.rule import Rule
+        from nrccr.files import refuse_links
+        from nrccr.report.screen import counts_line
+        from nrccr.systems.base import splits_of
+        from nrccr.systems.loading import load_retriever
+        from nrccr.terminal import say
 
-    retriever = load_retriever(path, overrides or [], device)
-    rule = Rule.of(retriever.config, retriever.device)
-    samples = list(splits_of(retriever, root, chosen, Sample(size, seed)))
-    tested = list(splits_of(retriever, root, "test"))
-    folder = bank_folder(path, out)
-    for sample in samples:
-        places = [Path(sample.folder, name) for name in WRITTEN]
-        if out is None:  # the folder itself is in the run's
-            refuse_links(folder.parent, [Path(folder.name, place) for place in places])
-        else:
-            refuse_links(folder, places)
-    for sample, test in zip(samples, tested, strict=True):
-        label = f"bank from {chosen}" + (f", queries in {sample.language}" if len(samples) > 1 else "")
-        say(counts_line(label, {"captions": len(sample.headline.ids), "items": len(sample.gallery)}))
-        place = BankFolder(folder / sample.folder, retriever.checkpoint)
-        draw = {"seed": seed, "transductive": transductive}
-        if not write_bank(retriever.network, sample, test, rule, place, draw):
-            say("note: scores.npz left out, it needs more than evaluation.memory_mb; a test scores the bank by itself")
-    say(f"written: {folder}")
+        retriever = load_retriever(path, overrides or [], device)
+        rule = Rule.of(retriever.config, retriever.device)
+        samples = list(splits_of(retriever, root, chosen, Sample(size, seed)))
+        tested = list(splits_of(retriever, root, "test"))
+        folder = bank_folder(path, out)
+        for sample in samples:
+            places = [Path(sample.folder, name) for name in WRITTEN]
+            if out is None:  # the folder itself is in the run's
+                refuse_links(folder.parent, [Path(folder.name, place) for place in places])
+            else:
+                refuse_links(folder, places)
+        for sample, test in zip(samples, tested, strict=True):
+            label = f"bank from {chosen}" + (f", queries in {sample.language}" if len(samples) > 1 else "")
+            say(counts_line(label, {"captions": len(sample.headline.ids), "items": len(sample.gallery)}))
+            place = BankFolder(folder / sample.folder, retriever.checkpoint)
+            draw = {"seed": seed, "transductive": transductive}
+            if not write_bank(retriever.network, sample, test, rule, place, draw):
+                say(
+                    "note: scores.npz left out, it needs more than evaluation.memory_mb; a test scores the bank by "
+                    "itself"
+                )
+        say(f"written: {folder}")
+
+    in_processes(device, work)
 
 
 def bank_folder(path: Path, chosen: Path | None) -> Path:

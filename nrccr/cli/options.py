@@ -14,6 +14,10 @@ from nrccr.errors import UserError, is_unicode
 
 Root = Annotated[Path, typer.Option(help="Folder that holds the collections, often named VisualSearch.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the first GPU, or else the CPU.")]
+Devices = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1, or several as 0,1,2,3; default: the first GPU, or else the CPU."),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides.")]
 SplitOption = Annotated[str, typer.Option(help="test or val.")]
 ConfigFile = Annotated[
@@ -30,6 +34,19 @@ ConfigFile = Annotated[
 def as_utf8(typed: str) -> str:
     """Text of the command line as UTF-8, also in a locale of ASCII alone; other bytes stay as Python has them."""
     return typed if is_unicode(typed) else os.fsencode(typed).decode("utf-8", "surrogateescape")
+
+
+def typed_queries(typed: list[str]) -> list[str]:
+    """Queries of the command line as text.
+
+    Raises:
+        UserError: one in bytes that are no UTF-8.
+    """
+    queries = [as_utf8(query) for query in typed]
+    unreadable = next((query for query in queries if not is_unicode(query)), None)
+    if unreadable is not None:
+        raise UserError(f"query {unreadable!r} is no UTF-8; type it where letters are UTF-8, as in most terminals")
+    return queries
 
 
 def split_of(name: str) -> Literal["val", "test"]:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nrccr.cli.options import Device, Root, SplitOption, as_utf8, split_of
-from nrccr.errors import UserError, is_unicode
+from nrccr.cli.options import Device, Root, SplitOption, as_utf8, split_of, typed_queries
+from nrccr.errors import UserError
 
 
 def rank(
@@ -22,11 +22,8 @@ def rank(
     device: Device = None,
 ) -> None:
     """Rank a split's videos or images for queries."""
-    queries = [as_utf8(query) for query in queries]
+    queries = typed_queries(queries)
     expected = as_utf8(right).split(",") if right is not None else None
-    unreadable = next((query for query in queries if not is_unicode(query)), None)
-    if unreadable is not None:
-        raise UserError(f"query {unreadable!r} is no UTF-8; type it where letters are UTF-8, as in most terminals")
     if expected is not None and len(expected) != len(queries):
         raise UserError(f"--right names {len(expected)} items for {len(queries)} queries; give one a query")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nrccr.cli.options import Device
-from nrccr.cli.search import IndexFolder, Run
+from nrccr.cli.search import IndexFolder, Run, TranslatorModel
 from nrccr.errors import UserError
 
 
@@ -18,6 +18,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 7860,
     rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Searches a second for one client.")] = 10.0,
+    translator: TranslatorModel = None,
     run: Run = None,
     device: Device = None,
 ) -> None:
@@ -33,10 +34,11 @@ def serve(
     from nrccr.search.service import Service, application
     from nrccr.terminal import say
 
-    uvicorn = need("uvicorn", "serve")
     need("gradio", "serve")
-    service = Service(Searcher(index, run, device), media)
-    app = mounted(service, application(service, rate))
+    from nrccr.search.listen import server_of
+
+    service = Service(Searcher.open(index, run, device, translator), media)
+    app = mounted(service, application(service))
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -44,8 +46,7 @@ def serve(
         except OSError as error:
             raise UserError(f"{host}:{port}: cannot listen there ({error.strerror}); give another --port") from error
         say(f"serving {index} on http://{host}:{bound.getsockname()[1]} (Ctrl-C ends it)")
-        options = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
         try:
-            uvicorn.Server(options).run(sockets=[bound])
+            server_of(app, bound.getsockname()[0], rate).run(sockets=[bound])
         except KeyboardInterrupt:
             say("stopped")

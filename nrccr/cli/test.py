@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nrccr.cli.options import Device, Overrides, Root, SplitOption, split_of
+from nrccr.cli.launch import in_processes
+from nrccr.cli.options import Devices, Overrides, Root, SplitOption, split_of
 from nrccr.config.choices import TEXT_TO_TEXT
 from nrccr.errors import UserError
 
@@ -34,7 +36,7 @@ def test(
         str, typer.Option(help="text-to-visual, or text-to-text: queries against their translations.")
     ] = "text-to-visual",
     by_length: Annotated[bool, typer.Option("--by-length", help="Also recalls by the query's length.")] = False,
-    device: Device = None,
+    device: Devices = None,
     bank: Annotated[
         Path | None, typer.Option(help="Folder of the bank for evaluation.normalise; default: <RUN_DIR>/bank.")
     ] = None,
@@ -48,7 +50,7 @@ def test(
 
     among_texts = task == TEXT_TO_TEXT
     options = EvaluationOptions(overrides or [], split_of(split), out, device, among_texts, by_length, bank, tune)
-    test_run(path, root, options)
+    in_processes(device, lambda: test_run(path, root, options))
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,12 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     from nrccr.cli.bank import bank_folder
     from nrccr.config.schema import resolved_switches
     from nrccr.data.queries import among_texts
+    from nrccr.evaluation.encode import encode_split
     from nrccr.evaluation.evaluate import evaluate
     from nrccr.evaluation.outputs import written
     from nrccr.evaluation.rule import Rule
     from nrccr.files import refuse_links
+    from nrccr.processes import is_first
     from nrccr.report.screen import counts_line, test_tables
     from nrccr.systems.base import splits_of
     from nrccr.systems.loading import load_retriever
@@ -127,6 +131,10 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
             "switches": resolved_switches(config),
         }
         searched = among_texts(split) if options.among_texts else split
+        if not is_first():  # all encode, the first ranks and writes
+            with rule.encoding():
+                deque(encode_split(retriever.network, searched, rule.batch_size, rule.device), maxlen=0)
+            continue
         metrics = evaluate(retriever.network, searched, rule, folder / split.folder, header)
         for table in test_tables(metrics, config):
             say(table)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nrccr.cli.options import ConfigFile, Device, Overrides, Root
+from nrccr.cli.launch import in_processes
+from nrccr.cli.options import ConfigFile, Devices, Overrides, Root
 from nrccr.errors import UserError
 
 if TYPE_CHECKING:
     from nrccr.config.schema import Config
     from nrccr.training.runfolder import RunFolder
+    from nrccr.training.task import Task
 
 Start = Literal["new", "overwrite", "resume"]
 
@@ -23,7 +25,7 @@ def train(
     root: Root,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/<config name>-s<seed>.")] = None,
-    device: Device = None,
+    device: Devices = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder first.")] = False,
     test: Annotated[bool, typer.Option("--test", help="Test the best weights at the end.")] = False,
@@ -36,13 +38,15 @@ def train(
     from nrccr.systems.settings import load_config
     from nrccr.training.runfolder import RunFolder
 
-    loaded = load_config(config, overrides or [])
-    folder = RunFolder(out if out is not None else Path("runs") / f"{config.stem}-s{loaded.seed}")
-    train_run(
-        loaded, root, folder, device, start="resume" if resume else "overwrite" if overwrite else "new", test=test
-    )
-    if test:
-        test_run(folder.path, root, EvaluationOptions(cache_of(loaded), device=device))
+    def work() -> None:
+        loaded = load_config(config, overrides or [])
+        folder = RunFolder(out if out is not None else Path("runs") / f"{config.stem}-s{loaded.seed}")
+        start: Start = "resume" if resume else "overwrite" if overwrite else "new"
+        train_run(loaded, root, folder, device, start=start, test=test)
+        if test:
+            test_run(folder.path, root, EvaluationOptions(cache_of(loaded), device=device))
+
+    in_processes(device, work)
 
 
 def train_run(config: Config, root: Path, folder: RunFolder, device: str | None, *, start: Start, test: bool) -> None:
@@ -59,12 +63,32 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
     Raises:
         UserError: damaged data, no such encoder, or a folder that cannot be used.
     """
+    from nrccr.processes import is_first, wait_for_all
+
+    if not is_first():
+        wait_for_all()
+        _train(config, root, folder, device, resume=start == "resume", test=test)
+        return
     if start == "resume":
         folder.require_resumable(config)
     else:
         folder.refuse(overwrite=start == "overwrite")
     with folder.held():
+        wait_for_all()
         _train(config, root, folder, device, resume=start == "resume", test=test)
+
+
+def require_parts(config: Config, task: Task, processes: int) -> None:
+    """Make sure that every process has a part of every batch.
+
+    Raises:
+        UserError: fewer pairs than processes, or a system that trains in one.
+    """
+    if processes > 1 and not task.several:
+        raise UserError(f"model={config.model}: trains in one process; give one device")
+    for what, count in (("train.batch_size", config.train.batch_size), ("training pairs", len(task.pairs))):
+        if count < processes:
+            raise UserError(f"{what}: {count} for {processes} processes; give fewer devices, they share each batch")
 
 
 def cache_of(config: Config) -> list[str]:
@@ -74,18 +98,23 @@ def cache_of(config: Config) -> list[str]:
 
 
 def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *, resume: bool, test: bool) -> None:
-    from nrccr.distributed import Runtime, choose_device, make_deterministic
+    from nrccr.distributed import Runtime, choose_device, make_deterministic, make_different, peak_memory
+    from nrccr.processes import is_first, wait_for_all, world
     from nrccr.report.screen import counts_line
     from nrccr.systems.base import system_of
     from nrccr.terminal import say
     from nrccr.training.features import describe_features
     from nrccr.training.loop import Trainer
+    from nrccr.training.task import begin_alike
 
     chosen = choose_device(device)
     make_deterministic(config.seed)
     runtime = Runtime(chosen, config.train.precision)
     task = system_of(config.model).task(config, root, chosen, test=test)
+    require_parts(config, task, world())
+    begin_alike(task)
     trainer = Trainer(config, task, runtime, folder)
+    make_different(config.seed)
     for split, counts in task.counts.items():
         say(counts_line(split, counts))
     fingerprint = task.pairs.fingerprint()
@@ -95,13 +124,19 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
         trainer.resume(state)
         folder.require_weights(trainer.progress.schedule.best_epoch)
         folder.require_log(trainer.log_bytes)
-        for change in folder.record_resume(config, chosen, fingerprint, record, trainer.progress.step):
-            say(f"note: {change}")
+        wait_for_all()  # before the first writes: all have read the same state
+        if is_first():
+            for change in folder.record_resume(config, chosen, fingerprint, record, trainer.progress.step):
+                say(f"note: {change}")
         say(f"{folder.path}: resumes after epoch {trainer.progress.epoch}, step {trainer.progress.step}")
     else:
-        folder.begin(config, chosen, task.counts, fingerprint, record, task.save_models)
+        wait_for_all()
+        if is_first():
+            folder.begin(config, chosen, task.counts, fingerprint, record, task.save_models)
     best = trainer.run()
-    folder.finish(trainer.progress.step, best.best_epoch)
+    if is_first():
+        folder.finish(trainer.progress.step, best.best_epoch, peak_memory(chosen))
+    wait_for_all()  # a test reads what the first has written
     if task.validate is None:
         say(f"{folder.path}: no validation split; epoch {best.best_epoch}, the last, was kept")
     else:

@@ -295,6 +295,7 @@ class EvaluationSection(Section):
     """Validation and test."""
 
     batch_size: int = key(64, "in the released reading a batch's padding changes its embeddings a little", gt=0)
+    precision: Precision = key("fp32", "of validation, tests and banks; bf16 encodes faster, to about three digits")
     target_weight: float = key(0.8, "weight of the query itself; its translation has the rest", own=True, ge=0, le=1)
     save_scores: bool = key(False, "true: also write scores.npz", own=True, changes="nothing")
     normalise: Literal["none", Method] = key(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Self, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,7 +18,10 @@ ENGLISH = "en"
 
 
 class TensorRecord:
-    """Base of dataclasses that hold tensors, themselves or in records, lists, tuples and dicts; a field may be none."""
+    """Base of dataclasses that hold tensors, themselves or in records, lists, tuples and dicts; a field may be none.
+
+    What stays on the host whatever the device is a numpy array.
+    """
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return the same record with `change` applied to every tensor in it."""
@@ -36,10 +41,10 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A field's value with `change` applied to every tensor in it.
 
     Raises:
-        TypeError: neither a tensor, nor none, nor a collection of those.
+        TypeError: neither a tensor, nor an array, nor none, nor a collection of those.
     """
-    if value is None:
-        return None
+    if value is None or isinstance(value, np.ndarray):
+        return value
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, TensorRecord):
@@ -87,11 +92,14 @@ class VideoBatch(TensorRecord):
         mask: (N, F), true or 1 at real frames.
         mean: (N, D), the mean of all frames of each video, also of those that `frames` leaves out; none where no frame
             is left out or no network uses it.
+        lengths: (N,) the real frames of each on the host, so that no step waits for the device to count them; none:
+            `mask` is counted.
     """
 
     frames: Tensor
     mask: Tensor
     mean: Tensor | None = None
+    lengths: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -91,20 +91,24 @@ class BigFile:
             )
         return self._rows[self._offsets[position] : self._offsets[position + 1]]
 
-    def read(self, rows: Sequence[Rows]) -> tuple[Frames, npt.NDArray[np.bool_]]:
+    def read(self, rows: Sequence[Rows], longest: int = 0) -> tuple[Frames, npt.NDArray[np.bool_]]:
         """Read the frames of several videos at once, padded with zeros to the longest.
 
         Args:
             rows: rows of each video, as `rows` and `select_frames` give them.
+            longest: frames F to pad to at least.
 
         Returns:
             frames (N, F, D) float32 and mask (N, F), True where a frame is real.
         """
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))  # (N,)
-        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (N, F)
-        frames = np.zeros((*mask.shape, self.width), dtype=np.float32)  # (N, F, D)
-        if len(rows):
-            frames[mask] = self._take(np.concatenate(rows))
+        mask = np.arange(lengths.max(initial=longest)) < lengths[:, None]  # (N, F)
+        places = np.zeros(mask.shape, dtype=np.int64)
+        frames = np.empty((*mask.shape, self.width), dtype=np.float32)  # (N, F, D)
+        if mask.size:
+            places[mask] = np.concatenate(rows)
+            self._take(places, frames)  # each frame copied once, from the map to where it belongs
+            frames[~mask] = 0.0
         return frames, mask
 
     def find_nan(self, rows: Rows | None = None, *, progress: bool = False) -> list[str]:
@@ -163,7 +167,7 @@ class BigFile:
         except OSError as error:
             raise unreadable(path, error) from error
 
-    def _take(self, rows: Rows) -> Frames:
+    def _take(self, rows: Rows, into: Frames | None = None) -> Frames:
         """Rows of the matrix. Where the file was cut since it was mapped, the system would kill the process."""
         found, expected = self._mapped.size(), self.count * self.width * FLOAT_BYTES
         if found < expected:
@@ -171,7 +175,9 @@ class BigFile:
                 f"{self.folder / 'feature.bin'}: truncated while it is read, {found} bytes, not {expected}; copy or "
                 "extract it again"
             )
-        return self._features[rows]
+        if into is None:
+            return self._features[rows]
+        return self._features.take(rows, axis=0, out=into, mode="clip")  # with "raise" numpy would fill a copy first
 
     def _read_names(self) -> list[str]:
         path = self.folder / "id.txt"
@@ -222,13 +228,13 @@ def write_bigfile(
     """Write a feature folder from videos that come one at a time; it appears whole or not at all.
 
     Args:
-        folder: the folder to make; its frames are named VIDEO_0, VIDEO_1, ...
+        folder: the folder to make; its frames are named VIDEO_0, VIDEO_1, ..., as `frame_stem` says.
         videos: video name and its frames (n, D), n >= 1, D the same for all.
         others: further files by name.
 
     Raises:
-        UserError: the folder exists, there is no video, or a video has a duplicated name or one that the format cannot
-            hold, no frames, another width, or a NaN or infinity in float32.
+        UserError: the folder exists, there is no video, or a video has a duplicated name or one with white space, no
+            frames, another width, or a NaN or infinity in float32.
     """
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove this one")
@@ -251,7 +257,7 @@ def _write_files(
         _sync(features)
     if not counts:
         raise UserError(f"{folder}: no video to write; give at least one")
-    frames = {video: [f"{video}_{index}" for index in range(count)] for video, count in counts.items()}
+    frames = {video: [f"{frame_stem(video)}_{index}" for index in range(count)] for video, count in counts.items()}
     texts = {
         "shape.txt": f"{sum(counts.values())} {width}\n".encode(),
         "id.txt": " ".join(chain.from_iterable(frames.values())).encode("latin-1"),
@@ -263,10 +269,36 @@ def _write_files(
             _sync(file)
 
 
+def frame_stem(video: str) -> str | None:
+    """What the names of a video's frames begin with, in Latin-1 as `id.txt` is; none where no caption can name it.
+
+    The video's own name or, where that is not Latin-1, its UTF-8 in hexadecimal digits after `u+`, as is one that
+    begins so itself: two videos have two. `video2frames.txt` is UTF-8 and holds the name as it is.
+    """
+    try:
+        name = video.encode("latin-1")
+        if name.split() != [name]:
+            return None
+        if not video.startswith("u+"):
+            return video
+    except UnicodeEncodeError:
+        if video.split() != [video] or not _is_unicode(video):
+            return None
+    return f"u+{video.encode().hex()}"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: the name of a file on disk may hold any bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _checked(folder: Path, video: str, values: npt.NDArray[Any], width: int) -> Frames:
-    name = video.encode("latin-1", errors="replace")
-    if name.decode("latin-1") != video or name.split() != [name]:
-        raise UserError(f"{folder}: video name {video!r} is empty, has white space or is not Latin-1; rename it")
+    if frame_stem(video) is None:
+        raise UserError(f"{folder}: video name {video!r} is empty, has white space or is no Unicode; rename it")
     with np.errstate(over="ignore"):
         matrix = np.asarray(values, dtype="<f4")
     if matrix.ndim != 2 or 0 in matrix.shape:

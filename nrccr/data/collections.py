@@ -38,7 +38,9 @@ __all__ = [
     "Role",
     "SplitFiles",
     "SplitName",
+    "errors_of",
     "find_backbone",
+    "leads_inside",
     "locate",
     "require_source",
 ]
@@ -174,6 +176,11 @@ class Collection:
         there = f", or set data.translator to {' or '.join(others)}" if others else ""
         return f"make it with `nrccr translate`, or import a table that has such rows{there}"
 
+    def film(self, item: str) -> Path | None:
+        """The film of a video, where the collection keeps films too; none for an id that leads out of their folder."""
+        path = self.folder / "media" / f"{item}.mp4"
+        return path if leads_inside(item) and path.is_file() else None
+
     def vectors(self, split: SplitName) -> tuple[Path, Path]:
         """The vectors of a split's images, a `.npy` file, and the list of their ids, one a row.
 
@@ -196,6 +203,11 @@ class Collection:
             f"{paths[0].parent}: no file {' or '.join(dict.fromkeys(path.name for path in paths))} there or in "
             f"{self.features.name} ({self.name}, {split}, {what}); add it, or check --root and data.feature"
         )
+
+
+def leads_inside(item: str) -> bool:
+    """Whether a file named after an item lies in its folder, whatever its id says."""
+    return not Path(item).is_absolute() and ".." not in Path(item).parts
 
 
 def locate(
@@ -271,6 +283,11 @@ def _locate_own(
         images = folder / "images" if pictures is None else Path(pictures)
     features = feature_folder(folder, own, feature)
     return Collection(own.name, folder, target, translator, features, layout_of(own), round_trips, pictures=images)
+
+
+def errors_of(captions: Path) -> Path:
+    """Where the clean sentences of a translated caption file lie; only generated collections have them."""
+    return captions.with_name(captions.name.replace(".caption.txt", ".errors.jsonl"))
 
 
 def require_source(collection: Collection, source: str) -> None:

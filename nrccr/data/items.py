@@ -20,6 +20,8 @@ from nrccr.data.images import ImageSource
 from nrccr.data.sampling import Indices
 from nrccr.errors import UserError
 
+NONE: Indices = np.empty(0, dtype=np.int64)
+
 
 class Videos:
     """Visual items in a fixed order, frames chosen once.
@@ -68,25 +70,30 @@ class Videos:
         """As `batch`, for torch's loader."""
         return self.batch(indices)
 
-    def batch(self, indices: Sequence[int] | Indices) -> VideoBatch:
-        """The items at `indices`, padded to the longest of them: frames (N, F, D), mask (N, F)."""
-        return self._read([self._rows[index] for index in indices])
+    def batch(self, indices: Sequence[int] | Indices, among: Indices = NONE) -> VideoBatch:
+        """The items at `indices`, padded to the longest of them and of those `among` which they are.
 
-    def view(self, indices: Sequence[int] | Indices, frames: Sequence[Indices]) -> VideoBatch:
-        """The items at `indices` with only some of their frames, given as positions."""
-        return self._read([self._rows[index][kept] for index, kept in zip(indices, frames, strict=True)])
+        Frames (N, F, D), mask (N, F).
+        """
+        return self._read([self._rows[index] for index in indices], int(self.lengths[among].max(initial=0)))
+
+    def view(self, indices: Sequence[int] | Indices, frames: Sequence[Indices], longest: int = 0) -> VideoBatch:
+        """The items at `indices` with only some of their frames, given as positions; `longest` as in BigFile.read."""
+        rows = [self._rows[index][kept] for index, kept in zip(indices, frames, strict=True)]
+        return self._read(rows, min(longest, self._max_frames))
 
     def _select(self, rows: Indices) -> Indices:
         return select_frames(rows, self._max_frames, self._sampling)
 
-    def _read(self, rows: list[Indices]) -> VideoBatch:
+    def _read(self, rows: list[Indices], longest: int) -> VideoBatch:
         chosen = [self._select(part) for part in rows]
-        frames, mask = self.features.read(chosen)
+        frames, mask = self.features.read(chosen, longest)
         mean = None
         if any(len(part) > len(kept) for part, kept in zip(rows, chosen, strict=True)):
             every, real = self.features.read(rows)  # zeros at padding
             mean = torch.from_numpy(every.sum(axis=1) / real.sum(axis=1, keepdims=True, dtype=np.float32))  # (N, D)
-        return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask), mean)
+        lengths = np.array([len(part) for part in chosen], dtype=np.int64)  # (N,)
+        return VideoBatch(torch.from_numpy(frames), torch.from_numpy(mask), mean, lengths)
 
 
 class Images:
@@ -126,8 +133,8 @@ class Images:
         """As `batch`, for torch's loader."""
         return self.batch(indices)
 
-    def batch(self, indices: Sequence[int] | Indices) -> ImageBatch:
-        """The images at `indices`: vectors (N, D) or pixels (N, 3, H, W)."""
+    def batch(self, indices: Sequence[int] | Indices, among: Indices = NONE) -> ImageBatch:
+        """The images at `indices`: vectors (N, D) or pixels (N, 3, H, W), the same `among` whichever they are."""
         return ImageBatch(torch.from_numpy(self.source.read([self.ids[index] for index in indices])))
 
 

@@ -46,12 +46,16 @@ class Queries:
         ids: Q ids; where queries have translations those of the translations, as the published code names them.
         item_of: (Q,) each query's relevant item, a position in the gallery.
         translations: the queries in English (the role "source"), where scores are mixed with those of translations.
+        texts: the queries as people wrote them, before cleaning; empty where nobody shows them.
+        translated: the translations likewise.
     """
 
     tokens: TokenTable
     ids: list[str]
     item_of: Indices
     translations: TokenTable | None = None
+    texts: Sequence[str] = ()
+    translated: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -128,19 +132,21 @@ class Sample:
     Attributes:
         size: how many.
         seed: of the draw.
+        at_most: take all where there are fewer.
     """
 
     size: int
     seed: int
+    at_most: bool = False
 
     def take(self, split: str, captions: Sequence[Captions]) -> list[Captions]:
         """Captions drawn without repetition, in file order; the files are matched line by line.
 
         Raises:
-            UserError: fewer captions than `size`.
+            UserError: fewer captions than `size`, unless that is the most.
         """
         count = len(captions[0])
-        if self.size > count:
+        if self.size > count and not self.at_most:
             raise UserError(
                 f"{captions[0].path}: split {split} has {count} captions, not {self.size}; give a smaller size"
             )
@@ -179,7 +185,7 @@ def among_texts(split: Split) -> Split:
     queries = split.headline
     if split.by_language or queries.translations is None:
         raise UserError("--task text-to-text: these queries have no translations to be ranked; leave it out")
-    own = Queries(queries.tokens, queries.ids, np.arange(len(queries.ids)))
+    own = Queries(queries.tokens, queries.ids, np.arange(len(queries.ids)), texts=queries.texts)
     return replace(
         split, queries={split.language: own}, gallery=TextGallery(queries.translations, queries.ids), as_vectors=None
     )

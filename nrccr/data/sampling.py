@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,45 @@ TOKENS_MASKED = 0.15
 PARTS = 4  # of a batch, of like length: enough to save most of the padding of a batch of 128
 
 
-def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, *, drop_last: bool = False) -> list[Indices]:
+class EpochBatches(Sequence[Indices]):
+    """The batches of an epoch, each cut when it is read: four bytes a pair and eight a batch, in no Python object.
+
+    Args:
+        order: (pairs,) all positions; shared by slices of the epoch.
+        bounds: (batches + 1,) where each batch begins in `order`, and where the last one ends.
+    """
+
+    def __init__(self, order: npt.NDArray[np.int32] | Indices, bounds: Indices) -> None:
+        self.order = order
+        self.bounds = bounds
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Indices: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> EpochBatches: ...
+
+    def __getitem__(self, index: int | slice) -> Indices | EpochBatches:
+        """A batch, or those from one to another."""
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                raise ValueError("batches follow each other: a slice has no step")
+            return EpochBatches(self.order, self.bounds[start : max(start, stop) + 1])
+        place = range(len(self))[index]
+        return self.order[self.bounds[place] : self.bounds[place + 1]].astype(np.int64)
+
+
+def epoch_batches(
+    count: int, batch_size: int, seed: int, epoch: int, *, drop_last: bool = False, least: int = 2
+) -> EpochBatches:
     """A shuffled epoch cut into batches; the last short batch is kept, unless it is to be dropped.
 
-    The order depends on (seed, epoch) alone, so that a resumed run and any number of workers see the same batches. A
-    last batch of one pair joins the one before: batch normalisation cannot use it.
+    The order depends on (seed, epoch) alone, so that a resumed run and any number of workers and processes see the same
+    batches. A last batch of one pair joins the one before: batch normalisation cannot use it.
 
     Args:
         count: number of training pairs, two or more.
@@ -29,19 +63,26 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int, *, drop_la
         seed: the run's seed.
         epoch: from 0.
         drop_last: leave out a last batch that is short, if it is not the only one.
+        least: pairs in a last batch that does not join the one before; a pair for each process.
 
     Returns:
         Index arrays that together hold every pair once, except dropped ones.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    order = torch.randperm(count, generator=generator).numpy()
-    batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    if drop_last and len(batches) > 1 and len(batches[-1]) < batch_size:
-        batches.pop()
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        last = batches.pop()
-        batches[-1] = np.concatenate([batches[-1], last])
-    return batches
+    narrow = torch.int32 if count < 2**31 else torch.int64  # the same numbers
+    order = torch.randperm(count, generator=generator, dtype=narrow).numpy()
+    bounds = np.append(np.arange(0, count, batch_size, dtype=np.int64), count)
+    last = count - int(bounds[-2])
+    if len(bounds) > 2 and drop_last and last < batch_size:
+        bounds = bounds[:-1]
+    elif len(bounds) > 2 and last < max(2, least):
+        bounds = np.delete(bounds, -2)
+    return EpochBatches(order, bounds)
+
+
+def shares(batch: Indices, count: int) -> list[Indices]:
+    """A batch in parts of equal size, one for each process; the first are one larger where it is no multiple."""
+    return np.array_split(batch, count)
 
 
 def ordered_batches(lengths: Indices, batch_size: int, *, by_length: bool) -> Iterator[Indices]:
@@ -68,6 +109,19 @@ def parts_of_like_length(lengths: Indices, parts: int) -> list[Indices]:
     if parts == 1:
         return [np.arange(len(lengths))]
     return np.array_split(np.argsort(lengths, kind="stable"), max(1, min(parts, len(lengths))))
+
+
+def parts_of_share(own: Indices, whole: Indices, lengths: Indices, parts: int) -> list[tuple[Indices, Indices]]:
+    """One process's share of a batch in parts, each with those that it is padded with.
+
+    Args:
+        own: its share.
+        whole: the batch.
+        lengths: of each of its own sequences.
+        parts: as parts_of_like_length; with one, where padding counts, the share is as wide as the whole batch.
+    """
+    cut = (own[part] for part in parts_of_like_length(lengths, parts))
+    return [(part, whole if parts == 1 else part) for part in cut]
 
 
 class MaskedView(NamedTuple):
@@ -100,8 +154,13 @@ def masked_view(seed: int, epoch: int, item: int, frames: int, tokens: Sequence[
         The n - int(0.8 n) frames that remain, at least one, and each caption's masked positions.
     """
     generator = _generator(seed, epoch, item)
-    kept = _choose(generator, frames, frames - int(FRAMES_REMOVED * frames))
+    kept = _choose(generator, frames, frames_kept(frames))
     return MaskedView(kept, [1 + _choose(generator, length - 2, int(TOKENS_MASKED * length)) for length in tokens])
+
+
+def frames_kept(frames: int) -> int:
+    """How many of a video's frames a masked view keeps; more of a longer video."""
+    return frames - int(FRAMES_REMOVED * frames)
 
 
 def kept_frames(seed: int, epoch: int, item: int, frames: int, dropped: float) -> Indices:

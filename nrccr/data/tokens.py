@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedTok
 from transformers.utils import cached_file
 
 from nrccr.data.batch import TextBatch
+from nrccr.data.pieces import Pieces
 from nrccr.errors import UserError, first_line, require_content
 from nrccr.extras import need
 from nrccr.files import encodable
@@ -166,6 +167,31 @@ class CaptionTokenizer:
                 rows[index] = row
         return TokenTable(rows, self._pad, cut=len(long))
 
+    def pieces(self, caption: str) -> Pieces:
+        """How one caption is cut, piece by piece as `encode` gives them; see nrccr.data.pieces.
+
+        Of a tokeniser that does not tell where its pieces lie each piece is a word.
+        """
+        text = self._as_text(caption.lower() if self._lower else caption)
+        told = self.tokenizer.is_fast
+        with without_hints():
+            found = self.tokenizer(
+                text,
+                split_special_tokens=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_offsets_mapping=told,
+                return_special_tokens_mask=True,
+            )
+        special = [bool(own) for own in found["special_tokens_mask"]]
+        if told:
+            units = [None if own else unit for unit, own in zip(found.word_ids(), special, strict=True)]
+            return Pieces(text, found["offset_mapping"], units)
+        tokens = self.tokenizer.convert_ids_to_tokens(found["input_ids"])
+        ends = np.cumsum([len(token) + 1 for token in tokens]).tolist()
+        spans = [(end - len(token) - 1, end - 1) for token, end in zip(tokens, ends, strict=True)]
+        return Pieces(" ".join(tokens), spans, [None if own else at for at, own in enumerate(special)])
+
     def _as_text(self, caption: str) -> str:
         """The caption with typed special tokens broken up; SentencePiece has them among its pieces."""
         if self._typed is None or not self._typed.search(folded := unicodedata.normalize("NFKC", caption)):
@@ -241,6 +267,11 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | Non
     return re.compile("|".join(re.escape(word) for word in words if len(word) > 1)) if words else None
 
 
+def used_ids(tables: Iterable[TokenTable], *others: int) -> npt.NDArray[np.int64]:
+    """The tokens that occur in any of several tables, and others, each once, in order."""
+    return np.unique(np.concatenate([*(table.ids() for table in tables), np.array(others, dtype=np.int64)]))
+
+
 class TokenTable:
     """Token ids of many captions in one flat array; a batch is a gather.
 
@@ -281,10 +312,16 @@ class TokenTable:
         """All tokens and lengths as bytes."""
         return self.lengths.tobytes() + self._flat.tobytes()
 
-    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> TextBatch:
-        """The captions at `indices`, padded to the longest of them: tokens and mask (N, L)."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        return self._padded(chosen, int(self.lengths[chosen].max(initial=1)))
+    def ids(self) -> npt.NDArray[np.int64]:
+        """The tokens that occur, padding among them, each once, in order."""
+        return np.unique(np.append(self._flat, self.pad)).astype(np.int64)
+
+    def batch(
+        self, indices: Sequence[int] | npt.NDArray[np.int64], among: Sequence[int] | npt.NDArray[np.int64] = ()
+    ) -> TextBatch:
+        """The captions at `indices`, padded to the longest of them and of those `among` which they are: (N, L)."""
+        chosen, others = np.asarray(indices, dtype=np.int64), np.asarray(among, dtype=np.int64)
+        return self._padded(chosen, int(max(self.lengths[part].max(initial=1) for part in (chosen, others))))
 
     def _padded(self, chosen: npt.NDArray[np.int64], longest: int) -> TextBatch:
         columns = np.arange(longest)  # (L,)

@@ -21,6 +21,7 @@ from nrccr.evaluation.normalise import TRANSDUCTIVE, Settings
 from nrccr.evaluation.rule import Rule
 from nrccr.evaluation.tune import choose, quality
 from nrccr.files import atomic_path, digest_of, read_json, write_json
+from nrccr.processes import is_first
 from nrccr.sizes import require_npz
 
 SIDES = ("text_source", "text_target")
@@ -61,15 +62,18 @@ def write_bank(
         UserError: an embedding is not finite.
     """
     folder, queries = place.path, drawn.headline
-    _, encoded = next(encode_split(network, drawn, rule.batch_size, rule.device))
-    items = encode_gallery(network, tested, rule.batch_size, rule.device)  # (N, D)
+    with rule.encoding():
+        _, encoded = next(encode_split(network, drawn, rule.batch_size, rule.device))
+        items = encode_gallery(network, tested, rule.batch_size, rule.device)  # (N, D)
+    written = fits((len(queries.ids), len(items)), rule.memory_mb)
+    if not is_first():  # all encode, the first writes
+        return written
     bank = encoded.embeddings
     for stale in ("bank.json", "scores.npz", "gallery_scores.npz"):  # bank.json is the last written, the first to go
         (folder / stale).unlink(missing_ok=True)
     vectors = {"text_source": bank.source, "text_target": bank.target, "visual": bank.visual}
     ids = {"query_ids": queries.ids, "item_ids": drawn.gallery.ids}
     _save(folder / "bank.npz", vectors, ids)
-    written = fits((len(queries.ids), len(items)), rule.memory_mb)
     if written:
         names = {"item_ids": tested.gallery.ids}
         across = Directions(Embeddings(bank.source, bank.target, items), "raw", rule.memory_mb)
@@ -89,6 +93,29 @@ def write_bank(
     }
     write_json(folder / "bank.json", record)
     return written
+
+
+def sampled_bank(network: Encoder, drawn: Split, tested: Split, rule: Rule, seed: int) -> Bank:
+    """A bank that is embedded now and not written.
+
+    Args:
+        network: the model.
+        drawn: the bank's captions, and their items as gallery.
+        tested: the split whose scores it will normalise.
+        rule: how they are encoded.
+        seed: of the draw, for the record.
+
+    Raises:
+        UserError: an embedding is not finite, or a caption of the bank is a query that is tested.
+    """
+    shared = set(drawn.headline.ids) & set(tested.headline.ids)
+    if shared:
+        raise UserError(
+            f"{drawn.collection}: {min(shared)} and {len(shared) - 1} others are in split {drawn.name} and in "
+            f"{tested.name}; rename them in one of the two"
+        )
+    _, encoded = next(encode_split(network, drawn, rule.batch_size, rule.device))
+    return Bank(encoded.embeddings, encoded.ids, drawn.name, seed, transductive=False)
 
 
 def normalisation_with(settings: Settings, place: BankFolder, split: Split, device: torch.device) -> Normalisation:

@@ -107,14 +107,11 @@ def bootstrap(a: Outcome, b: Outcome, resamples: int = 1000, seed: int = 0) -> d
     Raises:
         UserError: other queries or items.
     """
-    _require_same(a, b)
-    b = _in_order_of(a, b)
-    generator = np.random.default_rng(seed)
-    items = len(a.item_ids)
-    whole = np.ones((1, items))
-    draws = np.stack([np.bincount(generator.integers(items, size=items), minlength=items) for _ in range(resamples)])
+    b = in_order_of(a, b)
+    whole = np.ones((1, len(a.item_ids)))
+    draws = resampled(len(a.item_ids), resamples, seed)
     points = [weighted_metrics(run, whole)[0] for run in (a, b)]  # (metrics,) each
-    clouds = [weighted_metrics(run, draws.astype(np.float64)) for run in (a, b)]  # (B, metrics)
+    clouds = [weighted_metrics(run, draws) for run in (a, b)]  # (B, metrics)
 
     def bounds(values: Floats) -> tuple[float, float]:
         low, high = np.percentile(values, [2.5, 97.5])
@@ -131,6 +128,13 @@ def bootstrap(a: Outcome, b: Outcome, resamples: int = 1000, seed: int = 0) -> d
         )
         for column, name in enumerate(NAMES)
     }
+
+
+def resampled(items: int, resamples: int, seed: int) -> Floats:
+    """How often each item is in each resample of a bootstrap, (B, N) whole numbers."""
+    generator = np.random.default_rng(seed)
+    draws = [np.bincount(generator.integers(items, size=items), minlength=items) for _ in range(resamples)]
+    return np.stack(draws).astype(np.float64)
 
 
 def weighted_metrics(run: Outcome, weights: Floats) -> Floats:
@@ -200,7 +204,13 @@ def _require_same(a: Outcome, b: Outcome) -> None:
             )
 
 
-def _in_order_of(a: Outcome, b: Outcome) -> Outcome:
+def in_order_of(a: Outcome, b: Outcome) -> Outcome:
+    """The outcome `b` with queries and items in the order of `a`.
+
+    Raises:
+        UserError: other queries or items.
+    """
+    _require_same(a, b)
     rows, items = ({name: index for index, name in enumerate(names)} for names in (b.query_ids, b.item_ids))
     row = [rows[name] for name in a.query_ids]
     item = [items[name] for name in a.item_ids]

@@ -5,7 +5,7 @@ N captions or items, Q queries, D joint-space width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import TokenTable
 from nrccr.errors import UserError
 from nrccr.models.layers import unit
+from nrccr.processes import largest, own_part, sum_of_all
 
 
 class Encoder(Protocol):
@@ -137,7 +138,7 @@ def encode_texts(
     """Embeddings (N, D) of captions in their order, on `device`.
 
     Where padding counts (released reading) batches are cut in file order, as the published tester does; where it does
-    not, captions of like length share a batch.
+    not, captions of like length share a batch. Of several processes each encodes some of these batches.
 
     Args:
         network: the model.
@@ -146,14 +147,14 @@ def encode_texts(
         device: where the network is.
         whole: take `project_text`, not of unit length.
     """
-    batches = ordered_batches(texts.lengths, batch_size, by_length=network.independent)
+    batches = own_part([*ordered_batches(texts.lengths, batch_size, by_length=network.independent)])
     encode: Callable[[TextBatch], Tensor] = getattr(network, "project_text" if whole else "embed_text")
 
     def embed(chosen: Indices) -> Tensor:
         vectors = encode(texts.batch(chosen).to(device))
         return vectors.float() if whole else vectors
 
-    return encode_batches(batches, len(texts), embed, "captions")
+    return _together(batches, len(texts), embed, "captions", device)
 
 
 @torch.inference_mode()
@@ -162,27 +163,40 @@ def encode_visuals(network: Encoder, visuals: Visuals, batch_size: int, device: 
 
     Raw images are decoded by the items' `workers`.
     """
-    batches = [*ordered_batches(visuals.lengths, batch_size, by_length=network.independent)]
+    batches = own_part([*ordered_batches(visuals.lengths, batch_size, by_length=network.independent)])
     loaded = load_batches(visuals, batches)
 
     def embed(chosen: Indices) -> Tensor:
         return network.embed_visual(next(loaded).to(device))
 
-    return encode_batches(iter(batches), len(visuals), embed, "items")
+    return _together(batches, len(visuals), embed, "items", device)
 
 
-def encode_batches(batches: Iterator[Indices], count: int, embed: Callable[[Indices], Tensor], what: str) -> Tensor:
-    """Embeddings (count, D) put together from `embed` of each batch of positions; `what` labels the progress bar."""
+def encode_batches(batches: Iterable[Indices], count: int, embed: Callable[[Indices], Tensor], what: str) -> Tensor:
+    """Embeddings (count, D) put together from `embed` of each batch of positions; `what` labels the progress bar.
+
+    Zeros at positions of no batch.
+    """
+    listed = [*batches]
     embeddings: Tensor | None = None
-    with tqdm(total=count, desc=what, unit="", disable=None, leave=False) as progress:
-        for chosen in batches:
+    with tqdm(total=sum(map(len, listed)), desc=what, unit="", disable=None, leave=False) as progress:
+        for chosen in listed:
             part = embed(chosen)  # (batch, D)
             if embeddings is None:
-                embeddings = part.new_empty(count, part.shape[1])
+                embeddings = part.new_zeros(count, part.shape[1])
             embeddings[torch.from_numpy(chosen).to(part.device)] = part
             progress.update(len(chosen))
     assert embeddings is not None
     return embeddings
+
+
+def _together(
+    batches: list[Indices], count: int, embed: Callable[[Indices], Tensor], what: str, device: torch.device
+) -> Tensor:
+    """As `encode_batches`, where each process has its own batches: all embeddings, in every process."""
+    own = encode_batches(batches, count, embed, what) if batches else None
+    width = largest(0 if own is None else own.shape[1])
+    return sum_of_all(torch.zeros(count, width, device=device) if own is None else own)
 
 
 def require_finite(embedded: Tensor, ids: Sequence[str]) -> None:

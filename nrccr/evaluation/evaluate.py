@@ -52,7 +52,8 @@ def evaluate(
     _require_offered(split, rule)
     evaluation = _Evaluation(split, rule, folder)
     # All of it, before anything of an earlier test is deleted.
-    encoded = dict(encode_split(network, split, rule.batch_size, rule.device))
+    with rule.encoding():
+        encoded = dict(encode_split(network, split, rule.batch_size, rule.device))
     if split.by_language:
         found = evaluation.by_language(encoded)
     else:

@@ -15,18 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nrccr.evaluation.blocks import Blocks, as_matrix, spans
+from nrccr.evaluation.blocks import Blocks, DenseScores, as_matrix, spans
+from nrccr.evaluation.counting import Ties as Ties
+from nrccr.evaluation.counting import places_ahead
 
 # Q rows (queries), N columns (items), b rows in a block, K relevant items in the fullest row of a block
 
-Ties: TypeAlias = Literal["index", "average", "optimistic"]
 Scores: TypeAlias = npt.NDArray[Any] | Tensor | Blocks
 Rows: TypeAlias = Scores | Sequence[Sequence[float]]
 Relevant: TypeAlias = npt.NDArray[Any] | Tensor | Sequence[int] | Sequence[Sequence[int]]
@@ -34,6 +35,7 @@ Relevant: TypeAlias = npt.NDArray[Any] | Tensor | Sequence[int] | Sequence[Seque
 RECALLS = (1, 5, 10)
 LENGTHS = (10, 15, 20, 25, 30)  # tokens of the longest query in each bin of recalls_by_length but the last
 BLOCK_ENTRIES = 1 << 20  # entries of one block of scores: 4 MB of float32 stays in a processor's cache
+TALL = 2048  # rows of a transposed matrix that are read together, as they lie in memory
 
 
 def retrieval_metrics(
@@ -153,12 +155,13 @@ def ranks_and_precision(
         padded, valid = _pad(columns, starts[rows.start : rows.stop + 1])  # (b, K)
         own = strip.at(padded)  # (b, K)
         padded, valid = padded.to(own.device), valid.to(own.device)
+        places = padded.masked_fill(~valid, -1)
         overall = torch.ones(own.shape, dtype=torch.float64, device=own.device)
         for part in strip.parts:
-            overall += places_ahead(strip.block(part), own, padded - part.start, ties)  # (b, K)
-        # Padding is NaN here, which is neither higher than anything nor equal to it.
+            overall += places_ahead(strip.comparable(part), own, places - part.start, ties)  # (b, K)
+        # Among the relevant ones padding is NaN, which is neither higher than anything nor equal to it.
         among = own.masked_fill(~valid, torch.nan)
-        slots = torch.arange(own.shape[1], device=own.device).expand_as(own)
+        slots = torch.arange(own.shape[1], device=own.device).expand_as(own).masked_fill(~valid, -1)
         within = 1 + places_ahead(among, own, slots, ties)  # (b, K)
         block_best = overall.masked_fill(~valid, torch.inf).amin(dim=1)
         block_precision = (within / overall).masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1)
@@ -166,66 +169,24 @@ def ranks_and_precision(
     return best, precision
 
 
-def places_ahead(block: Tensor, own: Tensor, columns: Tensor, ties: Ties) -> Tensor:
-    """How many places of its row lie ahead of each relevant item: its 0-based rank, or this block's share of it.
-
-    Args:
-        block: (b, N) scores; where they are a part of the columns, the counts of all parts add up to the rank.
-        own: (b, K) the relevant items' own scores.
-        columns: (b, K) their columns, counted from the block's first: negative or N and more if they are in others.
-        ties: see the head of this file.
-
-    Returns:
-        (b, K) float64.
-    """
-    width = block.shape[1]
-    ahead = torch.empty(own.shape, dtype=torch.float64, device=own.device)
-    for slot in range(own.shape[1]):
-        score, column = own[:, slot : slot + 1], columns[:, slot]  # (b, 1), (b,)
-        higher = _count_higher(block, score)  # (b,)
-        ahead[:, slot] = higher
-        if ties == "optimistic":
-            continue
-        itself = ((column >= 0) & (column < width)).long()
-        others = _count_higher(block, score, or_equal=True) - higher - itself  # (b,) equal ones
-        if ties == "average":
-            ahead[:, slot] += others / 2
-            continue
-        # Ties are rare in real scores: only the rows that have one are compared again.
-        tied = (others > 0).nonzero().squeeze(1)
-        if len(tied):
-            before = torch.arange(width, device=block.device) < column[tied, None]
-            ahead[tied, slot] += ((block[tied] == score[tied]) & before).sum(dim=1)
-    return ahead
-
-
-def _count_higher(block: Tensor, score: Tensor, or_equal: bool = False) -> Tensor:
-    """How many entries of each row of `block` (b, N) exceed (or reach) the row's `score` (b, 1): (b,) integers."""
-    if block.device.type != "cpu" or block.numel() < 1 << 15:  # torch starts no threads for less
-        return (torch.ge if or_equal else torch.gt)(block, score).sum(dim=1)
-    # Row by row, one thread of numpy counts as fast as two of torch, and never waits for a core that others hold.
-    matches = (np.greater_equal if or_equal else np.greater)(block.numpy(), score.numpy())  # (b, N)
-    return torch.from_numpy(np.fromiter(map(np.count_nonzero, matches), dtype=np.int64, count=len(matches)))
-
-
 @dataclass
 class _Strip:
     """Some rows of a matrix, in one part or more; a single one is kept, others are computed anew."""
 
-    scores: Scores
+    scores: Tensor | Blocks
     rows: range
     parts: list[range]
     kept: Tensor | None = None
 
     def block(self, columns: range) -> Tensor:
-        """One part (b, len(columns)); NaN raises ValueError."""
+        """One part (b, len(columns)), floating."""
+        if isinstance(self.scores, Tensor):
+            return self.scores[self.rows.start : self.rows.stop, columns.start : columns.stop]
         if self.kept is not None:
             return self.kept
-        if isinstance(self.scores, np.ndarray | Tensor):
-            given = self.scores[self.rows.start : self.rows.stop]
-        else:
-            given = self.scores.block(self.rows, columns)
-        block = _comparable(given, self.rows.start)
+        block = self.scores.block(self.rows, columns)
+        if block.dtype not in (torch.float32, torch.float64):
+            block = block.float() if block.is_floating_point() else block.double()
         if len(self.parts) == 1:
             self.kept = block
         return block
@@ -243,30 +204,41 @@ class _Strip:
         assert found is not None
         return found
 
+    def comparable(self, columns: range) -> Tensor:
+        """As `block`; NaN raises ValueError."""
+        block = self.block(columns)
+        # numpy's highest of all is NaN where one is, and found faster than each row's.
+        if block.device.type != "cpu" or np.isnan(block.numpy().max()):
+            bad = block.isnan().any(dim=1)  # (b,)
+            if bad.any():
+                row = self.rows.start + int(bad.nonzero()[0])
+                raise ValueError(f"scores hold NaN in row {row}: fix the embeddings they come from")
+        return block
+
 
 def _strips(scores: Scores, memory_mb: float | None) -> Iterator[_Strip]:
     """All rows, as many at a time as fit."""
     count, width = int(scores.shape[0]), int(scores.shape[1])
-    if isinstance(scores, np.ndarray | Tensor):
-        height, parts = max(1, BLOCK_ENTRIES // width), [range(width)]
-        strips = [range(first, min(first + height, count)) for first in range(0, count, height)]
+    matrix = _viewed(scores)
+    if isinstance(matrix, Tensor):
+        transposed = matrix.stride(0) < matrix.stride(1)
+        height = max(1, BLOCK_ENTRIES // width, TALL if transposed else 0)
+        strips, parts = [range(first, min(first + height, count)) for first in range(0, count, height)], [range(width)]
     else:
         strips, parts = spans((count, width), memory_mb)
-    return (_Strip(scores, rows, parts) for rows in strips)
+    return (_Strip(matrix, rows, parts) for rows in strips)
 
 
-def _comparable(part: npt.NDArray[Any] | Tensor, first: int) -> Tensor:
-    """A contiguous floating tensor of some rows' scores, the first of which is row `first`."""
-    # A copy for numpy: torch takes neither read-only arrays nor negative strides.
-    block = part.detach().contiguous() if isinstance(part, Tensor) else torch.from_numpy(np.array(part, order="C"))
-    if block.dtype not in (torch.float32, torch.float64):
-        block = block.float() if block.is_floating_point() else block.double()
-    # NaN compares false with everything, so it is what does not even reach -inf.
-    comparable = _count_higher(block, block.new_full((len(block), 1), -torch.inf), or_equal=True)  # (b,)
-    if (comparable < block.shape[1]).any():
-        row = first + int((comparable < block.shape[1]).nonzero()[0])
-        raise ValueError(f"scores hold NaN in row {row}: fix the embeddings they come from")
-    return block
+def _viewed(scores: Scores) -> Tensor | Blocks:
+    """A matrix as a tensor, if it can be read in place; else block by block."""
+    if isinstance(scores, np.ndarray):
+        # torch takes neither read-only arrays nor negative strides.
+        if not scores.flags.writeable or min(scores.strides) < 0 or scores.dtype not in (np.float32, np.float64):
+            return DenseScores(scores)
+        return torch.from_numpy(scores)
+    if isinstance(scores, Tensor):
+        return scores.detach() if scores.dtype in (torch.float32, torch.float64) else DenseScores(scores)
+    return scores
 
 
 def _relevant_columns(
@@ -308,10 +280,14 @@ def _pairs(relevant: Relevant, count: int, width: int) -> tuple[npt.NDArray[np.i
     if np.ndim(cast(Any, relevant[0])) == 0:
         return np.arange(count), _integers(relevant)
     lists = cast(Sequence[Sequence[int]], relevant)
-    wrong = next((row for row, entries in enumerate(lists) if not hasattr(entries, "__len__")), None)
-    if wrong is not None:
-        raise ValueError(f"relevant of row {wrong} is no list of columns, as that of row 0 is: give lists throughout")
-    rows = np.repeat(np.arange(count), [len(entries) for entries in lists])
+    try:
+        lengths = [*map(len, lists)]
+    except TypeError as error:
+        wrong = next(row for row, entries in enumerate(lists) if not hasattr(entries, "__len__"))
+        raise ValueError(
+            f"relevant of row {wrong} is no list of columns, as that of row 0 is: give lists throughout"
+        ) from error
+    rows = np.repeat(np.arange(count), lengths)
     return rows, _integers(list(chain.from_iterable(lists)))
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nrccr.evaluation.blocks import Blocks, Columns, DenseScores, Transposed, dense, fits
-from nrccr.evaluation.metrics import Ties, geometric_mean, ranks_and_precision, recall_sum, summarise
+from nrccr.evaluation.counting import Ties
+from nrccr.evaluation.metrics import geometric_mean, ranks_and_precision, recall_sum, summarise
 
 Ranks = npt.NDArray[np.float64]
 

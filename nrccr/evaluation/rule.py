@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
-from nrccr.config.choices import ScoreKind
+from nrccr.config.choices import Precision, ScoreKind
 from nrccr.config.schema import Config
 from nrccr.evaluation.directions import Normalisation
 
@@ -24,6 +25,7 @@ class Rule:
         normalisation: of the scores against hubs, with its bank.
         by_length: also recalls by the query's length.
         save_scores: also write `scores.npz`.
+        precision: of the network's products while it encodes; embeddings and scores are float32.
     """
 
     batch_size: int
@@ -34,10 +36,26 @@ class Rule:
     normalisation: Normalisation | None = None
     by_length: bool = False
     save_scores: bool = False
+    precision: Precision = "fp32"
 
     @classmethod
     def of(cls, config: Config, device: torch.device) -> Rule:
         """The rule of a configuration; normalisation, which may need a bank, is added by the caller."""
         own = config.evaluation
         kind: ScoreKind = config.switch("score")
-        return cls(own.batch_size, device, own.target_weight, kind, own.memory_mb, save_scores=own.save_scores)
+        return cls(
+            own.batch_size,
+            device,
+            own.target_weight,
+            kind,
+            own.memory_mb,
+            save_scores=own.save_scores,
+            precision=own.precision,
+        )
+
+    def encoding(self) -> AbstractContextManager[None]:
+        """The context in which the network encodes."""
+        context: AbstractContextManager[None] = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bf16"
+        )
+        return context

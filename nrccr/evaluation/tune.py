@@ -42,7 +42,8 @@ def choose(method: Method, quality: Callable[[Settings], float]) -> tuple[Settin
 
 def quality(network: Encoder, split: Split, rule: Rule, bank: Bank | None) -> Callable[[Settings], float]:
     """A function from settings to the SumR of a split, which is encoded once."""
-    _, encoded = next(encode_split(network, split, rule.batch_size, rule.device))
+    with rule.encoding():
+        _, encoded = next(encode_split(network, split, rule.batch_size, rule.device))
     directions = Directions(encoded.embeddings, "raw", rule.memory_mb, bank)
 
     def sum_of_recalls(settings: Settings) -> float:

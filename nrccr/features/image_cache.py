@@ -11,12 +11,13 @@ from nrccr.data.bigfile import BigFile
 from nrccr.data.images import EncodedImages, Pictures
 from nrccr.data.items import Images, Visuals, load_batches
 from nrccr.data.sampling import ordered_batches
-from nrccr.errors import UserError
+from nrccr.errors import PeerLostError, UserError
 from nrccr.features.fingerprint import fingerprint, hash_encoder
 from nrccr.features.store import Store
 from nrccr.files import not_written
 from nrccr.models.image import ImageEncoder
 from nrccr.models.layers import evaluating
+from nrccr.processes import any_says, as_first, is_first, own_part, wait_for_all
 
 
 class ImageCache:
@@ -50,8 +51,10 @@ class ImageCache:
         if not isinstance(images, Images) or not isinstance(images.source, Pictures):
             return images
         place = self.folder / f"{name}-{fingerprint(self._weights, images.source, images.ids)}"
-        if not place.is_dir():
+        (missing,) = any_says(is_first() and not place.is_dir())
+        if missing:
             self._write(place, images)
+            wait_for_all()
         return Images(EncodedImages(BigFile(place)), images.ids, place)
 
     def _write(self, place: Path, images: Images) -> None:
@@ -59,19 +62,25 @@ class ImageCache:
             store = Store(place, {"encoder": self._weights, "batch_size": self.batch_size})
             try:
                 self._encode(store, images)
+            except PeerLostError:  # what this process has computed stays good
+                raise
             except UserError:
                 store.give_up()  # a mended image changes the fingerprint
                 raise
-            store.finish(images.ids)
+            wait_for_all()
+            if is_first():
+                store.finish(images.ids)
         except OSError as error:
             if isinstance(error, FileExistsError) and place.is_dir():
                 return  # another run computed the same meanwhile
             raise not_written(place, error, "give another folder as image.cache=FOLDER") from error
 
     def _encode(self, store: Store, images: Images) -> None:
+        """Encode what nobody has kept; of several processes each encodes some batches, into files of its own."""
         kept = store.parts()
+        lacks = as_first(torch.tensor([int(image not in kept) for image in images.ids]))
         every = ordered_batches(images.lengths, self.batch_size, by_length=False)
-        batches = [chosen for chosen in every if any(images.ids[index] not in kept for index in chosen)]
+        batches = own_part([chosen for chosen in every if lacks[torch.from_numpy(chosen)].any()])
         bar = tqdm(total=sum(map(len, batches)), desc="image encoder", unit="", disable=None, leave=False)
         with evaluating(self.visual), bar as progress:
             for chosen, batch in zip(batches, load_batches(images, batches), strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nrccr.data.bigfile import frame_stem
 from nrccr.errors import UserError
 
 FILMS = frozenset(".mp4 .m4v .mov .mkv .webm .avi .wmv .asf .flv .mpg .mpeg .ts .m2ts .3gp .ogv .gif .apng".split())
@@ -94,8 +95,7 @@ def _require_ids(sources: list[Source]) -> None:
         if one.id == other.id:
             raise UserError(f"{one.path} and {other.path} have the same id, {one.id!r}; rename one of them")
     for source in sources:
-        name = source.id.encode("latin-1", errors="replace")
-        if name.decode("latin-1") != source.id or name.split() != [name]:
+        if frame_stem(source.id) is None:
             raise UserError(
-                f"{source.path}: its name is its id, and {source.id!r} has white space or is not Latin-1; rename it"
+                f"{source.path}: its name is its id, and {source.id!r} has white space or is no Unicode; rename it"
             )

@@ -105,11 +105,14 @@ class AttentionBlock(nn.Module):
         """Cross-attention without residual: queries of Q positions attend to K positions -> (N, Q, W)."""
         return self._finish(self.norm(self._mix(queries.query, query_mask, keys, key_mask)))
 
-    def _mix(self, query: Tensor, query_mask: Tensor, keys: Heads, key_mask: Tensor) -> Tensor:
+    def weights(self, query: Tensor, query_mask: Tensor, key: Tensor, key_mask: Tensor) -> Tensor:
+        """Attention of Q positions to K positions (N, H, Q, K), before dropout; each row's sum is 1."""
         # Scores and softmax in float32 in any precision: -10000 swallows the digits of a bfloat16 score.
-        scores = (query @ keys.key.transpose(-1, -2)).float() / self.scale  # (N, H, Q, K)
-        scores = scores + additive_mask(query_mask, key_mask, self.mask)
-        weights = self.dropout(scores.softmax(dim=-1))
+        scores = (query @ key.transpose(-1, -2)).float() / self.scale  # (N, H, Q, K)
+        return (scores + additive_mask(query_mask, key_mask, self.mask)).softmax(dim=-1)
+
+    def _mix(self, query: Tensor, query_mask: Tensor, keys: Heads, key_mask: Tensor) -> Tensor:
+        weights = self.dropout(self.weights(query, query_mask, keys.key, key_mask))  # (N, H, Q, K)
         context = (weights.to(keys.value.dtype) @ keys.value).transpose(1, 2).flatten(2)  # (N, Q, W)
         mixed: Tensor = self.dropout(self.output(context))
         return mixed

@@ -17,6 +17,7 @@ from nrccr.config.choices import Freeze
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line, require_content
+from nrccr.models.packing import packed_states, packs, use_packed_attention
 from nrccr.models.pretrained import load_pretrained
 from nrccr.models.statedicts import Trained, require_same_sizes
 from nrccr.sizes import require_model_files
@@ -58,16 +59,19 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
     if pretrained is None:
         try:
             made: PreTrainedModel = _without_pooler(AutoModel.from_config, config, dtype=torch.float32)
-            return made
         except Exception as error:  # whatever a configuration can break
             raise UserError(
                 f"text.model, text.backbone: no encoder can be built ({first_line(error)}); give other sizes"
             ) from error
+        use_packed_attention(made)
+        return made
 
     def load(model: str, **options: Any) -> Any:
         return _without_pooler(AutoModel.from_pretrained, model, config=config, dtype=torch.float32, **options)
 
-    return load_pretrained(load, pretrained, "text", unused=_POOLER)
+    loaded = load_pretrained(load, pretrained, "text", unused=_POOLER)
+    use_packed_attention(loaded)
+    return loaded
 
 
 def configured_backbone(config: Config, trained: Trained | None = None) -> PreTrainedModel:
@@ -133,8 +137,11 @@ def backbone_states(backbone: PreTrainedModel, texts: Sequence[TextBatch]) -> li
     one is enough.
     """
     ids = torch.cat([text.tokens.flatten() for text in texts])  # (all positions,)
-    words = backbone.get_input_embeddings()(ids).split([text.tokens.numel() for text in texts])
+    words = backbone.get_input_embeddings()(ids)  # (all positions, width)
+    if packs(backbone):
+        return packed_states(backbone, words, texts)
+    parts = words.split([text.tokens.numel() for text in texts])
     return [
         backbone(inputs_embeds=part.reshape(*text.tokens.shape, -1), attention_mask=text.mask.long()).last_hidden_state
-        for part, text in zip(words, texts, strict=True)
+        for part, text in zip(parts, texts, strict=True)
     ]

@@ -60,10 +60,17 @@ class MultiLevelVideo(nn.Module):
 
     def _run(self, video: VideoBatch) -> Tensor:
         if self.pooling == "masked":
-            lengths = video.mask.sum(dim=1).cpu()  # (N,)
-            packed = pack_padded_sequence(video.frames, lengths, batch_first=True, enforce_sorted=False)
-            unpacked: Tensor = pad_packed_sequence(self.gru(packed)[0], True, total_length=video.mask.shape[1])[0]
-            return unpacked
+            counted = video.lengths
+            lengths = video.mask.sum(dim=1).cpu() if counted is None else torch.from_numpy(counted)  # (N,)
+            # Sorted here: torch, sorting for itself, would wait for the device to send the order back.
+            lengths, longest_first = lengths.sort(descending=True, stable=True)  # (N,)
+            order, back = (
+                places.to(video.frames.device, non_blocking=True) for places in (longest_first, longest_first.argsort())
+            )
+            packed = pack_padded_sequence(video.frames.index_select(0, order), lengths, batch_first=True)
+            unpacked = pad_packed_sequence(self.gru(packed)[0], True, total_length=video.mask.shape[1])[0]
+            found: Tensor = unpacked.index_select(0, back)  # (N, F, 2 G)
+            return found
         states: Tensor = self.gru(video.frames)[0]  # (N, F, 2 G)
         return states * video.mask.to(states.dtype).unsqueeze(-1)
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from nrccr.errors import UserError
 from nrccr.evaluation.metrics import RECALLS, recall_sum
 from nrccr.files import atomic_path, read_json
+from nrccr.report.charts import new_axes, run_style
 from nrccr.report.seeds import in_words, mean_and_deviation
 
 _RATE = re.compile(r"noise(\d+)")
@@ -108,27 +109,41 @@ def to_json(rows: Sequence[NoiseRow]) -> str:
 
 
 def plot(rows: Sequence[NoiseRow], path: Path) -> None:
-    """SumR over noise, one line a model, bars of one deviation; PNG or SVG by the path's ending."""
-    translators = list(dict.fromkeys(row.translator for row in rows))
-    rates = [rate_of(name) for name in translators]
-    numeric = [rate for rate in rates if rate is not None]
-    places = numeric if len(numeric) == len(rates) else list(range(len(rates)))
-    figure = Figure(figsize=(5, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    for model in dict.fromkeys(row.model for row in rows):
-        own = {row.translator: mean_and_deviation(row.sumr) for row in rows if row.model == model}
-        at = [place for place, name in zip(places, translators, strict=True) if name in own]
-        means = [own[name][0] for name in translators if name in own]
-        bars = [own[name][1] or 0.0 for name in translators if name in own]
-        axes.errorbar(at, means, yerr=bars, marker="o", capsize=3, label=model)
-    axes.set_xticks(
-        places, [str(rate) if rate is not None else name for rate, name in zip(rates, translators, strict=True)]
-    )
-    axes.set_xlabel("wrong words, %" if len(numeric) == len(rates) else "translator")
-    axes.set_ylabel("SumR, test")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    """Write `draw` of the rows; PNG or SVG by the path's ending."""
+    figure = draw(rows)
     with atomic_path(path) as temporary:
         figure.savefig(
             temporary, format=path.suffix[1:], dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None
         )
+
+
+def draw(rows: Sequence[NoiseRow], intervals: Mapping[tuple[str, str], tuple[float, float]] | None = None) -> Figure:
+    """SumR over noise, one line a model.
+
+    Args:
+        rows: one for each model and translator.
+        intervals: by model and translator, the ends of a bar; left out: one deviation where there are several seeds.
+    """
+    translators = list(dict.fromkeys(row.translator for row in rows))
+    rates = [rate_of(name) for name in translators]
+    numeric = [rate for rate in rates if rate is not None]
+    places = numeric if len(numeric) == len(rates) else list(range(len(rates)))
+    figure, axes = new_axes(
+        5, 3.5, "wrong words, %" if len(numeric) == len(rates) else "translator", "SumR, test, points"
+    )
+    for number, model in enumerate(dict.fromkeys(row.model for row in rows)):
+        own = {row.translator: mean_and_deviation(row.sumr) for row in rows if row.model == model}
+        at = [place for place, name in zip(places, translators, strict=True) if name in own]
+        own = {name: own[name] for name in translators if name in own}
+        means = [mean for mean, _ in own.values()]
+        ends = [
+            (mean - (deviation or 0.0), mean + (deviation or 0.0)) if intervals is None else intervals[model, name]
+            for name, (mean, deviation) in own.items()
+        ]
+        bars = [[mean - low, high - mean] for mean, (low, high) in zip(means, ends, strict=True)]
+        axes.errorbar(at, means, yerr=list(zip(*bars, strict=True)), capsize=3, label=model, **run_style(number))
+    axes.set_xticks(
+        places, [str(rate) if rate is not None else name for rate, name in zip(rates, translators, strict=True)]
+    )
+    axes.legend()
+    return figure

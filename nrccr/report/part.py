@@ -24,6 +24,7 @@ class Part:
         figure: the picture; none where the numbers are the part.
         rows: the numbers behind the figure, by column; its CSV. All rows have the same columns.
         shown: whether the page shows the rows as a table too.
+        languages: of columns that hold texts: the code of their language, for screen readers.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Part:
     figure: Figure | None = None
     rows: Sequence[Mapping[str, Value]] = field(default_factory=list)
     shown: bool = False
+    languages: Mapping[str, str] = field(default_factory=dict)
 
     def csv(self) -> str:
         """The rows with a header line; empty without rows."""

@@ -74,7 +74,12 @@ def film(frames: Frames, video: str) -> Frames:
         raise UserError(
             f"video {video!r}: features {frames.shape[1]} wide are no square pictures, none can be drawn; leave it out"
         )
+    return side_by_side(frames.reshape(-1, side, side))
+
+
+def side_by_side(frames: Frames) -> Frames:
+    """Frames (F, H, W), or with colours (F, H, W, 3), of 0..1 as one picture: SHOWN of them in a row, grey between."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, SHOWN).round().astype(int))
-    gap = np.full((side, GAP), 0.5)
-    parts = [part for index in chosen for part in (frames[index].reshape(side, side), gap)]
+    gap = np.full((frames.shape[1], GAP, *frames.shape[3:]), 0.5)
+    parts = [part for index in chosen for part in (frames[index], gap)]
     return np.concatenate(parts[:-1], axis=1)

@@ -34,11 +34,13 @@ class Moments:
         seconds: of the video, as far as it has frames.
         curve: every window, in the order of time.
         best: the highest ones that do not overlap, best first.
+        translation: that the query was mixed with, if any.
     """
 
     seconds: float
     curve: list[Window]
     best: list[Window]
+    translation: str | None = None
 
 
 def find_moments(
@@ -67,14 +69,14 @@ def find_moments(
     length = max(1, min(len(frames), round(window * about.fps)))
     step = max(1, -(-(len(frames) - length + 1) // MOST_WINDOWS))
     starts = range(0, len(frames) - length + 1, step)
-    vector = searcher.encode(query, english)
+    asked = searcher.encode(query, english)
     vectors = searcher.encode_windows([frames[start : start + length] for start in starts])  # (W, D)
-    scores = vectors @ vector
+    scores = vectors @ asked.vector
     curve = [
         Window(start / about.fps, (start + length) / about.fps, float(score))
         for start, score in zip(starts, scores, strict=True)
     ]
-    return Moments(len(frames) / about.fps, curve, apart(curve, top))
+    return Moments(len(frames) / about.fps, curve, apart(curve, top), asked.translation)
 
 
 def apart(windows: list[Window], top: int) -> list[Window]:

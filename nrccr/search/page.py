@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from nrccr.extras import need
 from nrccr.search.moments import Moments
-from nrccr.search.query import Result
+from nrccr.search.query import Found
 from nrccr.search.service import MomentsRequest, RequestError, Service
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
@@ -21,9 +21,10 @@ STYLE = """
 .found video, .found img {width: 100%; aspect-ratio: 4/3; object-fit: contain; background: #18181b; border-radius: 4px}
 .found figcaption, .curve-times {display: flex; justify-content: space-between; font-size: 14px; padding-top: 6px}
 .player {width: 100%; max-height: 360px; background: #18181b; border-radius: 6px}
-.curve {width: 100%; height: 120px; background: #f4f4f5; border-radius: 6px}
+.curve {width: 100%; height: 120px; margin-top: 8px; background: #f4f4f5; border-radius: 6px}
 .moments {display: flex; flex-wrap: wrap; gap: 8px; padding-top: 8px}
-.moments button {padding: 6px 12px; border: 1px solid #6366f1; border-radius: 6px; cursor: pointer}
+.moments button {padding: 6px 12px; border: 1px solid #6366f1; border-radius: 6px; cursor: pointer; color: #18181b;
+  background: #eef2ff; font-size: 14px; line-height: 20px; margin: 0 !important}
 footer {display: none !important}
 """
 
@@ -42,7 +43,7 @@ def mounted(service: Service, app: Any) -> Any:
             found = gradio.HTML(elem_id="found")
         with gradio.Tab("Moments"):
             with gradio.Row():
-                names = service.searcher.generation().ids(LISTED)
+                names = service.generation().ids(LISTED)
                 video = gradio.Dropdown(names, label="Video", allow_custom_value=True, scale=2, elem_id="video")
                 clip = gradio.Textbox(label="Query", max_length=1000, scale=4, elem_id="clip-query")
                 clip_language = gradio.Dropdown(["of the model", "English"], label="Language", scale=1)
@@ -80,14 +81,15 @@ def mounted(service: Service, app: Any) -> Any:
     )
 
 
-def results_html(service: Service, results: list[Result]) -> str:
+def results_html(service: Service, found: Found) -> str:
     """Items with their clips or pictures, best first."""
     shown = [
         f"<figure data-item='{escape(result.item)}'>{_medium(service, result.item)}"
         f"<figcaption><b>{place}. {escape(result.item)}</b><span>{result.score:.3f}</span></figcaption></figure>"
-        for place, result in enumerate(results, 1)
+        for place, result in enumerate(found.results, 1)
     ]
-    return f"<div class='found'>{''.join(shown)}</div>" if shown else "<p>nothing found</p>"
+    items = f"<div class='found'>{''.join(shown)}</div>" if shown else "<p>nothing found</p>"
+    return _translated(found.translation) + items
 
 
 def moments_html(service: Service, video: str, moments: Moments) -> str:
@@ -111,12 +113,17 @@ def moments_html(service: Service, video: str, moments: Moments) -> str:
         for place, window in enumerate(moments.best, 1)
     )
     return (
-        f"{_medium(service, video, player=True)}"
+        f"{_translated(moments.translation)}{_medium(service, video, player=True)}"
         f"<svg class='curve' viewBox='0 0 1000 100' preserveAspectRatio='none'>{bars}"
         f"<polyline points='{line}' fill='none' stroke='#312e81' stroke-width='2' vector-effect='non-scaling-stroke'/>"
-        f"</svg><div class='curve-times'><span>0 s</span><span>{moments.seconds:.0f} s</span></div>"
+        f"</svg><div class='curve-times'><span>0 s</span><span>{moments.seconds:.1f} s</span></div>"
         f"<div class='moments'>{buttons}</div>"
     )
+
+
+def _translated(translation: str | None) -> str:
+    """What the query was mixed with."""
+    return "" if translation is None else f"<p class='translation'>with its translation: {escape(translation)}</p>"
 
 
 def _jump(seconds: float) -> str:

@@ -1,16 +1,17 @@
-"""What is served: a JSON API, media of indexed items, and the page; limits on all of it.
+"""What is served: a JSON API and media of indexed items.
 
-POST /api/search   {"query": ..., "top": 10, "english": false}  -> {"results": [{"item", "score", "frames"}, ...]}
+POST /api/search   {"query": ..., "top": 10, "english": false}
+                   -> {"translation": ..., "results": [{"item", "score", "frames"}, ...]}
 POST /api/moments  {"video": ..., "query": ..., "window": 4.0, "top": 5, "english": false}
 GET  /api/health   -> {"items": ...}
 GET  /media/ITEM   the file of an item, in parts if asked for
+
+Errors are {"error": ...}, also those of addresses below /api and /media that do not exist.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,27 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from nrccr.data.captions import is_blank
 from nrccr.errors import UserError
 from nrccr.extras import need
+from nrccr.search.guard import METHODS, error_body
 from nrccr.search.moments import Moments, find_moments
-from nrccr.search.query import LONGEST_QUERY, Result, Searcher
+from nrccr.search.query import LONGEST_QUERY, Found, Searcher
+from nrccr.search.store import Generation
 
-LARGEST_BODY = 64 * 2**10  # bytes
-MOST_CLIENTS = 10_000  # whose rate is remembered
 SUFFIXES = (".mp4", ".webm", ".m4v", ".mov", ".jpg", ".jpeg", ".png", ".webp", ".gif")
-# The page's own files and its queue; Gradio has other doors (uploads, files, proxies), which stay shut.
-OPEN = (
-    *("/assets/", "/static/", "/svelte/", "/theme.css", "/config", "/api/", "/media/"),
-    *("/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/heartbeat/", "/gradio_api/startup-events"),
-    *("/gradio_api/info", "/gradio_api/app_id", "/gradio_api/reset"),
-)
-COUNTED = ("/api/search", "/api/moments", "/gradio_api/queue/join")
-HEADERS = (
-    (
-        b"content-security-policy",
-        b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
 Answer = TypeVar("Answer")
 log = logging.getLogger("nrccr.search")
 
@@ -86,7 +72,15 @@ class Service:
     searcher: Searcher
     media: Path | None = None
 
-    def search(self, query: str, top: int, english: bool) -> list[Result]:
+    def generation(self) -> Generation:
+        """The newest generation of the index.
+
+        Raises:
+            RequestError: it is gone, or cannot be read.
+        """
+        return _readable(self.searcher.generation)
+
+    def search(self, query: str, top: int, english: bool) -> Found:
         """The best items.
 
         Raises:
@@ -100,7 +94,7 @@ class Service:
         Raises:
             RequestError: as `search`, and a video that the index lacks.
         """
-        if self.searcher.generation().find(_text(asked.video)) is None:
+        if self.generation().find(_text(asked.video)) is None:
             raise RequestError(404, "no such video in the index")
         return self._answer(
             asked.query,
@@ -111,7 +105,7 @@ class Service:
 
     def file_of(self, item: str) -> Path | None:
         """The file of an item of the index, inside the media folder whatever its id and links say; none if missing."""
-        if self.media is None or "\0" in item or self.searcher.generation().find(_text(item)) is None:
+        if self.media is None or "\0" in item or self.generation().find(_text(item)) is None:
             return None
         folder = self.media.resolve()
         for suffix in SUFFIXES:
@@ -125,34 +119,37 @@ class Service:
             raise RequestError(400, "the query is empty")
         if len(query) > LONGEST_QUERY:
             raise RequestError(400, f"the query is longer than {LONGEST_QUERY} characters")
-        try:
-            return ask()
-        except UserError as error:
-            log.error("%s", error)
-            raise RequestError(500, "the index or its features cannot be read; the server's log says why") from error
+        return _readable(ask)
 
 
-def application(service: Service, rate: float) -> Any:
-    """The FastAPI application with API and media, without the page; `rate` is searches a second for a client."""
+def application(service: Service) -> Any:
+    """The FastAPI application with API and media, without the page."""
     fastapi, responses = need("fastapi", "serve"), need("fastapi.responses", "serve")
+    exceptions = need("starlette.exceptions", "serve")
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
+    def failed(status: int, message: str) -> Any:
+        return responses.Response(error_body(message), status, media_type="application/json")
+
     def refused(_: Any, error: RequestError) -> Any:
-        return responses.JSONResponse({"error": str(error)}, error.status)
+        return failed(error.status, str(error))
+
+    def unknown(_: Any, error: Any) -> Any:
+        return failed(error.status_code, str(error.detail).lower())
 
     def malformed(_: Any, error: Any) -> Any:
         found = error.errors()[0]
         place = ".".join(str(part) for part in found["loc"] if part != "body")[:80]
-        return responses.JSONResponse({"error": f"{place}: {found['msg']}".removeprefix(": ")}, 422)
+        return failed(422, f"{place}: {found['msg']}".removeprefix(": "))
 
     def search(asked: SearchRequest) -> Any:
-        return {"results": [asdict(found) for found in service.search(asked.query, asked.top, asked.english)]}
+        return asdict(service.search(asked.query, asked.top, asked.english))
 
     def moments(asked: MomentsRequest) -> Any:
         return asdict(service.moments(asked))
 
     def health() -> Any:
-        return {"items": service.searcher.generation().count}
+        return {"items": service.generation().count}
 
     def media(item: str) -> Any:
         path = service.file_of(item)
@@ -160,91 +157,36 @@ def application(service: Service, rate: float) -> Any:
             raise RequestError(404, "no such file")
         return responses.FileResponse(path)
 
+    def elsewhere(request: Any) -> Any:
+        known = any(route.matches(request.scope)[0].value for route in routes)
+        return failed(405, "method not allowed") if known else failed(404, "not found")
+
     for function, kind in ((search, SearchRequest), (moments, MomentsRequest)):
         function.__annotations__ = {"asked": kind}
         app.post(f"/api/{function.__name__}")(function)
     media.__annotations__ = {"item": str}
     app.get("/api/health")(health)
     app.get("/media/{item:path}")(media)
+    routes = [*app.routes]
+    for start in ("/api", "/media"):  # else the page's application would answer
+        app.add_route(f"{start}/{{rest:path}}", elsewhere, methods=[*METHODS])
     app.add_exception_handler(RequestError, refused)
+    app.add_exception_handler(exceptions.HTTPException, unknown)
     app.add_exception_handler(need("fastapi.exceptions", "serve").RequestValidationError, malformed)
-    app.add_middleware(Limits, rate=rate)
     return app
 
 
-class Limits:
-    """ASGI: known paths alone, bodies of a moderate size, and a number of searches a second from one client."""
+def _readable(ask: Callable[[], Answer]) -> Answer:
+    """What it returns.
 
-    def __init__(self, app: Any, rate: float) -> None:
-        self._app, self._rate = app, rate
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await _refuse(send, *refusal)
-            return
-        taken, begun = 0, False
-
-        async def limited() -> Any:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > LARGEST_BODY:
-                raise _TooLargeError
-            return message
-
-        async def marked(message: Any) -> None:
-            nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
-            await send(message)
-
-        try:
-            await self._app(scope, limited, marked)
-        except _TooLargeError:
-            if not begun:
-                await _refuse(send, 413, "the request is too large")
-
-    def _refusal(self, scope: Any) -> tuple[int, str] | None:
-        if scope["type"] != "http":
-            return 404, "not found"
-        path = scope["path"]
-        if path != "/" and not any(path.startswith(start) for start in OPEN):
-            return 404, "not found"
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > 12 or int(length) > LARGEST_BODY:
-            return 413, "the request is too large"
-        client = (scope.get("client") or ("unknown", 0))[0]
-        if path in COUNTED and not self._may(client, time.monotonic()):
-            return 429, "too many requests; wait a second"
-        return None
-
-    def _may(self, client: str, now: float) -> bool:
-        """A bucket of two seconds' requests for each client."""
-        most = max(1.0, 2 * self._rate)
-        left, seen = self._left.pop(client, (most, now))
-        left = min(most, left + (now - seen) * self._rate)
-        allowed = left >= 1
-        self._left[client] = (left - allowed, now)
-        if len(self._left) > MOST_CLIENTS:
-            self._left.popitem(last=False)
-        return allowed
-
-
-class _TooLargeError(Exception):
-    pass
-
-
-async def _refuse(send: Any, status: int, message: str) -> None:
-    body = b'{"error":"' + message.encode() + b'"}'
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
-    await send({"type": "http.response.body", "body": body})
+    Raises:
+        RequestError: files that it reads are gone or damaged.
+    """
+    try:
+        return ask()
+    except (UserError, OSError) as error:
+        log.error("%s", error)
+        raise RequestError(503, "the index or its features cannot be read; the server's log says why") from error
 
 
 def _text(text: str) -> str:

@@ -22,10 +22,13 @@ import numpy as np
 
 from nrccr.errors import UserError, first_line
 from nrccr.files import Lock, write_text
+from nrccr.safeload.unpickle import load_array
 from nrccr.search.vectors import KINDS, Floats, Keys, Shape, Vectors, read_vectors
 
 CURRENT, ITEMS, VECTORS, BANK = "CURRENT", "items.sqlite", "vectors.faiss", "bank.npy"
 FORMAT = 1
+# What a damaged file of items leads to.
+DAMAGES = (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 TRIES = 20  # to open a generation while others are written
 SCHEMA = (
     "CREATE TABLE about (value TEXT NOT NULL)",
@@ -77,7 +80,12 @@ class About:
         known = None if hubs is None else (int(hubs[0]), float(hubs[1]))
         made = cls(**values, shape=shape, hubs=known)
         texts = (made.run, made.fingerprint, made.features)
-        if any(type(value) is not str for value in texts) or type(made.width) is not int or not 0 < made.fps < 1e4:
+        if (
+            any(type(value) is not str for value in texts)
+            or type(made.width) is not int
+            or made.width < 1
+            or not 0 < made.fps < 1e4
+        ):
             raise ValueError("values of other types")
         return made
 
@@ -119,14 +127,14 @@ class Generation:
 
     def __init__(self, folder: Path, *, mapped: bool = True) -> None:
         self.folder = folder
-        path = folder / ITEMS
+        self._path = path = folder / ITEMS
         if path.is_symlink() or not path.is_file():
             if not folder.exists():
                 raise FileNotFoundError(path)
             raise UserError(f"{path}: missing, or no regular file; build the index again")
         address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         self._lock = threading.Lock()
-        try:
+        with self._reading():
             self._items = sqlite3.connect(address, uri=True, check_same_thread=False)
             self._items.execute("PRAGMA trusted_schema=OFF")
             self._items.execute("PRAGMA query_only=ON")
@@ -135,30 +143,47 @@ class Generation:
             self.about = About.of(self._items.execute("SELECT value FROM about").fetchone()[0])
             self.count = int(self._items.execute("SELECT count(*) FROM items").fetchone()[0])
             self.gone: Keys = np.array([row[0] for row in self._items.execute("SELECT key FROM gone")], dtype=np.int64)
-        except (sqlite3.Error, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise UserError(f"{path}: damaged ({first_line(error)}); build the index again") from error
         kept = self.count + len(self.gone)
         self.vectors = read_vectors(folder / VECTORS, self.about.shape, self.about.width, kept, mapped=mapped)
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Alone with the items; sqlite finds some damages only where it reads.
+
+        Raises:
+            UserError: a damage.
+        """
+        try:
+            with self._lock:
+                yield
+        except DAMAGES as error:
+            raise UserError(f"{self._path}: damaged ({first_line(error)}); build the index again") from error
+
     def item_of(self, key: int) -> Item | None:
         """The item under a key."""
-        with self._lock:
+        with self._reading():
             row = self._items.execute("SELECT id, frames FROM items WHERE key = ?", (key,)).fetchone()
-        return None if row is None else Item(str(row[0]), int(row[1]))
+            return None if row is None else Item(str(row[0]), int(row[1]))
 
     def find(self, name: str) -> Item | None:
-        """The item of an id."""
-        with self._lock:
+        """The item of an id, which may be any text."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # sqlite keeps no half of a character, and no letter that stands for a byte
+            return None
+        with self._reading():
             row = self._items.execute("SELECT id, frames FROM items WHERE id = ?", (name,)).fetchone()
-        return None if row is None else Item(str(row[0]), int(row[1]))
+            return None if row is None else Item(str(row[0]), int(row[1]))
 
     def ids(self, count: int) -> list[str]:
         """The first ids, in the order in which they were added."""
-        with self._lock:
+        with self._reading():
             return [str(row[0]) for row in self._items.execute("SELECT id FROM items ORDER BY key LIMIT ?", (count,))]
 
     def search(self, query: Floats, count: int, effort: int | None = None) -> list[tuple[Item, float]]:
         """The best items of a query (D,), best first."""
+        if len(query) + (self.about.hubs is not None) > self.about.width:
+            raise UserError(f"{self._path}: vectors narrower than the model's; build the index again")
         row = np.zeros((1, self.about.width), dtype=np.float32)
         row[0, : len(query)] = query
         if self.about.hubs is not None:
@@ -172,12 +197,16 @@ class Generation:
 
     def draft(self) -> Draft:
         """What it was written from; of a generation that is not mapped."""
-        with self._lock:
+        with self._reading():
             rows = self._items.execute("SELECT key, id, frames FROM items ORDER BY key").fetchall()
-        items = {int(key): Item(str(name), int(frames)) for key, name, frames in rows}
-        path, bank = self.folder / BANK, None
+            items = {int(key): Item(str(name), int(frames)) for key, name, frames in rows}
+        bank = None
         if self.about.hubs is not None:
-            bank = np.load(path, allow_pickle=False)
+            bank = load_array(self.folder / BANK)
+            if bank.ndim != 2 or bank.dtype != np.float32 or bank.shape[1] + 1 > self.about.width:
+                raise UserError(
+                    f"{self.folder / BANK}: not the bank that items.sqlite describes; build the index again"
+                )
         return Draft(self.about, self.vectors, items, self.gone, bank)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from nrccr.errors import UserError, first_line
 from nrccr.extras import need
+from nrccr.search.faissfile import require_exact, require_hnsw, require_ivfpq
 from nrccr.sizes import SizeError, require_faiss
 
 Kind: TypeAlias = Literal["exact", "ivfpq", "hnsw"]
@@ -151,6 +152,12 @@ def read_vectors(path: Path, shape: Shape, width: int, count: int, *, mapped: bo
     least = 4 * width if shape.kind != "ivfpq" else shape.code_bytes
     try:
         require_faiss(path, MARKS[shape.kind], (count, width), least)
+        if shape.kind == "exact":
+            require_exact(path, count, width)
+        elif shape.kind == "hnsw":
+            require_hnsw(path, count, width)
+        else:
+            require_ivfpq(path, count, width, shape.code_bytes)
         index = faiss.read_index(str(path), flag)
     except (SizeError, RuntimeError) as error:
         raise UserError(f"{path}: damaged ({first_line(error)}); build the index again") from error

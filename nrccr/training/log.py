@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from nrccr.errors import UserError
 from nrccr.files import encodable, not_written, open_to_append
+from nrccr.processes import mean_of_all
 
 
 class Window:
@@ -34,7 +35,7 @@ class Window:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def means(self, step: int) -> dict[str, float]:
-        """The means; raises if one is not finite.
+        """The means, over all processes; raises if one is not finite.
 
         Raises:
             UserError: a NaN or infinite loss, named with its step.
@@ -42,7 +43,8 @@ class Window:
         if not self.count:
             return {}
         names = list(self.sums)
-        means = dict(zip(names, (torch.stack(list(self.sums.values())) / self.count).tolist(), strict=True))
+        stacked = mean_of_all(torch.stack(list(self.sums.values())) / self.count)
+        means = dict(zip(names, stacked.tolist(), strict=True))
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise UserError(
@@ -107,6 +109,20 @@ class Log:
                 file.close()
         self._names.close()
         threading.excepthook = self._hook
+
+
+class NoLog:
+    """The log of a process that leaves it to the first."""
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+    def size(self) -> int:
+        """No bytes."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing was opened."""
 
 
 @contextmanager

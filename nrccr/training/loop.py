@@ -18,17 +18,19 @@ from tqdm import tqdm
 from nrccr.config.schema import Config
 from nrccr.data.batch import Parts
 from nrccr.data.captions import shortened
-from nrccr.data.sampling import epoch_batches
+from nrccr.data.sampling import EpochBatches, epoch_batches
 from nrccr.distributed import Runtime, random_state, restore_random_state
 from nrccr.errors import Interrupted, UserError, death_of_worker, first_line
+from nrccr.processes import any_says, as_first, average, is_first, rank, world
 from nrccr.safeload.unpickle import save_weights
 from nrccr.terminal import say
 from nrccr.training.average import Average
-from nrccr.training.log import Log, Window
+from nrccr.training.log import Log, NoLog, Window
 from nrccr.training.optim import Schedule, adam, set_learning_rate, share_of_rate, trainable
+from nrccr.training.rows import cut_moments, parted_tables, whole_moments
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.state import position_of, require_adam, require_count, require_module, schedule_of, window_of
-from nrccr.training.task import Task, total
+from nrccr.training.task import Shared, Task, total
 from nrccr.training.workers import ignore_signals, stopped
 
 
@@ -49,6 +51,7 @@ class Trainer:
     def __init__(self, config: Config, task: Task, runtime: Runtime, folder: RunFolder) -> None:
         self.config = config
         self.network = task.network.to(runtime.device)
+        self.tables = parted_tables(self.network)
         rate = config.train.backbone_learning_rate
         self.optimizer = adam(
             self.network, config.train.learning_rate, {} if rate is None else {"text.backbone.": rate}
@@ -64,6 +67,9 @@ class Trainer:
         }
         self.first = {name: player for name, player in task.players.items() if player.losses is not None}
         self.together = [self.optimizer, *(own for name, own in self.optimizers.items() if name not in self.first)]
+        self.learning = [
+            own for optimizer in self.together for group in optimizer.param_groups for own in group["params"]
+        ]
         self.pairs = task.pairs
         self.validate = task.validate
         self.write = task.write
@@ -80,13 +86,13 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; the state was saved.
         """
         config, progress = self.config.train, self.progress
-        log = Log(self.folder.path, self.log_bytes, progress.step)
+        log = Log(self.folder.path, self.log_bytes, progress.step) if is_first() else NoLog()
         try:
             with _stop_on_signal() as stop:
                 while progress.epoch < config.epochs and not progress.schedule.exhausted(config):
                     self._epoch(log, stop)
                     self._finish_epoch(log)
-                    if stop:
+                    if any_says(bool(stop))[0]:
                         raise self._interrupted()
         except Exception as error:  # torch raises it wherever the signal arrives, in the middle of a write too
             if (death := death_of_worker(error)) is None:
@@ -96,11 +102,10 @@ class Trainer:
             log.close()
         return progress.schedule
 
-    def _epoch(self, log: Log, stop: list[int]) -> None:
+    def _epoch(self, log: Log | NoLog, stop: list[int]) -> None:
         config, progress = self.config.train, self.progress
-        batches = epoch_batches(
-            len(self.pairs), config.batch_size, self.config.seed, progress.epoch, drop_last=config.drop_last
-        )
+        order = (len(self.pairs), config.batch_size, self.config.seed, progress.epoch)
+        batches = epoch_batches(*order, drop_last=config.drop_last, least=world())
         steps = len(batches) * config.epochs
         clock = time.perf_counter()
         data_seconds = step_seconds = 0.0
@@ -131,10 +136,11 @@ class Trainer:
                     bar.set_postfix(loss=f"{means['total']:.3f}")
                     progress.window.clear()
                     data_seconds, step_seconds, timed = 0.0, 0.0, 0
-                if stop or time.monotonic() - saved > 60 * config.save_minutes:
+                ends, due = any_says(bool(stop), time.monotonic() - saved > 60 * config.save_minutes)
+                if ends or due:
                     self._save(log)
                     saved = time.monotonic()
-                if stop:
+                if ends:
                     raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
@@ -158,9 +164,12 @@ class Trainer:
         for optimizer in self.together:
             optimizer.zero_grad()
         self.runtime.backward(loss)
+        average(self.learning)
         norm = self.runtime.clip(self.trainable, self.config.train.grad_clip)
         for optimizer in self.together:
             optimizer.step()
+        for table in self.tables:
+            table.write_back()
         for player in self.first.values():
             player.module.requires_grad_(True)
         if self.average is not None:
@@ -176,22 +185,24 @@ class Trainer:
                 losses = player.losses(out)
             self.optimizers[name].zero_grad()
             self.runtime.backward(total(losses))
+            average(trainable(player.module))
             self.optimizers[name].step()
             player.module.requires_grad_(False)
             report |= losses
         return report
 
-    def _finish_epoch(self, log: Log) -> None:
+    def _finish_epoch(self, log: Log | NoLog) -> None:
         config, progress = self.config, self.progress
         progress.window.means(progress.step)  # a NaN since the last log line stops the run before it is validated
         started = time.perf_counter()
         with self.average.in_use() if self.average is not None else nullcontext():
             found = self.validate() if self.validate is not None else None
+            score = None if found is None else as_first(torch.tensor(found.score, dtype=torch.float64)).item()
             progress.epoch, progress.batch = progress.epoch + 1, 0
-            if progress.schedule.after_epoch(progress.epoch, found.score if found else None, config.train):
+            if progress.schedule.after_epoch(progress.epoch, score, config.train) and is_first():
                 save_weights(self.network.state_dict(), self.folder.weights)
         self._set_rate(1.0)
-        if self.write is not None:
+        if self.write is not None and is_first():
             self.write(self.folder)
         if found is not None:
             seconds = time.perf_counter() - started
@@ -211,10 +222,10 @@ class Trainer:
                 ratio = player.learning_rate / self.config.train.learning_rate
                 set_learning_rate(self.optimizers[name], rate * ratio)
 
-    def _loader(self, batches: list[Any]) -> DataLoader[Parts[Any]]:
+    def _loader(self, batches: EpochBatches) -> DataLoader[Parts[Any]]:
         # Its own generator: the loader would otherwise draw from the global one, once more in a resumed epoch.
         return DataLoader(
-            self.pairs.at_epoch(self.progress.epoch),  # type: ignore[arg-type]
+            Shared(self.pairs.at_epoch(self.progress.epoch), rank(), world()),  # type: ignore[arg-type]
             batch_size=None,
             sampler=batches,
             num_workers=self.config.data.workers,
@@ -223,13 +234,16 @@ class Trainer:
             worker_init_fn=ignore_signals,
         )
 
-    def _save(self, log: Log) -> None:
+    def _save(self, log: Log | NoLog) -> None:
         progress = self.progress
         progress.window.means(progress.step)  # never keep a state with NaN in it
+        random = random_state(self.runtime.device)
+        if not is_first():
+            return
         self.folder.save_state(
             {
                 "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": whole_moments(self.optimizer, self.tables),
                 "players": {
                     name: {"module": player.module.state_dict(), "optimizer": self.optimizers[name].state_dict()}
                     for name, player in self.players.items()
@@ -237,7 +251,7 @@ class Trainer:
                 "schedule": asdict(progress.schedule),
                 "position": {"epoch": progress.epoch, "batch": progress.batch, "step": progress.step},
                 "window": {"sums": progress.window.sums, "count": progress.window.count},
-                "random": random_state(self.runtime.device),
+                "random": random,
                 "log_bytes": log.size(),
             }
             | ({"average": self.average.state()} if self.average is not None else {})
@@ -261,7 +275,8 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         """Check all of a state, then take it over."""
         require_module("network", self.network, state["network"])
-        moments, unknown = require_adam("optimizer", self.optimizer, state["optimizer"])
+        found = cut_moments(self.optimizer, self.tables, state["optimizer"])
+        moments, unknown = require_adam("optimizer", self.optimizer, found)
         saved = state["players"]
         if saved.keys() != self.players.keys():
             raise ValueError(f"players are {', '.join(saved) or 'none'}")
@@ -279,8 +294,12 @@ class Trainer:
         progress = Progress(schedule_of(state["schedule"]), *position_of(state["position"]))
         sums, progress.window.count = window_of(state["window"])
         log_bytes = require_count("log_bytes", state["log_bytes"])
-        restore_random_state(state["random"], self.runtime.device)
+        same_processes = restore_random_state(state["random"], self.runtime.device)
+        if not same_processes:
+            say("note: the run had another number of processes: it goes on with the same batches, not to the byte")
         self.network.load_state_dict(state["network"])
+        for table in self.tables:
+            table.reload()
         if unknown:
             say(f"note: options of another torch version are left out: {shortened(sorted(set(unknown)))}")
         self.optimizer.load_state_dict(moments)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nrccr.config.sections import TrainSection
+from nrccr.training.rows import UsedRows
 
 
 def adam(module: nn.Module, learning_rate: float, apart: Mapping[str, float] | None = None) -> torch.optim.Adam:
@@ -23,9 +24,8 @@ def adam(module: nn.Module, learning_rate: float, apart: Mapping[str, float] | N
     if not apart:
         return torch.optim.Adam(trainable(module), lr=learning_rate, fused=True)
     groups: dict[str, list[nn.Parameter]] = {"": [], **{name: [] for name in apart}}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            groups[next((part for part in apart if name.startswith(part)), "")].append(parameter)
+    for name, parameter in _named(module):
+        groups[next((part for part in apart if name.startswith(part)), "")].append(parameter)
     rates = {"": learning_rate, **apart}
     return torch.optim.Adam(
         [{"params": own, "lr": rates[name]} for name, own in groups.items() if own], lr=learning_rate, fused=True
@@ -33,8 +33,14 @@ def adam(module: nn.Module, learning_rate: float, apart: Mapping[str, float] | N
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that train."""
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+    """The parameters that train; of a word table with its used rows apart these, in its place."""
+    return [parameter for _, parameter in _named(module)]
+
+
+def _named(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    rows = {id(own.weight): own.own for own in module.modules() if isinstance(own, UsedRows) and own.own is not None}
+    named = module.named_parameters()
+    return [(name, rows.get(id(parameter), parameter)) for name, parameter in named if parameter.requires_grad]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float, ratios: Sequence[float] = ()) -> None:

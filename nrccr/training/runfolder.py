@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +21,7 @@ from nrccr.config.yaml import flatten, merged, read_layers
 from nrccr.distributed import describe_device
 from nrccr.errors import UserError
 from nrccr.files import Lock, atomic_folder, atomic_path, not_written, read_json, refuse_links, write_json, write_text
+from nrccr.processes import world
 from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.sizes import regular_bytes
 from nrccr.training.features import changed_features
@@ -205,10 +206,10 @@ class RunFolder:
         write_json(self.run, run)
         return changed
 
-    def finish(self, step: int, best_epoch: int) -> None:
-        """Record in run.json that the training has finished."""
-        run = self.read_record()
-        write_json(self.run, run | {"finished": {"step": step, "best_epoch": best_epoch}})
+    def finish(self, step: int, best_epoch: int, peak_memory_mb: Mapping[str, int]) -> None:
+        """Record in run.json that the training has finished, and what memory it took in its last process."""
+        finished = {"step": step, "best_epoch": best_epoch, "peak_memory_mb": dict(peak_memory_mb)}
+        write_json(self.run, self.read_record() | {"finished": finished})
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write the state to resume from, whole or not at all.
@@ -311,6 +312,7 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
     """What numbers depend on besides configuration and data."""
     return {
         "device": describe_device(device),
+        "processes": world(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }

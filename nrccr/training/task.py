@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 from torch import Tensor, nn
 
 from nrccr.data.batch import Parts
-from nrccr.data.sampling import Indices
+from nrccr.data.sampling import Indices, shares
+from nrccr.processes import as_first
 from nrccr.training.runfolder import RunFolder
 
 
@@ -28,6 +29,37 @@ class TrainingSet(Protocol):
 
     def fingerprint(self) -> str:
         """A hash of all that is read."""
+
+
+class SharedSet(TrainingSet, Protocol):
+    """Training data of which several processes take parts."""
+
+    def share(self, own: Indices, whole: Indices) -> Parts[Any]:
+        """The part of the batch at `whole` that one of several processes computes; all of it where both are the same.
+
+        Where padding counts it is padded as the whole batch is.
+        """
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A training set for the loader: of each batch the part of one of several processes.
+
+    Attributes:
+        pairs: the data of an epoch.
+        process: which, from 0.
+        processes: how many.
+    """
+
+    pairs: TrainingSet
+    process: int
+    processes: int
+
+    def __getitem__(self, whole: Indices) -> Parts[Any]:
+        """This process's part of the batch at `whole`."""
+        if self.processes == 1:
+            return self.pairs[whole]
+        return cast(SharedSet, self.pairs).share(shares(whole, self.processes)[self.process], whole)
 
 
 @dataclass(frozen=True)
@@ -81,6 +113,8 @@ class Task:
         places: feature folders or files that it reads; a resumed run finds them unchanged.
         write: writes what else there is to say of the run into its folder, after every epoch; none: nothing.
         memory: by name, modules that remember something of the steps and do not learn; kept in the state.
+        several: whether several processes may share it: the training set is a SharedSet, and the network gathers all
+            rows before batch statistics and losses.
     """
 
     network: nn.Module
@@ -94,6 +128,14 @@ class Task:
     places: tuple[Path, ...] = ()
     write: Callable[[RunFolder], None] | None = None
     memory: Mapping[str, nn.Module] = field(default_factory=dict)
+    several: bool = False
+
+
+def begin_alike(task: Task) -> None:
+    """The first process's weights in all: another processor may have drawn others."""
+    for module in (task.network, *(player.module for player in task.players.values())):
+        for value in module.state_dict().values():
+            as_first(value)
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:

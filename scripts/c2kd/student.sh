@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains C2KD's student, after teachers.sh, and tests it: scripts/c2kd/student.sh DATASET ROOTPATH GPU [key=value ...]
-# DATASET is msrvtt, youcook2, vatex, rudder or multi30k-small; GPU is an id or cpu; CONFIG=FILE takes another config,
+# DATASET is msrvtt, youcook2, vatex, rudder or multi30k-small; GPU is an id, ids as 0,1, or cpu; CONFIG=FILE takes another config,
 # OUT=FOLDER another run folder.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains C2KD's teachers, one after the other, and tests them: scripts/c2kd/teachers.sh DATASET ROOTPATH GPU [key=value ...]
-# DATASET is msrvtt, youcook2, vatex, rudder or multi30k-small; GPU is an id or cpu; OUT=FOLDER gives them folders in
+# DATASET is msrvtt, youcook2, vatex, rudder or multi30k-small; GPU is an id, ids as 0,1, or cpu; OUT=FOLDER gives them folders in
 # there, named as in the config; TEACHERS="xlmr mbert" trains some only. With --resume unfinished ones are resumed.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail

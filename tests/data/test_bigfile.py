@@ -249,6 +249,18 @@ def test_latin_1_names(tmp_path: Path) -> None:
     assert BigFile(tmp_path / "f").rows("v").tolist() == [1]
 
 
+def test_names_of_any_unicode(tmp_path: Path) -> None:
+    """The published reading of `id.txt` stays, Latin-1, so frames of other videos get names in ASCII."""
+    videos = ["видео", "视频🐶", "cafe\u0301", "caf\xe9", "u+", "u+" + "видео".encode().hex(), "x'\\\""]
+    write_bigfile(tmp_path / "f", [(video, np.full((2, 3), at)) for at, video in enumerate(videos)])
+    names = (tmp_path / "f" / "id.txt").read_bytes().decode("latin-1").split()
+    assert len(set(names)) == 14 and {"caf\xe9_1", "u+752b_0"} <= {*names}
+    assert [name for name in names if not name.isascii()] == ["caf\xe9_0", "caf\xe9_1"]
+    features = BigFile(tmp_path / "f")
+    assert list(features.video_ids) == videos
+    assert [features.read([features.rows(video)])[0].sum() for video in videos] == [6 * at for at in range(7)]
+
+
 @pytest.mark.filterwarnings("error")
 def test_find_nan_names_the_frames_in_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = np.fromfile(folder / "feature.bin", dtype=np.float32).reshape(14, 6)
@@ -275,7 +287,8 @@ def test_find_nan_names_the_frames_in_use(folder: Path, monkeypatch: pytest.Monk
         ([("a", np.ones((1, 2))), ("a", np.ones((1, 2)))], "video 'a' is duplicated"),
         ([("a b", np.ones((1, 2)))], "video name 'a b' is empty, has white space"),
         ([("", np.ones((1, 2)))], "video name '' is empty"),
-        ([("中", np.ones((1, 2)))], "video name '中' is empty, has white space or is not Latin-1"),
+        ([("中\u3000中", np.ones((1, 2)))], "video name '中\\u3000中' is empty, has white space"),
+        ([("x\udcff", np.ones((1, 2)))], "video name 'x\\udcff' is empty, has white space or is no Unicode"),
         ([("a", np.ones((0, 2)))], "video 'a' has shape (0, 2)"),
         ([("a", np.ones(2))], "video 'a' has shape (2,)"),
         ([("a", np.ones((1, 2))), ("b", np.ones((1, 3)))], "video 'b' has width 3, those before 2"),

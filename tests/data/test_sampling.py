@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from nrccr.data.batch import TextBatch
-from nrccr.data.sampling import epoch_batches, mask_tokens, masked_view, ordered_batches, parts_of_like_length
+from nrccr.data.sampling import epoch_batches, mask_tokens, masked_view, ordered_batches, parts_of_like_length, shares
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(10, [4, 4, 2]), (8, [4, 4]), (9, [4, 5]), (3, [3])])
@@ -20,6 +20,42 @@ def test_every_pair_once_and_no_batch_of_one(count: int, sizes: list[int]) -> No
     batches = epoch_batches(count, 4, seed=3, epoch=5)
     assert [len(batch) for batch in batches] == sizes
     assert sorted(np.concatenate(batches).tolist()) == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("count", "least", "drop_last", "sizes"),
+    [
+        (11, 4, False, [4, 7]),
+        (12, 4, False, [4, 4, 4]),
+        (3, 4, False, [3]),
+        (11, 4, True, [4, 4]),
+        (9, 1, True, [4, 4]),
+    ],
+)
+def test_a_last_batch_with_fewer_pairs_than_processes_joins_the_one_before(
+    count: int, least: int, drop_last: bool, sizes: list[int]
+) -> None:
+    batches = epoch_batches(count, 4, seed=0, epoch=0, least=least, drop_last=drop_last)
+    assert [len(batch) for batch in batches] == sizes
+
+
+def test_batches_are_slices_of_one_permutation() -> None:
+    batches = epoch_batches(50, 8, seed=1, epoch=2)
+    whole = torch.randperm(50, generator=torch.Generator().manual_seed(1_000_003 + 2)).numpy()
+    assert np.array_equal(np.concatenate(list(batches)), whole) and batches[-1].dtype == np.int64
+    assert [batch.tolist() for batch in batches[5:]] == [whole[40:48].tolist(), whole[48:].tolist()]
+    assert len(batches[7:]) == 0 and np.array_equal(batches[2:][1], batches[3])
+    for place in (7, -8):
+        with pytest.raises(IndexError):
+            batches[place]
+    with pytest.raises(ValueError, match="no step"):
+        batches[::2]
+
+
+def test_shares_are_a_batch() -> None:
+    batch = np.arange(11)
+    assert [part.tolist() for part in shares(batch, 3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+    assert shares(batch, 1)[0].tolist() == batch.tolist()
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:

@@ -13,9 +13,13 @@ from nrccr.data.languages import locate_languages
 from nrccr.data.queries import Queries, Split
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
+from nrccr.evaluation import ranked
+from nrccr.evaluation.banks import BankFolder, write_bank
 from nrccr.evaluation.encode import averaged, encode_split, encode_texts, encode_visuals
 from nrccr.evaluation.evaluate import evaluate
+from nrccr.evaluation.normalise import Settings
 from nrccr.evaluation.rule import Rule
+from nrccr.evaluation.tune import quality
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.c2kd.data import LanguageReader
 from nrccr.systems.c2kd.network import C2KD
@@ -53,6 +57,53 @@ def test_released_batches_are_cut_in_file_order(tiny_config: Path, tiny_collecti
     byhand = torch.cat([network.embed_text(captions.batch(batch)) for batch in batches])
     assert torch.equal(encode_texts(network, captions, 5, CPU), byhand)
     assert not torch.allclose(encode_texts(network, captions, 1, CPU), byhand, atol=1e-5)  # padding counts
+
+
+def test_file_order_and_order_of_length_agree(tiny_config: Path, tiny_collection: Path) -> None:
+    network, split = made(tiny_config, tiny_collection, "reading=corrected")
+    tokens = split.headline.tokens
+    assert sorted(tokens.lengths) != tokens.lengths.tolist()  # so that batches by length are others
+    inorder = [network.embed_text(tokens.batch(range(at, min(at + 4, len(tokens))))) for at in range(0, len(tokens), 4)]
+    torch.testing.assert_close(encode_texts(network, tokens, 4, CPU), torch.cat(inorder), atol=1e-5, rtol=0)
+
+
+def test_bf16_is_for_encoding_alone(
+    tiny_config: Path, tiny_collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, split = made(tiny_config, tiny_collection, "reading=corrected")
+    rule = Rule(4, CPU, kind="raw", precision="bf16")
+    half: dict[str, bool] = {}
+
+    def watch(owner: Any, name: str) -> None:
+        before = getattr(owner, name)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            half[name] = torch.is_autocast_enabled("cpu")
+            return before(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(network, "embed_text")
+    watch(network, "embed_visual")
+    watch(ranked, "ranks_and_precision")
+    at_work = {"embed_text": True, "embed_visual": True, "ranks_and_precision": False}
+    evaluate(network, split, rule)
+    assert half == at_work
+    half.clear()
+    quality(network, split, rule, None)(Settings("dsl"))
+    assert half == at_work
+    half.clear()
+    weights = tmp_path / "weights"
+    weights.touch()
+    write_bank(network, split, split, rule, BankFolder(tmp_path, weights), {})
+    assert half == {"embed_text": True, "embed_visual": True}
+
+    with rule.encoding():
+        found = encode_texts(network, split.headline.tokens, 4, CPU)
+    exact = encode_texts(network, split.headline.tokens, 4, CPU)
+    assert found.dtype == torch.float32 and not torch.equal(found, exact)
+    torch.testing.assert_close(found, exact, atol=0.02, rtol=0)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)))
 
 
 def test_a_split_has_queries_translations_and_gallery(tiny_config: Path, tiny_collection: Path) -> None:

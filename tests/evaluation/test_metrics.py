@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from nrccr.evaluation import metrics
+from nrccr.evaluation import counting, metrics
 from nrccr.evaluation.metrics import Ties, ranks, recall_sum, retrieval_metrics
 
 TIES: tuple[Ties, ...] = ("index", "average", "optimistic")
@@ -69,13 +69,55 @@ def test_equal_to_the_loop(ties: Ties, levels: int, block: int, monkeypatch: pyt
 
 @pytest.mark.parametrize("ties", TIES)
 def test_wide_blocks_equal_narrow_ones(ties: Ties, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A block of 2^15 entries and more is counted by numpy, a smaller one by torch: both must agree.
     scores, relevant = case(50, seed=7, queries=300, items=400)
     wide = ranks(scores, relevant, ties), retrieval_metrics(scores, relevant, ties)
     monkeypatch.setattr(metrics, "BLOCK_ENTRIES", 1)
     assert np.array_equal(ranks(scores, relevant, ties), wide[0])
     assert retrieval_metrics(scores, relevant, ties) == wide[1]
     assert wide[0][:20].tolist() == brute(scores[:20], relevant[:20], ties)[0]
+
+
+@pytest.mark.parametrize(("entries", "columns"), [(1, 1), (700, 3), (1 << 18, 255)])
+@pytest.mark.parametrize("levels", [2, 9, 10_000])
+@pytest.mark.parametrize("ties", TIES)
+def test_a_matrix_and_its_transposed_equal_the_loop_in_parts_of_any_size(
+    ties: Ties, levels: int, entries: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "PART_ENTRIES", entries)
+    monkeypatch.setattr(counting, "PART_COLUMNS", columns)
+    monkeypatch.setattr(metrics, "TALL", 7)
+    monkeypatch.setattr(metrics, "BLOCK_ENTRIES", 300)
+    scores, relevant = case(levels, seed=11 + levels, queries=30, items=61)
+    random = np.random.default_rng(levels)
+    scores[random.random(scores.shape) < 0.1] = -np.inf  # below which there is no number
+    scores[random.random(scores.shape) < 0.1] = np.inf
+    scores[random.random(scores.shape) < 0.1] = -0.0  # equal to 0
+    best, expected = brute(scores, relevant, ties)
+    for dtype in (np.float32, np.float64):
+        for given in (scores.astype(dtype), np.asfortranarray(scores, dtype=dtype)):
+            assert ranks(given, relevant, ties).tolist() == best
+            assert retrieval_metrics(given, relevant, ties) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_more_columns_than_a_byte_counts(ties: Ties) -> None:
+    # Sums of masks are kept in the smallest integers that hold them, here of one byte, two and four.
+    for width in (255, 256, 65_535, 65_536):
+        scores = np.zeros((2, width), dtype=np.float32)
+        scores[1, :-1] = 1
+        expected = {"index": [width, width], "average": [(width + 1) / 2, width], "optimistic": [1, width]}
+        for given in (scores, np.asfortranarray(scores)):
+            assert ranks(given, [width - 1, width - 1], ties).tolist() == expected[ties]
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_the_way_of_other_devices_counts_the_same(ties: Ties) -> None:
+    scores, relevant = case(4, seed=12)
+    columns = torch.tensor([row[0] for row in relevant])[:, None] - 3  # of a block that begins at column 3
+    own = torch.from_numpy(scores).gather(1, columns + 3)
+    block = torch.from_numpy(scores)[:, 3:15]
+    found = counting._ahead_on_device(block, own[:, 0], columns[:, 0], ties)
+    assert torch.equal(found, counting.places_ahead(block, own, columns, ties)[:, 0])
 
 
 @pytest.mark.parametrize("ties", TIES)

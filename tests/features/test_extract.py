@@ -304,7 +304,7 @@ def test_ids_must_differ_and_be_writable(folder: Path, tmp_path: Path, nrccr_com
     )
     (folder / "film1.png").rename(folder / "two words.png")
     done = nrccr_command(*usual)
-    assert done.code == 2 and "has white space or is not Latin-1; rename it" in done.err
+    assert done.code == 2 and "has white space or is no Unicode; rename it" in done.err
     (tmp_path / "bare").mkdir()
     done = nrccr_command("extract", tmp_path / "bare", "--model", "pixels", "--out", tmp_path / "out")
     assert done.code == 2 and "no film or image in it" in done.err

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -21,6 +22,7 @@ from nrccr.config.yaml import parse_override, read_layers
 from nrccr.data.bigfile import BigFile, read_video_frames
 from nrccr.data.captions import parse_captions, read_captions
 from nrccr.data.generated.collection import read_recipe
+from nrccr.data.generated.errors import read_known
 from nrccr.data.images import Vectors
 from nrccr.data.pixels import load_picture, load_preprocessor
 from nrccr.data.tokens import CaptionTokenizer
@@ -32,10 +34,16 @@ from nrccr.evaluation.qbnorm import ScoreFiles
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.models.image import image_config
 from nrccr.report import noise
+from nrccr.report.card import training_seconds
+from nrccr.report.curves import training_curves, validation_curves
+from nrccr.report.finished import ReportRun, read_log
 from nrccr.report.papers import PaperTable
 from nrccr.report.runs import by_seed, find_runs
 from nrccr.report.tables import BEGIN, BY_LANGUAGE, END, RETRIEVAL, TEXTS, update_docs
 from nrccr.safeload.unpickle import load_array, load_checkpoint, load_records, load_weights
+from nrccr.search.store import BANK as INDEX_BANK
+from nrccr.search.store import CURRENT, ITEMS, VECTORS, open_index
+from nrccr.search.vectors import KINDS, Kind
 from nrccr.sizes import SizeError, require_npy, require_npz, require_safetensors
 from nrccr.systems.c2kd.convert import convert_c2kd
 from nrccr.systems.c2kd.data import read_words
@@ -105,6 +113,11 @@ def _read_run(path: Path) -> object:
     return changed_features(run.get("features", {}), {"i3d/feature.bin": samples.FEATURES}, path)
 
 
+def _read_log(path: Path) -> object:
+    run = ReportRun(path.parent, "a", build_config([]), {"finished": {}}, read_log(path), None, path.parent)
+    return training_curves(run), validation_curves(run), training_seconds(run)
+
+
 def _read_table(table: PaperTable, path: Path) -> object:
     folder = path.parents[1] if path.name == "metrics.json" else path.parent
     groups = by_seed(find_runs([folder], table))
@@ -116,6 +129,28 @@ def _around_table(table: PaperTable, path: Path, without: str) -> Files:
     config = samples.CONFIG if table.languages is None else b"model: c2kd\ndata: {collection: multi_msrvtt}\n"
     files = {"config.yaml": config, "run.json": samples.RUN, f"{table.folder}/metrics.json": samples.as_json(metrics)}
     return _beside(files, without)
+
+
+def _read_index(path: Path) -> object:
+    """Whichever of an index's files it is: opened as for search and as for a change."""
+    index = path if path.name == CURRENT else path.parent
+    found = open_index(index.parent)
+    query = samples.index_rows(1)[0]
+    results = found.search(query, 3), found.find("v1"), found.ids(3)
+    changed = open_index(index.parent, mapped=False).draft()
+    return results, changed.items, changed.bank
+
+
+def _index_part(name: str, kind: Kind = "exact") -> Parser:
+    """A file of a generation, or the one that names it."""
+    own = name if name == CURRENT else f"{samples.GENERATION}/{name}"
+    return Parser(
+        own,
+        _read_index,
+        lambda: samples.index(kind)[own],
+        lambda: _beside(samples.index(kind), own),
+        slow=True,
+    )
 
 
 def _read_noise(path: Path) -> object:
@@ -189,6 +224,12 @@ def _bank_part(name: str) -> Parser:
     return Parser(name, lambda path: read_bank(path.parent, Path(samples.__file__), CPU), BANK[name], around)
 
 
+INDEXES = {
+    "index-current": _index_part(CURRENT),
+    "index-items": _index_part(ITEMS),
+    "index-bank": _index_part(INDEX_BANK),
+    **{f"index-vectors-{kind}": _index_part(VECTORS, kind) for kind in KINDS},
+}
 PARSERS: dict[str, Parser] = {
     "captions": Parser("c.caption.txt", read_captions, _bytes(samples.CAPTIONS)),
     "captions-to-the-end": Parser("c.caption.txt", partial(parse_captions, mixed=True), _bytes(samples.CAPTIONS)),
@@ -227,6 +268,9 @@ PARSERS: dict[str, Parser] = {
         _bytes(b'{"epoch": 1, "kind": "train"}\n'),
         lambda: {"run.json": samples.RUN, "model.safetensors": b""},
     ),
+    "report-log": Parser(
+        "metrics.jsonl", _read_log, _bytes(b'{"kind": "train", "step": 2, "total": 1.5, "data_seconds": 0.1}\n')
+    ),
     "state": Parser(
         "last/state.pt", lambda path: RunFolder(path.parents[1]).load_state(), partial(samples.checkpoint, True)
     ),
@@ -246,6 +290,11 @@ PARSERS: dict[str, Parser] = {
         "recipe.json",
         lambda path: read_recipe(path.parent),
         _bytes(samples.as_json({"seed": 1, "rates": [0.2], "videos": [1, 2, 3], "captions": 2})),
+    ),
+    "known-errors": Parser(
+        "a.errors.jsonl",
+        lambda path: read_known(path.with_name("a.caption.txt")),
+        _bytes(samples.as_json({"item": "v", "number": 0, "clean": ["eins"], "noisy": ["zwei"]})),
     ),
     "bank-record": _bank_part("bank.json"),
     "bank-vectors": _bank_part("bank.npz"),
@@ -294,6 +343,7 @@ PARSERS: dict[str, Parser] = {
     "image-encoder": Parser(
         "config.json", lambda path: image_config(str(path.parent)), _bytes(samples.as_json(samples.CLIP)), slow=True
     ),
+    **(INDEXES if find_spec("faiss") else {}),
     "preprocessor": Parser(
         "preprocessor_config.json",
         _read_preprocessor,

@@ -17,10 +17,13 @@ from PIL import Image
 from safetensors.torch import save as to_safetensors
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from nrccr.evaluation.normalise import fold_bias
 from nrccr.files import digest_of
 from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.models.levels import KERNELS
 from nrccr.report.tables import BY_LANGUAGE
+from nrccr.search.store import About, Draft, Item, write_generation
+from nrccr.search.vectors import LEAST_TRAINING, Kind, Shape, Vectors
 from tests.conftest import TINY_BERT
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "man", "dog", "runs", "sings", "red", "##s"]
@@ -179,6 +182,33 @@ def _encoder() -> Path:
     for name, content in ENCODER.items():
         (folder / name).write_bytes(content)
     return folder
+
+
+GENERATION = "generation-00"
+INDEX_WIDTH = 4  # of vectors, and a bias
+
+
+def index_rows(count: int) -> np.ndarray:
+    """Vectors of an index (count, width)."""
+    return np.random.default_rng(0).standard_normal((count, INDEX_WIDTH)).astype(np.float32)
+
+
+@lru_cache(maxsize=3)
+def index(kind: Kind) -> dict[str, bytes]:
+    """All files of an index of twenty items with a bias against hubs."""
+    shape = Shape(kind, lists=4 if kind == "ivfpq" else 0, code_bytes=1, links=4)
+    count = LEAST_TRAINING if kind == "ivfpq" else 20
+    rows = fold_bias(index_rows(count), np.zeros(count, np.float32))
+    vectors = Vectors.build(rows, np.arange(len(rows)), shape)
+    vectors.remove(np.arange(20, len(rows)))
+    about = About("run", "f" * 32, "features", 1.0, rows.shape[1], shape, (1, 0.75))
+    items = {key: Item(f"v{key}", 3) for key in range(20)}
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Draft(about, vectors, items, np.empty(0, dtype=np.int64), index_rows(5))
+        write_generation(Path(folder), draft)
+        made = next(Path(folder).glob("generation-*"))
+        files = {f"{GENERATION}/{path.name}": path.read_bytes() for path in made.iterdir()}
+    return {"CURRENT": f"{GENERATION}\n".encode(), **files}
 
 
 BERT = {**TINY_BERT, "vocab_size": len(WORDS), "num_hidden_layers": 1, "hidden_size": 4, "intermediate_size": 8,

@@ -97,7 +97,7 @@ def test_a_damaged_record_is_one_line(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="; do this"):
         read_json(path, "do this")
     (tmp_path / "run.json").write_bytes(content)
-    for read in (RunFolder(tmp_path).read_record, lambda: RunFolder(tmp_path).finish(1, 1)):
+    for read in (RunFolder(tmp_path).read_record, lambda: RunFolder(tmp_path).finish(1, 1, {})):
         with pytest.raises(UserError, match=r"run\.json: .*put the file back"):
             read()
     (tmp_path / "recipe.json").write_bytes(content)

@@ -8,7 +8,7 @@ import io
 import pytest
 
 from nrccr.report import charts
-from nrccr.report.charts import FIRST_FONT, fonts_for
+from nrccr.report.charts import FIRST_FONT, fonts_for, run_style
 from nrccr.report.part import Part
 
 
@@ -26,3 +26,7 @@ def test_rows_become_csv() -> None:
     read = list(csv.DictReader(io.StringIO(Part("p", "t", "w", rows=rows).csv())))
     assert read == [{key: str(value) for key, value in row.items()} for row in rows]
     assert Part("p", "t", "w").csv() == ""
+
+
+def test_forty_runs_look_different() -> None:
+    assert len({tuple(run_style(index).values()) for index in range(40)}) == 40

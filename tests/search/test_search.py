@@ -29,7 +29,7 @@ QUERY = "人唱红球"
 
 
 def answers(searcher: Searcher, query: str = QUERY) -> list[tuple[str, float]]:
-    return [(result.item, round(result.score, 5)) for result in searcher.search(query, 100)]
+    return [(result.item, round(result.score, 5)) for result in searcher.search(query, 100).results]
 
 
 def test_ranks_are_those_of_the_tester(run: Path, index: Path, tiny_collection: Path) -> None:
@@ -46,7 +46,7 @@ def test_ranks_are_those_of_the_tester(run: Path, index: Path, tiny_collection: 
     head, ranks = rows[0], rows[1:]
     assert len(ranks) == 16 and len(set(pairs)) > 10, head
     for row in ranks:
-        found = [result.item for result in searcher.search(queries[row[0].replace("#zh2enc#", "#zh#")], 8)]
+        found = [result.item for result in searcher.search(queries[row[0].replace("#zh2enc#", "#zh#")], 8).results]
         assert found.index(row[0].partition("#")[0]) + 1 == int(row[1]), (head, row)
 
 

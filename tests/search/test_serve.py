@@ -30,7 +30,7 @@ def media(tmp_path: Path) -> Path:
 
 def test_api_and_what_it_refuses(index: Path, media: Path) -> None:
     """Right answers; paths, sizes, bodies and rates that it refuses; an update while it runs; Ctrl-C."""
-    expected = [result.item for result in Searcher(index, device="cpu").search(QUERY, 8)]
+    expected = [result.item for result in Searcher(index, device="cpu").search(QUERY, 8).results]
     (media / "test1.mp4").unlink()
     (media / "test1.mp4").symlink_to(media.parent / "secret.mp4")
     with served(index, "--media", media, "--rate", "20") as (port, child):
@@ -84,7 +84,7 @@ def test_page_in_chromium(index: Path, media: Path, tmp_path: Path) -> None:
     ):
         options.add_argument(f"--{flag}")
     searcher = Searcher(index, device="cpu")
-    best = searcher.search(QUERY, 1)[0].item
+    best = searcher.search(QUERY, 1).results[0].item
     with served(index, "--media", media) as (port, _):
         driver = selenium.Chrome(options=options, service=selenium.ChromeService(driver_file))
         try:

@@ -9,8 +9,6 @@ import pytest
 import torch
 from transformers import M2M100Config, M2M100ForConditionalGeneration, M2M100Tokenizer, MarianMTModel, NllbTokenizer
 
-from nrccr.data.generated.english import ENGLISH
-from nrccr.data.generated.german import GERMAN
 from scripts.tiny_translator import make_model, pairs, write_vocabulary
 
 
@@ -19,7 +17,7 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a Marian model, as published ones are, made by the script of the demonstration."""
     folder = tmp_path_factory.mktemp("marian") / "opus-tiny"
     folder.mkdir()
-    lines = pairs(ENGLISH, GERMAN, 300, seed=0)
+    lines = pairs(("en", "de"), 300, seed=0)
     tokenizer = write_vocabulary(folder, ([text for text, _ in lines], [text for _, text in lines]))
     torch.manual_seed(0)
     model = make_model(tokenizer)

@@ -15,7 +15,7 @@ from transformers import BertConfig
 
 from nrccr.data.bigfile import write_bigfile
 from nrccr.data.captions import caption_line, write_captions
-from nrccr.data.collections import GENERATED, HUMAN, SPLITS, TRANSLATED, VIDEO_FILES, SplitName
+from nrccr.data.collections import GENERATED, HUMAN, SPLITS, TRANSLATED, VIDEO_FILES, SplitName, errors_of
 from nrccr.data.generated.chinese import CHINESE
 from nrccr.data.generated.english import ENGLISH
 from nrccr.data.generated.german import GERMAN
@@ -233,7 +233,7 @@ def _write_translations(
         }
         for caption, translation in zip(captions, translations, strict=True)
     )
-    write_text(file.with_name(file.name.replace(".caption.txt", ".errors.jsonl")), _lines(lines))
+    write_text(errors_of(file), _lines(lines))
     return _write_captions(file, tag, captions, (grammar.spell(translation.noisy) for translation in translations))
 
 

@@ -102,7 +102,11 @@ class LanguagePairs:
 
     def __getitem__(self, indices: Indices) -> Parts[MultilingualBatch]:
         """As `batch`, for the loop."""
-        return Parts([self.batch(indices)])
+        return self.share(indices, indices)
+
+    def share(self, own: Indices, whole: Indices) -> Parts[MultilingualBatch]:
+        """Some videos of a batch, as `batch`: padding never counts, so that the others of `whole` change nothing."""
+        return Parts([self.batch(own)])
 
     def batch(self, indices: Sequence[int] | Indices) -> MultilingualBatch:
         """The videos at `indices`, with the caption that the epoch drew in every language that has it."""
@@ -273,7 +277,7 @@ class LanguageReader:
         places = {item: index for index, item in enumerate(slots)}
         texts = {language: tokenizer.encode(captions.texts) for language, captions in files.items()}
         queries = {
-            language: Queries(texts[language], captions.ids, numbered(captions.items, places)[1])
+            language: Queries(texts[language], captions.ids, numbered(captions.items, places)[1], texts=captions.texts)
             for language, captions in files.items()
         }
         return Split(

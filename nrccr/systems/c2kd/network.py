@@ -18,7 +18,10 @@ from nrccr.config.choices import PoolMask
 from nrccr.config.schema import Config
 from nrccr.data.batch import PooledTextBatch, TensorRecord, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.layers import evaluating, mean_over_positions, unit
+from nrccr.models.packing import attention_mask
+from nrccr.processes import gather, rows_before, world
 from nrccr.systems.c2kd.batch import MultilingualBatch
 
 NORM_EPS = 1e-6
@@ -67,7 +70,8 @@ class TextBranch(nn.Module):
             ValueError: the reading needs LaBSE's mask and the batch has none.
         """
         # Ids, not word vectors: from vectors XLM-R would count padding as positions, which LaBSE's mask may cover.
-        states = self.backbone(input_ids=text.tokens, attention_mask=text.mask.long()).last_hidden_state  # (N, L, H)
+        mask = attention_mask(self.backbone, text.mask)
+        states = self.backbone(input_ids=text.tokens, attention_mask=mask).last_hidden_state  # (N, L, H)
         return self._project(mean_over_positions(states, self.positions(text), "masked"))
 
     def in_parts(self, texts: Sequence[TextBatch], places: Tensor) -> Tensor:
@@ -187,6 +191,21 @@ class MultilingualOutput(TensorRecord):
     empty: Tensor | None = None
 
 
+def gathered(out: MultilingualOutput) -> MultilingualOutput:
+    """The outputs of all processes as one: language by language, and in the order of processes."""
+    if world() == 1:
+        return out
+    count = len(out.visual)
+    first = rows_before(count)
+    rows = [own + first for own in out.rows.values()]
+    empty = out.visual.new_zeros(count, dtype=torch.int64) if out.empty is None else out.empty.long()
+    visual, empty, *others = gather(out.visual, empty, *out.texts.values(), *rows)
+    texts, rows = others[: len(rows)], others[len(rows) :]
+    return MultilingualOutput(
+        dict(zip(out.texts, texts, strict=True)), dict(zip(out.rows, rows, strict=True)), visual, empty.bool()
+    )
+
+
 class C2KD(nn.Module):
     """A text encoder and a video encoder with one joint space.
 
@@ -217,10 +236,13 @@ class C2KD(nn.Module):
         self.video = VideoBranch(features, joint, width, heads, layers)
 
     def forward(self, batch: MultilingualBatch) -> MultilingualOutput:
-        """One training batch. The captions of all languages pass the encoder together."""
+        """One training batch. The captions of all languages pass the encoder together.
+
+        Vectors of all processes come together.
+        """
         vectors = unit(self.text.in_parts(batch.texts, batch.places))  # (all n, D)
         texts = dict(zip(batch.rows, torch.split(vectors, [len(own) for own in batch.rows.values()]), strict=True))
-        return MultilingualOutput(texts, batch.rows, unit(self.video(batch.visual)), batch.empty)
+        return gathered(MultilingualOutput(texts, batch.rows, unit(self.video(batch.visual)), batch.empty))
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length; evaluation mode, no gradients."""
@@ -250,7 +272,7 @@ def build_c2kd(config: Config, backbone: PreTrainedModel, feature_width: int) ->
         UserError: a trainable layer that the backbone does not have.
     """
     freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
-    return C2KD(
+    network = C2KD(
         backbone,
         feature_width,
         config.joint.width,
@@ -259,6 +281,7 @@ def build_c2kd(config: Config, backbone: PreTrainedModel, feature_width: int) ->
         layers=config.visual.layers,
         pool_mask=config.switch("pool_mask"),
     )
+    return use_fast_layers(network)
 
 
 def as_video(visual: VisualBatch) -> VideoBatch:

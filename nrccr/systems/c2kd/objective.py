@@ -119,7 +119,7 @@ def mixing(objective: C2KDObjective, learning_rate: float) -> dict[str, Player]:
     return {} if objective.mixing is None else {"mixing": Player(objective, learning_rate, follows_schedule=True)}
 
 
-def teacher_scores(embeddings: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def teacher_scores(embeddings: Sequence[tuple[Tensor, ...]]) -> Tensor:
     """The teachers' scores of a batch, from embeddings computed now or once for the whole training set.
 
     Args:

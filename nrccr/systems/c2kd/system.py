@@ -16,6 +16,7 @@ from nrccr.data.collections import SplitName, find_backbone
 from nrccr.data.items import require_same_width
 from nrccr.data.languages import LanguageCollection, locate_languages
 from nrccr.data.queries import Sample, Split
+from nrccr.data.tokens import used_ids
 from nrccr.errors import UserError
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.metrics import recall_sum
@@ -33,6 +34,7 @@ from nrccr.systems.c2kd.teacher_runs import Teacher, load_teachers, teaching
 from nrccr.systems.c2kd.tokens import PooledTokenizer, language_tokenizer
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.terminal import say
+from nrccr.training.rows import train_used_rows
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task, Validation
 
@@ -111,6 +113,7 @@ def task_with(
             model.tokenizer.labse.config.save_pretrained(run.path / "labse")
             model.tokenizer.labse.save(run.path / "labse")
 
+    train_used_rows(model.network.text.backbone.get_input_embeddings(), used_ids(pairs.texts.values()))
     objective = C2KDObjective(settings, count=len(teachers))
     return Task(
         network=model.network,
@@ -122,6 +125,7 @@ def task_with(
         save_models=save_models,
         record=record,
         places=(pairs.visuals.place,),
+        several=True,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from nrccr.data.batch import ENGLISH
 from nrccr.errors import UserError
 from nrccr.evaluation.encode import encode_texts, encode_visuals, require_finite
+from nrccr.processes import gather
 from nrccr.systems.c2kd.batch import MultilingualBatch
 from nrccr.systems.c2kd.data import LanguagePairs
 from nrccr.systems.c2kd.network import C2KD
@@ -21,6 +22,8 @@ from nrccr.systems.c2kd.objective import teacher_scores
 
 class TeachersInLoop:
     """Teachers that encode every batch: once, in evaluation mode, without gradients, in float32.
+
+    Of several processes each encodes its own share, and all have all scores.
 
     Args:
         networks: K of them; frozen here.
@@ -36,7 +39,7 @@ class TeachersInLoop:
         with torch.autocast(device_type=rows.device.type, enabled=False):
             for network, text in zip(self.networks, batch.taught, strict=True):
                 visual = network.embed_visual(batch.visual)[rows]  # (n, D)
-                embeddings.append((network.embed_text(text) if len(rows) else visual, visual))
+                embeddings.append(gather(network.embed_text(text) if len(rows) else visual, visual))
         return teacher_scores(embeddings)
 
 
@@ -54,7 +57,7 @@ class PrecomputedTeachers:
         """Cosines (K, n, n) of the English captions, rows, and their videos; the batch has `english` and `items`."""
         assert batch.english is not None and batch.items is not None
         videos = batch.items[batch.rows[ENGLISH]]  # (n,)
-        return teacher_scores([(texts[batch.english], visual[videos]) for texts, visual in self.embeddings])
+        return teacher_scores([gather(texts[batch.english], visual[videos]) for texts, visual in self.embeddings])
 
 
 def precompute(

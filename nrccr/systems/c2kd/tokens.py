@@ -85,10 +85,17 @@ class PooledTokenTable(TokenTable):
         """All tokens and lengths as bytes."""
         return super().content() + self.pool.tobytes()
 
-    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> PooledTextBatch:
-        """The captions at `indices`, padded to the longest by either tokeniser: tokens, mask and pool (N, L)."""
-        chosen = np.asarray(indices, dtype=np.int64)
+    def batch(
+        self, indices: Sequence[int] | npt.NDArray[np.int64], among: Sequence[int] | npt.NDArray[np.int64] = ()
+    ) -> PooledTextBatch:
+        """The captions at `indices`, padded to the longest by either tokeniser: tokens, mask and pool (N, L).
+
+        To the longest of them and of those `among` which they are.
+        """
+        chosen, others = np.asarray(indices, dtype=np.int64), np.asarray(among, dtype=np.int64)
         pool = self.pool[chosen]  # (N,)
-        text = self._padded(chosen, int(max(self.lengths[chosen].max(initial=1), pool.max(initial=1))))
+        both = (self.lengths, self.pool)
+        longest = max(lengths[part].max(initial=1) for lengths in both for part in (chosen, others))
+        text = self._padded(chosen, int(longest))
         counted = torch.arange(text.mask.shape[1]) < torch.from_numpy(pool)[:, None]  # (N, L)
         return PooledTextBatch(text.tokens, text.mask, counted)

@@ -23,7 +23,7 @@ from nrccr.data.cleaning import Cleaning
 from nrccr.data.collections import Collection, SplitName, locate, require_source
 from nrccr.data.items import Videos
 from nrccr.data.queries import Counts, Queries, Sample, Split, items_of, numbered
-from nrccr.data.sampling import PARTS, Indices, mask_tokens, masked_view, parts_of_like_length
+from nrccr.data.sampling import PARTS, Indices, frames_kept, mask_tokens, masked_view, parts_of_share
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError
 from nrccr.systems.mlcmr.settings import padding_free
@@ -70,32 +70,35 @@ class ViewPairs:
         return replace(self, epoch=epoch)
 
     def __getitem__(self, indices: Indices) -> Parts[ViewBatch]:
-        """The pairs at `indices` (a batch of the loader's sampler), in parts of like length, each padded for itself."""
-        lengths = np.sum([table.lengths[indices] for table in self.tables], axis=0)  # (N,)
-        return Parts([self.batch(indices[part]) for part in parts_of_like_length(lengths, self.parts)])
+        """The pairs at `indices`, a batch of the loader's sampler."""
+        return self.share(indices, indices)
 
-    def batch(self, indices: Sequence[int] | Indices) -> ViewBatch:
-        """The pairs at `indices`, every language padded to its own longest, masked captions as the captions."""
-        chosen = np.asarray(indices)
+    def share(self, own: Indices, whole: Indices) -> Parts[ViewBatch]:
+        """Some pairs of a batch: in parts of like length, each padded for itself, or as wide as the whole batch."""
+        lengths = np.sum([table.lengths[own] for table in self.tables], axis=0)  # (n,)
+        return Parts([self.batch(*part) for part in parts_of_share(own, whole, lengths, self.parts)])
+
+    def batch(self, indices: Sequence[int] | Indices, among: Sequence[int] | Indices = ()) -> ViewBatch:
+        """The pairs at `indices`, padded as NRCCR's, masked captions as the captions."""
+        chosen, others = np.asarray(indices), self.item_of[np.asarray(among, dtype=np.int64)]
         items = self.item_of[chosen]
-        frames = self.videos.frames[items]
+        frames, longest = self.videos.frames[items], frames_kept(int(self.videos.frames[others].max(initial=0)))
+        lengths = [[int(table.lengths[pair]) for table in self.tables] for pair in chosen]
         views = [
-            masked_view(
-                self.seed, self.epoch, int(pair), int(count), [int(table.lengths[pair]) for table in self.tables]
-            )
-            for pair, count in zip(chosen, frames, strict=True)
+            masked_view(self.seed, self.epoch, int(pair), int(count), tokens)
+            for pair, count, tokens in zip(chosen, frames, lengths, strict=True)
         ]
-        texts = [table.batch(chosen) for table in self.tables]
+        texts = [table.batch(chosen, among) for table in self.tables]
         masked: list[TextBatch] = [
             mask_tokens(text, [view.tokens[place] for view in views], self.mask_id) for place, text in enumerate(texts)
         ]
         return ViewBatch(
             source=texts[0],
             target=texts[1] if self.target is not None else None,
-            visual=self.videos.batch(items),
+            visual=self.videos.batch(items, others),
             masked_source=masked[0],
             masked_target=masked[1] if self.target is not None else None,
-            masked_visual=self.videos.view(items, [view.frames for view in views]),
+            masked_visual=self.videos.view(items, [view.frames for view in views], longest),
             items=torch.from_numpy(items),
         )
 
@@ -216,7 +219,7 @@ class ViewReader:
         return Split(
             name=name,
             collection=self.collection.name,
-            queries={language: Queries(tables[1], source.ids, item_of, tables[0])},
+            queries={language: Queries(tables[1], source.ids, item_of, tables[0], target.texts, source.texts)},
             gallery=self._videos(items),
             counts=asdict(Counts(len(source), len(items), lost, 0, sum(table.cut for table in tables))),
             folder="" if language == self.languages[0] else language,

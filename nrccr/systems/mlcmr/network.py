@@ -17,8 +17,10 @@ from nrccr.config.choices import Pooling
 from nrccr.config.schema import Config
 from nrccr.data.batch import TensorRecord, TextBatch, VideoBatch, ViewBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
 from nrccr.models.levels import MultiLevelVideo
+from nrccr.processes import gather
 
 TEXTS = ("source", "target", "masked_source", "masked_target")  # in the order in which the mapping sees them
 
@@ -100,15 +102,19 @@ class MLCMR(nn.Module):
     def forward(self, *parts: ViewBatch) -> ViewOutput:
         """One training batch, whole or in parts of like length, each padded for itself.
 
-        Parts come together before the mappings, whose batch statistics see all N pairs of one kind at a time, in the
-        order source, target, masked source, masked target; visual, masked visual.
+        Parts, and those of all processes, come together before the mappings, whose batch statistics see all N pairs of
+        one kind at a time, in the order source, target, masked source, masked target; visual, masked visual.
         """
         languages = ("source", "masked_source") if parts[0].target is None else TEXTS
         pooled = iter(self.text([getattr(part, name) for part in parts for name in languages]))  # each (N, H)
         of_parts = [{name: next(pooled) for name in languages} for _ in parts]
-        texts = {name: self.map_text(torch.cat([part[name] for part in of_parts])) for name in languages}  # each (N, J)
+        items, *captions = gather(
+            torch.cat([part.items for part in parts]),
+            *(torch.cat([part[name] for part in of_parts]) for name in languages),
+        )
+        texts = dict(zip(languages, map(self.map_text, captions), strict=True))  # each (N, J)
         visual, masked_visual = (  # each (N, J)
-            self.map_visual(torch.cat([self.visual(getattr(part, name)) for part in parts]))
+            self.map_visual(*gather(torch.cat([self.visual(getattr(part, name)) for part in parts])))
             for name in ("visual", "masked_visual")
         )
         return ViewOutput(
@@ -118,7 +124,7 @@ class MLCMR(nn.Module):
             masked_source=texts["masked_source"],
             masked_target=texts.get("masked_target"),
             masked_visual=masked_visual,
-            items=torch.cat([part.items for part in parts]),
+            items=items,
         )
 
     def embed_text(self, text: TextBatch) -> Tensor:
@@ -153,7 +159,7 @@ def build_mlcmr(config: Config, backbone: PreTrainedModel, feature_width: int) -
         UserError: a trainable layer that the backbone does not have.
     """
     freeze_backbone(backbone, config.text.freeze, config.text.trainable_layers)
-    return MLCMR(
+    network = MLCMR(
         backbone,
         feature_width,
         joint=config.joint.width,
@@ -162,3 +168,4 @@ def build_mlcmr(config: Config, backbone: PreTrainedModel, feature_width: int) -
         dropout=config.joint.dropout,
         pooling=config.switch("pooling"),
     )
+    return use_fast_layers(network)

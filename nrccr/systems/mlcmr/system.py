@@ -13,7 +13,7 @@ from nrccr.data.check import Checked, check_collection
 from nrccr.data.collections import SplitName
 from nrccr.data.items import require_same_width
 from nrccr.data.queries import Sample, Split
-from nrccr.data.tokens import CaptionTokenizer
+from nrccr.data.tokens import CaptionTokenizer, used_ids
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.rule import Rule
 from nrccr.models.backbone import configured_backbone
@@ -25,6 +25,7 @@ from nrccr.systems.mlcmr.objective import MLCMRObjective
 from nrccr.systems.mlcmr.published import published
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.terminal import say
+from nrccr.training.rows import train_used_rows
 from nrccr.training.task import Task, Validation
 
 __all__ = ["check", "network", "published", "splits", "task"]
@@ -59,6 +60,8 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     for split in (validation, *tested):
         require_same_width(split.visuals, pairs.videos)
     model = _network(found, tokenizer, reader.features.width)
+    used = used_ids(pairs.tables, pairs.mask_id)
+    train_used_rows(model.network.text.backbone.get_input_embeddings(), used)
     objective = MLCMRObjective(
         config.data.scenario,
         margin=config.loss.margin,
@@ -84,6 +87,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         save_models=lambda run: save_encoders(run, model),
         record={"tokenizer": tokenizer.describe()},
         places=(pairs.videos.place,),
+        several=True,
     )
 
 

@@ -24,7 +24,7 @@ from nrccr.data.images import Pictures
 from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.pixels import Preprocessor, load_preprocessor
 from nrccr.data.queries import Counts, Queries, Sample, Split, items_of
-from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
+from nrccr.data.sampling import PARTS, Indices, parts_of_share
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.data.vectors import open_vectors
 from nrccr.errors import UserError
@@ -55,9 +55,13 @@ class Pairs:
         return len(self.item_of)
 
     def __getitem__(self, indices: Indices) -> Parts[PairBatch]:
-        """The pairs at `indices` (a batch of the loader's sampler), in parts of like length, each padded for itself."""
-        lengths = np.sum([table.lengths[indices] for table in (self.source, self.target, self.back)], axis=0)  # (N,)
-        return Parts([self.batch(indices[part]) for part in parts_of_like_length(lengths, self.parts)])
+        """The pairs at `indices` (a batch of the loader's sampler), as `share`."""
+        return self.share(indices, indices)
+
+    def share(self, own: Indices, whole: Indices) -> Parts[PairBatch]:
+        """Some pairs of a batch: in parts of like length, each padded for itself, or as wide as the whole batch."""
+        lengths = np.sum([table.lengths[own] for table in (self.source, self.target, self.back)], axis=0)  # (n,)
+        return Parts([self.batch(*part) for part in parts_of_share(own, whole, lengths, self.parts)])
 
     def at_epoch(self, epoch: int) -> Pairs:
         """The pairs themselves, the same in every epoch."""
@@ -72,14 +76,14 @@ class Pairs:
         digest.update(self.visuals.lengths.tobytes())
         return digest.hexdigest()
 
-    def batch(self, indices: Sequence[int] | Indices) -> PairBatch:
-        """The pairs at `indices`, every language padded to its own longest."""
+    def batch(self, indices: Sequence[int] | Indices, among: Sequence[int] | Indices = ()) -> PairBatch:
+        """The pairs at `indices`, every language padded to its own longest, also of those `among` which they are."""
         items = self.item_of[np.asarray(indices)]
         return PairBatch(
-            source=self.source.batch(indices),
-            target=self.target.batch(indices),
-            back=self.back.batch(indices),
-            visual=self.visuals.batch(items),
+            source=self.source.batch(indices, among),
+            target=self.target.batch(indices, among),
+            back=self.back.batch(indices, among),
+            visual=self.visuals.batch(items, self.item_of[np.asarray(among, dtype=np.int64)]),
             items=torch.from_numpy(items),
         )
 
@@ -188,7 +192,9 @@ class Reader:
         return Split(
             name=name,
             collection=self.collection.name,
-            queries={self.collection.target: Queries(tables[1], source.ids, item_of, tables[0])},
+            queries={
+                self.collection.target: Queries(tables[1], source.ids, item_of, tables[0], target.texts, source.texts)
+            },
             gallery=self._visuals(items, name),
             counts=asdict(_count(sources, items, matched, tables)),
         )

@@ -16,10 +16,12 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
 from nrccr.models.discriminator import Discriminator
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.image import ImageEncoder, encoder_width
-from nrccr.models.layers import JointMapping, evaluating
+from nrccr.models.layers import JointMapping, evaluating, unit
 from nrccr.models.text import TextEncoder
 from nrccr.models.video import VideoEncoder
+from nrccr.processes import gather
 from nrccr.systems.nrccr.settings import padding_free
 
 
@@ -39,7 +41,8 @@ class PairOutput(TensorRecord):
         source, target, visual: c^S, c^T and v.
         teacher, back: h and c^B, or none where no loss uses them.
         items: (N,) which item each pair belongs to.
-        source_states, target_states: backbone states m for the discriminator, one entry for each part of the batch.
+        source_states, target_states: backbone states m for the discriminator, one entry for each part of this process's
+            share of the batch.
     """
 
     source: Tensor
@@ -50,6 +53,18 @@ class PairOutput(TensorRecord):
     items: Tensor
     source_states: list[BackboneStates]
     target_states: list[BackboneStates]
+
+
+class Attended(NamedTuple):
+    """Source tokens with target tokens, (N, S, T) both.
+
+    Attributes:
+        attention: the mean over heads; each real row's sum is 1.
+        similarity: cosines of the states between which the attention is.
+    """
+
+    attention: Tensor
+    similarity: Tensor
 
 
 class _Texts(NamedTuple):
@@ -99,14 +114,16 @@ class NRCCR(nn.Module):
     def forward(self, *parts: PairBatch) -> PairOutput:
         """One training batch, whole or in parts of like length, each padded for itself.
 
-        Parts come together before the mappings, whose batch statistics see all N pairs, the text mapping's in the order
-        source, target, teacher, back.
+        Parts, and those of all processes, come together before the mappings, whose batch statistics see all N pairs,
+        the text mapping's in the order source, target, teacher, back.
         """
         branches = ("source", "target", "back") if self.with_back else ("source", "target")
         states = iter(self.text.states([getattr(part, name) for part in parts for name in branches]))  # each (N, L, H)
         texts = [self._texts(part, [next(states) for _ in branches]) for part in parts]
         pooled = {name: torch.cat([text.pooled[name] for text in texts]) for name in texts[0].pooled}  # each (N, W)
         visual = torch.cat([self.visual(part.visual) for part in parts])  # (N, W)
+        items, visual, *whole = gather(torch.cat([part.items for part in parts]), visual, *pooled.values())
+        pooled = dict(zip(pooled, whole, strict=True))
         mapped = {name: self.map_text(vectors) for name, vectors in pooled.items()}  # each (N, D), in the order above
         return PairOutput(
             source=mapped["source"],
@@ -114,7 +131,7 @@ class NRCCR(nn.Module):
             visual=self.map_visual(visual),
             teacher=mapped.get("teacher"),
             back=mapped.get("back"),
-            items=torch.cat([part.items for part in parts]),
+            items=items,
             source_states=[text.source for text in texts],
             target_states=[text.target for text in texts],
         )
@@ -140,6 +157,17 @@ class NRCCR(nn.Module):
             (states,) = self.text.states([text])  # (N, L, H)
             embedded: Tensor = self.map_text(self.text.pool(self.text.project(states), text.mask))
             return embedded
+
+    def teacher_attention(self, source: TextBatch, target: TextBatch) -> Attended:
+        """How the teacher's S source tokens attend to T target tokens (section 3.3.1); evaluation mode, no gradients.
+
+        Where no loss uses a teacher nobody has taught it to.
+        """
+        with evaluating(self):
+            hidden = [self.text.project(states) for states in self.text.states([source, target])]  # each (N, L, W)
+            heads = [self.text.block.heads_of(part) for part in hidden]
+            weights = self.text.block.weights(heads[0].query, source.mask, heads[1].key, target.mask)  # (N, H, S, T)
+            return Attended(weights.mean(dim=1), unit(hidden[0]) @ unit(hidden[1]).transpose(1, 2))
 
     def embed_visual(self, visual: VisualBatch) -> Tensor:
         """Items -> (N, D), unit length; evaluation mode, no gradients."""
@@ -171,7 +199,7 @@ def build_nrccr(
     }
     text = TextEncoder(backbone, config.text.width, config.text.heads, teacher=config.switch("teacher"), **reading)
     visual = _build_visual(config, feature_width, image_encoder, reading)
-    return NRCCR(
+    network = NRCCR(
         text,
         visual,
         config.joint.width,
@@ -180,6 +208,7 @@ def build_nrccr(
         with_back=bool(config.loss.cycle),
         independent=padding_free(config),
     )
+    return use_fast_layers(network)
 
 
 def _build_visual(
@@ -200,4 +229,5 @@ def build_discriminator(config: Config, backbone_width: int) -> Discriminator | 
     if not config.loss.adversary:
         return None
     logits = 2 if config.switch("adversary") == "non_saturating" else 1
-    return Discriminator(backbone_width, config.adversary.discriminator, logits, config.switch("pooling"))
+    found = Discriminator(backbone_width, config.adversary.discriminator, logits, config.switch("pooling"))
+    return use_fast_layers(found)

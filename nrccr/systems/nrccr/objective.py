@@ -21,6 +21,7 @@ from nrccr.losses.adversarial import (
 from nrccr.losses.distill import SimilarityDistillation
 from nrccr.losses.feature import FeatureDistillation
 from nrccr.losses.triplet import TripletLoss
+from nrccr.processes import gather
 from nrccr.systems.nrccr.network import PairOutput
 from nrccr.training.task import Player
 
@@ -67,9 +68,11 @@ class NRCCRObjective:
 
     def discriminate(self, out: PairOutput, discriminator: nn.Module) -> dict[str, Tensor]:
         """The discriminator's loss on detached backbone states, and how often it is right in either language."""
-        source, target = (  # each (N, 2) or (N, 1)
-            torch.cat([discriminator(part.states.detach(), part.mask) for part in states])
-            for states in (out.source_states, out.target_states)
+        source, target = gather(  # each (N, 2) or (N, 1)
+            *(
+                torch.cat([discriminator(part.states.detach(), part.mask) for part in states])
+                for states in (out.source_states, out.target_states)
+            )
         )
         real, fake = discriminator_terms(source, target)
         source_accuracy, target_accuracy = accuracy(source, target)
@@ -82,11 +85,11 @@ class NRCCRObjective:
         }
 
     def _confuse(self, out: PairOutput, discriminator: nn.Module) -> Tensor:
-        target = torch.cat([discriminator(part.states, part.mask) for part in out.target_states])  # (N, 2 or 1)
+        target = torch.cat([discriminator(part.states, part.mask) for part in out.target_states])  # (n, 2 or 1)
         if self.adversary == "non_saturating":
-            return non_saturating_encoder_loss(target)
+            return non_saturating_encoder_loss(*gather(target))
         source = torch.cat([discriminator(part.states, part.mask) for part in out.source_states])
-        return minimax_encoder_loss(source, target)
+        return minimax_encoder_loss(*gather(source, target))
 
 
 def adversary(objective: NRCCRObjective, discriminator: nn.Module | None, learning_rate: float) -> dict[str, Player]:

@@ -16,7 +16,7 @@ from nrccr.data.collections import SplitName
 from nrccr.data.items import Visuals, require_same_width
 from nrccr.data.pixels import Preprocessor, clip_preprocessor, load_preprocessor
 from nrccr.data.queries import Sample, Split
-from nrccr.data.tokens import CaptionTokenizer
+from nrccr.data.tokens import CaptionTokenizer, used_ids
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.metrics import recall_sum
 from nrccr.evaluation.rule import Rule
@@ -31,6 +31,7 @@ from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.nrccr.published import published
 from nrccr.systems.retriever import Model, Retriever
+from nrccr.training.rows import train_used_rows
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task, Validation
 
@@ -74,6 +75,8 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     if cache is not None:
         pairs = replace(pairs, visuals=cache.encoded(f"{reader.collection.name}-train", pairs.visuals))
         held_out = replace(held_out, gallery=cache.encoded(f"{reader.collection.name}-val", held_out.visuals))
+    used = used_ids([pairs.source, pairs.target, pairs.back])
+    train_used_rows(model.network.text.backbone.get_input_embeddings(), used)
     objective = NRCCRObjective(config)
     rule = Rule.of(config, device)
 
@@ -99,6 +102,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         save_models=save_models,
         record={"tokenizer": tokenizer.describe()},
         places=(pairs.visuals.place, held_out.visuals.place),
+        several=True,
     )
 
 

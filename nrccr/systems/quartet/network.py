@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.batch import TensorRecord, TextBatch, VideoBatch, VisualBatch
 from nrccr.models.backbone import backbone_states, freeze_backbone
+from nrccr.models.fast import use_fast_layers
 from nrccr.models.image import ImageEncoder
 from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
 from nrccr.models.levels import MultiLevelVideo
@@ -257,7 +258,7 @@ def build_quartet(config: Config, backbone: PreTrainedModel, feature_width: int)
         text = AttendedText(backbone, config.text.width, config.text.heads, mask="key", pooling="masked")
     else:
         text = PooledText(backbone, own.pooling)
-    return Quartet(
+    network = Quartet(
         text,
         _build_visual(config, own, feature_width),
         config.joint.width,
@@ -266,6 +267,7 @@ def build_quartet(config: Config, backbone: PreTrainedModel, feature_width: int)
         with_teacher=bool(loss.similarity or loss.feature),
         with_states=bool(loss.adversary),
     )
+    return use_fast_layers(network)
 
 
 def _build_visual(config: Config, own: QuartetSection, features: int) -> JoinedVideo | ImageEncoder:

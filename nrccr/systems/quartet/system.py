@@ -15,7 +15,7 @@ from nrccr.data.check import Checked, check_collection
 from nrccr.data.collections import SplitName
 from nrccr.data.items import require_same_width
 from nrccr.data.queries import Sample, Split
-from nrccr.data.tokens import CaptionTokenizer
+from nrccr.data.tokens import CaptionTokenizer, used_ids
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.rule import Rule
 from nrccr.files import write_text
@@ -28,6 +28,7 @@ from nrccr.systems.quartet.network import build_quartet
 from nrccr.systems.quartet.objective import QuartetObjective, Trust
 from nrccr.systems.quartet.settings import QuartetSection, targets
 from nrccr.systems.retriever import Model, Retriever
+from nrccr.training.rows import train_used_rows
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Player, Task, Validation
 
@@ -74,6 +75,8 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         require_same_width(split.visuals, pairs.visuals)
     width = pairs.visuals.width
     model = _network(found, tokenizer, width)
+    used = used_ids(pairs.texts.values(), *([] if pairs.mask_id is None else [pairs.mask_id]))
+    train_used_rows(model.network.text.backbone.get_input_embeddings(), used)
     trust = None
     if own.trust and own.ranking == "contrast":
         trust = Trust(targets(config), len(pairs), own.trust_momentum, own.trust_from)
