@@ -173,6 +173,12 @@ def mlcmr_config(write_tiny: TinyConfig) -> Path:
 
 
 @pytest.fixture(scope="session")
+def quartet_config(write_tiny: TinyConfig) -> Path:
+    """A configuration, for all tests, that trains Quartet on the tiny collection."""
+    return write_tiny("quartet/vatex-small.yaml", visual={"gru": 8, "maps": 6})
+
+
+@pytest.fixture(scope="session")
 def tiny_config(write_tiny: TinyConfig) -> Path:
     """A configuration, for all tests, that trains on the tiny collection."""
     return write_tiny("nrccr/vatex-small.yaml", text={"width": 32, "heads": 4}, visual={"width": 32, "heads": 4})

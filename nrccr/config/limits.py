@@ -6,6 +6,9 @@ from nrccr.config.keys import declared
 from nrccr.config.render import spelled
 from nrccr.config.schema import Config, Refuse
 
+TEXT_POSITIONS, FRAME_POSITIONS = 250, 80  # position vectors of NRCCR's attention over tokens and over frames
+QUERY_KEY_WIDTH = 512  # of all its heads together, whatever their number and the width
+
 
 def check_readers(config: Config, refuse: Refuse) -> None:
     """A key that the chosen system does not read must keep its default: nothing is accepted and ignored."""

@@ -15,6 +15,7 @@ from pydantic import Field
 from nrccr.config.choices import Reading
 from nrccr.config.keys import Key, Section, declared, key
 from nrccr.config.sections import (
+    AdversarySection,
     DataSection,
     EvaluationSection,
     ImageSection,
@@ -82,6 +83,7 @@ class Config(Section):
     image: ImageSection = Field(default_factory=ImageSection)
     joint: JointSection = Field(default_factory=JointSection)
     loss: LossSection = Field(default_factory=LossSection)
+    adversary: AdversarySection = Field(default_factory=AdversarySection)
     train: TrainSection = Field(default_factory=TrainSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
 

@@ -16,6 +16,7 @@ from nrccr.config.choices import (
     FeatureKind,
     FrameSampling,
     Freeze,
+    LearningRates,
     Method,
     Pixels,
     Pooling,
@@ -24,6 +25,7 @@ from nrccr.config.choices import (
     Scenario,
     ScoreKind,
     SimilarityKind,
+    Strength,
     TeacherKind,
     ValidationEnglish,
     VisualKind,
@@ -178,6 +180,7 @@ class TextSection(Section):
     trainable_layers: list[int] = key([5, 6, 7, 8, 9, 10, 11], "0-based layers of the backbone")
     width: int = key(768, "of the text branch", own=True, gt=0)
     heads: int = key(8, "of its attention", own=True, gt=0)
+    prefix: str = key("", "words before every caption and query, such as e5's `query: `", own=True)
     max_tokens: int = key(250, "longer captions are cut, special tokens included", ge=3)
 
 
@@ -241,6 +244,15 @@ class LossSection(Section):
     mask_same_item: bool = key(False, "true: captions of one item are no negatives of each other")
 
 
+class AdversarySection(Section):
+    """The language discriminator."""
+
+    own: ClassVar[bool] = True
+
+    discriminator: Strength = key("strong", "")
+    learning_rate: float = key(0.001, "of its own Adam", gt=0)
+
+
 class TrainSection(Section):
     """Optimisation, schedule and bookkeeping."""
 
@@ -252,6 +264,22 @@ class TrainSection(Section):
         2,
         "halve it when validation does not improve, more than so many epochs after the last halving; null: never",
         ge=0,
+    )
+    schedule: LearningRates = key(
+        "published",
+        "published: as the two keys above say | cosine: times half a cosine, down to 0 at the last step of `epochs`",
+        own=True,
+    )
+    warmup: int = key(0, "steps over which the learning rate rises from 0", own=True, ge=0)
+    backbone_learning_rate: float | None = key(
+        None, "of the text backbone at the start; null: as everything else", own=True, gt=0
+    )
+    average: float = key(
+        0.0,
+        "moving average of the weights, by step, which validation and test take; 0: the weights themselves",
+        own=True,
+        ge=0,
+        lt=1,
     )
     patience: int | None = key(11, "stop after so many epochs without improvement; null: never", changes="length", gt=0)
     grad_clip: float | None = key(2.0, "common norm of all gradients but the discriminator's; null: none", gt=0)

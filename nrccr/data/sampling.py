@@ -163,6 +163,23 @@ def frames_kept(frames: int) -> int:
     return frames - int(FRAMES_REMOVED * frames)
 
 
+def kept_frames(seed: int, epoch: int, item: int, frames: int, dropped: float) -> Indices:
+    """Which frames of one training pair's video remain; of (seed, epoch, item) alone, and drawn apart from its view.
+
+    Args:
+        seed: the run's seed, from 0, below 2**63.
+        epoch: from 0.
+        item: the training pair's position in the training set.
+        frames: all frames, one or more.
+        dropped: share that goes, from 0 and below 1.
+
+    Returns:
+        Positions in order, at least one.
+    """
+    generator = np.random.default_rng(np.array([seed % 2**32, seed >> 32, epoch, item, 1], dtype=np.uint32))
+    return _choose(generator, frames, frames - int(dropped * frames))
+
+
 def caption_draws(seed: int, epoch: int, items: Indices, counts: Indices) -> Indices:
     """Which of its captions each item shows in an epoch, uniform; of (seed, epoch, item) alone, as `masked_view`.
 

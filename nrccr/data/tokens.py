@@ -62,7 +62,8 @@ class CaptionTokenizer:
         UserError: no tokeniser there, or one whose library is not installed.
     """
 
-    def __init__(self, model: str, max_tokens: int, *, lower_case: bool = True) -> None:
+    def __init__(self, model: str, max_tokens: int, *, lower_case: bool = True, prefix: str = "") -> None:
+        self.prefix = prefix
         require_content(Path(model))
         try:
             require_model_files(model)
@@ -156,7 +157,7 @@ class CaptionTokenizer:
         return int(self.tokenizer.pad_token_id or 0)
 
     def _encode_part(self, texts: Sequence[str]) -> TokenTable:
-        captions = [self._as_text(text.lower() if self._lower else text) for text in texts]
+        captions = [self.prefix + self._as_text(text.lower() if self._lower else text) for text in texts]
         rows: list[list[int]] = self.tokenizer(captions, split_special_tokens=True)["input_ids"]
         long = [index for index, row in enumerate(rows) if len(row) > self.max_tokens]
         if long:  # the tokeniser cuts them, as it knows where its special tokens go
@@ -203,7 +204,8 @@ class CaptionTokenizer:
             lower_case = "by the tokeniser, without accents"
         else:
             lower_case = "of the text" if self._lower else "as published"
-        return {"kind": _algorithm(self.tokenizer), "lower_case": lower_case, "vocabulary": len(self.tokenizer)}
+        found = {"kind": _algorithm(self.tokenizer), "lower_case": lower_case, "vocabulary": len(self.tokenizer)}
+        return found | ({"prefix": self.prefix} if self.prefix else {})
 
     def save(self, folder: Path) -> None:
         """Write the tokeniser's files into a folder; beside the backbone's configuration they can be read again."""

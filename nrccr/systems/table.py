@@ -16,6 +16,7 @@ SYSTEMS = {
     "nrccr": "nrccr.systems.nrccr",
     "mlcmr": "nrccr.systems.mlcmr",
     "c2kd": "nrccr.systems.c2kd",
+    "quartet": "nrccr.systems.quartet",
 }
 
 

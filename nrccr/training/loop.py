@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Any
@@ -24,8 +24,9 @@ from nrccr.errors import Interrupted, UserError, death_of_worker, first_line
 from nrccr.processes import any_says, as_first, average, is_first, rank, world
 from nrccr.safeload.unpickle import save_weights
 from nrccr.terminal import say
+from nrccr.training.average import Average
 from nrccr.training.log import Log, NoLog, Window
-from nrccr.training.optim import Schedule, adam, set_learning_rate, trainable
+from nrccr.training.optim import Schedule, adam, set_learning_rate, share_of_rate, trainable
 from nrccr.training.rows import cut_moments, parted_tables, whole_moments
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.state import position_of, require_adam, require_count, require_module, schedule_of, window_of
@@ -51,7 +52,13 @@ class Trainer:
         self.config = config
         self.network = task.network.to(runtime.device)
         self.tables = parted_tables(self.network)
-        self.optimizer = adam(self.network, config.train.learning_rate)
+        rate = config.train.backbone_learning_rate
+        self.optimizer = adam(
+            self.network, config.train.learning_rate, {} if rate is None else {"text.backbone.": rate}
+        )
+        self.ratios = [group["lr"] / config.train.learning_rate for group in self.optimizer.param_groups]
+        self.average = Average(self.network, config.train.average) if config.train.average else None
+        self.memory = {name: module.to(runtime.device) for name, module in task.memory.items()}
         self.trainable = trainable(self.network)
         self.losses = task.losses
         self.players = task.players
@@ -60,9 +67,12 @@ class Trainer:
         }
         self.first = {name: player for name, player in task.players.items() if player.losses is not None}
         self.together = [self.optimizer, *(own for name, own in self.optimizers.items() if name not in self.first)]
-        self.learning = [own for optimizer in self.together for own in optimizer.param_groups[0]["params"]]
+        self.learning = [
+            own for optimizer in self.together for group in optimizer.param_groups for own in group["params"]
+        ]
         self.pairs = task.pairs
         self.validate = task.validate
+        self.write = task.write
         self.runtime = runtime
         self.folder = folder
         self.progress = Progress(Schedule(config.train.learning_rate))
@@ -96,6 +106,7 @@ class Trainer:
         config, progress = self.config.train, self.progress
         order = (len(self.pairs), config.batch_size, self.config.seed, progress.epoch)
         batches = epoch_batches(*order, drop_last=config.drop_last, least=world())
+        steps = len(batches) * config.epochs
         clock = time.perf_counter()
         data_seconds = step_seconds = 0.0
         timed = 0  # steps since the last log line; unlike the window, timing begins anew in a resumed run
@@ -107,6 +118,7 @@ class Trainer:
         with bar, stopped(iter(self._loader(batches[progress.batch :]))) as loaded_batches:
             for batch in loaded_batches:
                 loaded = time.perf_counter()
+                self._set_rate(share_of_rate(progress.step, steps, config))
                 progress.window.add(self.step(batch.to(self.runtime.device, non_blocking=True)))
                 progress.batch += 1
                 progress.step += 1
@@ -119,7 +131,7 @@ class Trainer:
                 timed += 1
                 if logs:
                     timing = {"data_seconds": data_seconds / timed, "step_seconds": step_seconds / timed}
-                    rate = {"epoch": progress.epoch + 1, "learning_rate": progress.schedule.learning_rate}
+                    rate = {"epoch": progress.epoch + 1, "learning_rate": self.optimizer.param_groups[0]["lr"]}
                     log.write("train", progress.step, rate | means | timing)
                     bar.set_postfix(loss=f"{means['total']:.3f}")
                     progress.window.clear()
@@ -160,6 +172,8 @@ class Trainer:
             table.write_back()
         for player in self.first.values():
             player.module.requires_grad_(True)
+        if self.average is not None:
+            self.average.update()
         return losses | report | {"total": loss, "gradient_norm": norm}
 
     def _step_first(self, out: Any) -> dict[str, Tensor]:
@@ -181,12 +195,15 @@ class Trainer:
         config, progress = self.config, self.progress
         progress.window.means(progress.step)  # a NaN since the last log line stops the run before it is validated
         started = time.perf_counter()
-        found = self.validate() if self.validate is not None else None
-        score = None if found is None else as_first(torch.tensor(found.score, dtype=torch.float64)).item()
-        progress.epoch, progress.batch = progress.epoch + 1, 0
-        if progress.schedule.after_epoch(progress.epoch, score, config.train) and is_first():
-            save_weights(self.network.state_dict(), self.folder.weights)
-        self._follow_schedule()
+        with self.average.in_use() if self.average is not None else nullcontext():
+            found = self.validate() if self.validate is not None else None
+            score = None if found is None else as_first(torch.tensor(found.score, dtype=torch.float64)).item()
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+            if progress.schedule.after_epoch(progress.epoch, score, config.train) and is_first():
+                save_weights(self.network.state_dict(), self.folder.weights)
+        self._set_rate(1.0)
+        if self.write is not None and is_first():
+            self.write(self.folder)
         if found is not None:
             seconds = time.perf_counter() - started
             best = {"score": found.score, "best_epoch": progress.schedule.best_epoch, "seconds": seconds}
@@ -196,9 +213,10 @@ class Trainer:
         tqdm.write(f"epoch {progress.epoch}: {result if found is not None else 'finished'}")
         self._save(log)
 
-    def _follow_schedule(self) -> None:
-        rate = self.progress.schedule.learning_rate
-        set_learning_rate(self.optimizer, rate)
+    def _set_rate(self, share: float) -> None:
+        """Set all learning rates that follow the schedule, to a share of the epoch's rate."""
+        rate = share * self.progress.schedule.learning_rate
+        set_learning_rate(self.optimizer, rate, self.ratios)
         for name, player in self.players.items():
             if player.follows_schedule:
                 ratio = player.learning_rate / self.config.train.learning_rate
@@ -236,6 +254,8 @@ class Trainer:
                 "random": random,
                 "log_bytes": log.size(),
             }
+            | ({"average": self.average.state()} if self.average is not None else {})
+            | ({"memory": {name: own.state_dict() for name, own in self.memory.items()}} if self.memory else {})
         )
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -267,6 +287,10 @@ class Trainer:
                 f"{name}'s optimizer", self.optimizers[name], saved[name]["optimizer"]
             )
             unknown += others
+        if self.average is not None:
+            self.average.check(state["average"])
+        for name, memory in self.memory.items():
+            require_module(name, memory, state["memory"][name])
         progress = Progress(schedule_of(state["schedule"]), *position_of(state["position"]))
         sums, progress.window.count = window_of(state["window"])
         log_bytes = require_count("log_bytes", state["log_bytes"])
@@ -282,6 +306,10 @@ class Trainer:
         for name, player in self.players.items():
             player.module.load_state_dict(saved[name]["module"])
             self.optimizers[name].load_state_dict(own_moments[name])
+        if self.average is not None:
+            self.average.restore(state["average"])
+        for name, memory in self.memory.items():
+            memory.load_state_dict(state["memory"][name])
         progress.window.sums = {name: value.to(self.runtime.device) for name, value in sums.items()}
         self.progress, self.log_bytes = progress, log_bytes
 

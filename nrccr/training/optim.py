@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,21 +13,54 @@ from nrccr.config.sections import TrainSection
 from nrccr.training.rows import UsedRows
 
 
-def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    """Adam with default betas over the parameters that train; the fused kernel, one pass over memory."""
-    return torch.optim.Adam(trainable(module), lr=learning_rate, fused=True)
+def adam(module: nn.Module, learning_rate: float, apart: Mapping[str, float] | None = None) -> torch.optim.Adam:
+    """Adam with default betas over the parameters that train; the fused kernel, one pass over memory.
+
+    Args:
+        module: what trains.
+        learning_rate: at the start.
+        apart: learning rates of parts, by the beginning of their parameters' names; each is a group of its own.
+    """
+    if not apart:
+        return torch.optim.Adam(trainable(module), lr=learning_rate, fused=True)
+    groups: dict[str, list[nn.Parameter]] = {"": [], **{name: [] for name in apart}}
+    for name, parameter in _named(module):
+        groups[next((part for part in apart if name.startswith(part)), "")].append(parameter)
+    rates = {"": learning_rate, **apart}
+    return torch.optim.Adam(
+        [{"params": own, "lr": rates[name]} for name, own in groups.items() if own], lr=learning_rate, fused=True
+    )
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that train; of a word table with its used rows apart these, in its place."""
-    apart = {id(own.weight): own.own for own in module.modules() if isinstance(own, UsedRows) and own.own is not None}
-    return [apart.get(id(parameter), parameter) for parameter in module.parameters() if parameter.requires_grad]
+    return [parameter for _, parameter in _named(module)]
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate of all parameters."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+def _named(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    rows = {id(own.weight): own.own for own in module.modules() if isinstance(own, UsedRows) and own.own is not None}
+    named = module.named_parameters()
+    return [(name, rows.get(id(parameter), parameter)) for name, parameter in named if parameter.requires_grad]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float, ratios: Sequence[float] = ()) -> None:
+    """Set the learning rate of all parameters; with `ratios`, one for each group, times these."""
+    for index, group in enumerate(optimizer.param_groups):
+        group["lr"] = learning_rate * ratios[index] if ratios else learning_rate
+
+
+def share_of_rate(step: int, steps: int, config: TrainSection) -> float:
+    """What the schedule of steps leaves of the learning rate in a step.
+
+    Args:
+        step: from 0.
+        steps: of all epochs.
+        config: the schedule and its warm-up.
+    """
+    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    if config.schedule == "published":
+        return warm
+    return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / max(1, steps))))
 
 
 @dataclass

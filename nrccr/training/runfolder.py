@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def trust(self) -> Path:
+        """How much each translation is trusted, the least first (Quartet)."""
+        return self.path / "trust.tsv"
+
+    @property
     def backbone(self) -> Path:
         """The backbone's configuration and tokeniser, so that the folder can be used without `text.model`."""
         return self.path / "backbone"

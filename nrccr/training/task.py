@@ -111,6 +111,8 @@ class Task:
         save_models: writes configurations and pre-processing of backbone and image encoder into a run folder.
         record: what the numbers depend on besides configuration and data, for run.json; the same when it is resumed.
         places: feature folders or files that it reads; a resumed run finds them unchanged.
+        write: writes what else there is to say of the run into its folder, after every epoch; none: nothing.
+        memory: by name, modules that remember something of the steps and do not learn; kept in the state.
         several: whether several processes may share it: the training set is a SharedSet, and the network gathers all
             rows before batch statistics and losses.
     """
@@ -124,6 +126,8 @@ class Task:
     save_models: Callable[[RunFolder], None]
     record: dict[str, Any] = field(default_factory=dict)
     places: tuple[Path, ...] = ()
+    write: Callable[[RunFolder], None] | None = None
+    memory: Mapping[str, nn.Module] = field(default_factory=dict)
     several: bool = False
 
 

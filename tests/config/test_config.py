@@ -12,7 +12,6 @@ from nrccr.config.schema import plain, resolved_switches, to_yaml
 from nrccr.config.sections import Switches
 from nrccr.config.yaml import parse_yaml
 from nrccr.errors import UserError
-from nrccr.systems.nrccr.settings import AdversarySection
 from nrccr.systems.settings import config_type, load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -85,7 +84,7 @@ def test_small_config_is_what_the_issue_says() -> None:
 
 def test_table_configs_are_the_released_recipe() -> None:
     vatex, msrvtt = (load_config(CONFIGS / "nrccr" / f"{name}.yaml") for name in ("vatex", "msrvttcn"))
-    assert (vatex.data.collection, vatex.section(AdversarySection).discriminator) == ("vatex", "strong")
+    assert (vatex.data.collection, vatex.adversary.discriminator) == ("vatex", "strong")
     assert (msrvtt.data.collection, msrvtt.value("adversary.discriminator")) == ("msrvttcn", "not-so-weak")
     assert vatex.reading == msrvtt.reading == "released"
 

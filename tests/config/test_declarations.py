@@ -18,6 +18,7 @@ from nrccr.config.sections import Switches, TextSection
 from nrccr.config.yaml import Layer, merged, parse_yaml, read_layers
 from nrccr.errors import UserError
 from nrccr.systems.c2kd.settings import C2KDSection
+from nrccr.systems.quartet.settings import QuartetSection
 from nrccr.systems.settings import build_config, config_type, load_config
 from nrccr.systems.table import SYSTEMS
 
@@ -27,19 +28,28 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 READERS = {
     "nrccr": (
         "switches.attention_mask switches.teacher switches.feed_forward switches.attention_scale switches.similarity "
-        "switches.feature switches.adversary switches.english_cleaning switches.pixels adversary.discriminator "
-        "adversary.learning_rate image.model image.pretrained image.path image.trainable image.cache text.width "
-        "text.heads data.round_trips data.source data.task "
-        "loss.target loss.similarity loss.feature loss.cycle loss.adversary"
+        "switches.feature switches.adversary switches.english_cleaning switches.pixels image.model image.pretrained "
+        "image.path image.trainable image.cache data.round_trips loss.target"
     ),
-    "nrccr mlcmr": (
-        "switches.pooling switches.score loss.margin loss.temperature loss.mask_same_item joint.dropout data.target "
-        "data.mismatch_tolerance evaluation.target_weight evaluation.save_scores evaluation.normalise "
-        "evaluation.beta evaluation.k evaluation.alpha"
+    "nrccr quartet": (
+        "adversary.discriminator adversary.learning_rate text.width text.heads data.source data.task loss.similarity "
+        "loss.feature loss.cycle loss.adversary"
     ),
-    "mlcmr": ("data.scenario data.validation_english data.validate_on_test data.held_out visual.gru visual.maps"),
-    "nrccr c2kd": "visual.width visual.heads visual.layers",
-    "c2kd": "switches.pool_mask data.languages " + " ".join(f"c2kd.{name}" for name in C2KDSection.model_fields),
+    "nrccr mlcmr": "switches.pooling loss.mask_same_item",
+    "nrccr mlcmr quartet": (
+        "switches.score loss.margin loss.temperature joint.dropout data.target data.mismatch_tolerance "
+        "evaluation.target_weight evaluation.save_scores evaluation.normalise evaluation.beta evaluation.k "
+        "evaluation.alpha"
+    ),
+    "mlcmr": "data.scenario data.validation_english data.validate_on_test data.held_out",
+    "mlcmr quartet": "visual.gru visual.maps",
+    "nrccr c2kd quartet": "visual.width visual.heads visual.layers",
+    "c2kd": "switches.pool_mask " + " ".join(f"c2kd.{name}" for name in C2KDSection.model_fields),
+    "c2kd quartet": "data.languages",
+    "quartet": (
+        "text.prefix train.average train.warmup train.schedule train.backbone_learning_rate "
+        + " ".join(f"quartet.{name}" for name in QuartetSection.model_fields)
+    ),
 }
 CHANGES = {
     "length": {"train.epochs", "train.patience"},
@@ -52,7 +62,7 @@ CHANGES = {
 def test_who_reads_each_key() -> None:
     expected = {name: tuple(readers.split()) for readers, names in READERS.items() for name in names.split()}
     for name, found in declared(config_type()).items():
-        assert config_type().readers(found) == expected.pop(name, ("nrccr", "mlcmr", "c2kd")), name
+        assert config_type().readers(found) == expected.pop(name, tuple(SYSTEMS)), name
     assert not expected
 
 
@@ -276,7 +286,7 @@ def test_a_new_system_is_a_line_in_the_table_and_its_settings() -> None:
     assert config.section(ToySection).size == 7 and resolved_switches(config) == {"pooling": "masked"}
     assert "toy.size" in keys_that_change(type(config), "nothing")
     text = base_yaml(config_type())
-    assert "model: nrccr            # nrccr | mlcmr | c2kd | toy: the system" in text
+    assert "model: nrccr            # nrccr | mlcmr | c2kd | quartet | toy: the system" in text
     assert "  size: 3               # of the toy\n" in text and "toy: toys" in " ".join(text.split())
     assert "toy:                    # [toy] what the toy system adds\n" in text
     assert "toy" in json_schema(config_type())["properties"]

@@ -18,11 +18,13 @@ TINY = {
     "nrccr": ["text.width=32", "visual.width=32"],
     "mlcmr": ["visual.gru=8", "visual.maps=6"],
     "c2kd": ["visual.width=32"],
+    "quartet": ["visual.gru=8", "visual.maps=6"],
 }
 DRIVERS = {
     "nrccr": r"\./(do_all_\w+\.sh) (.*)",
     "mlcmr": r"(scripts/mlcmr/do_all\.sh) (.*)",
     "c2kd": r"(scripts/c2kd/\w+\.sh) (.*)",
+    "quartet": r"(scripts/quartet/do_all\.sh) (.*)",
 }
 # Where an MLCMR configuration stands, by what its driver is given.
 SCENARIOS = {
@@ -39,6 +41,8 @@ def usual_config(model: str, driver: str, arguments: str) -> str:
     if model == "c2kd":
         stage = Path(driver).stem.replace("_", "-")
         return f"configs/c2kd/{arguments.split()[0]}-{'teacher' if stage == 'teachers' else stage}"
+    if model == "quartet":
+        return f"configs/quartet/{arguments.split()[0]}.yaml"
     collection, _, mode, labels, target = arguments.split()[:5]
     return f"configs/mlcmr/{collection}-{SCENARIOS[f'{mode} {labels}']}-{target}.yaml"
 

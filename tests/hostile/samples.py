@@ -20,10 +20,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from nrccr.evaluation.normalise import fold_bias
 from nrccr.files import digest_of
 from nrccr.models.backbone import backbone_config, build_backbone
+from nrccr.models.levels import KERNELS
 from nrccr.report.tables import BY_LANGUAGE
 from nrccr.search.store import About, Draft, Item, write_generation
 from nrccr.search.vectors import LEAST_TRAINING, Kind, Shape, Vectors
-from nrccr.systems.mlcmr.network import KERNELS
 from tests.conftest import TINY_BERT
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "man", "dog", "runs", "sings", "red", "##s"]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from nrccr.models.attention import AttentionBlock, Projection, additive_mask
 from nrccr.models.layers import JointMapping, mean_over_positions
-from nrccr.systems.nrccr.attention import AttentionBlock, Projection, additive_mask
 
 LENGTHS = [5, 2, 3]  # of padded sequences of five positions
 WIDTH, HEADS = 24, 4

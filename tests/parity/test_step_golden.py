@@ -20,7 +20,6 @@ from nrccr.systems.nrccr import published as names
 from nrccr.systems.nrccr.data import Reader
 from nrccr.systems.nrccr.network import build_discriminator
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
-from nrccr.systems.nrccr.settings import AdversarySection
 from nrccr.systems.retriever import Retriever
 from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
@@ -90,7 +89,7 @@ def trainer(published: Retriever) -> Trainer:
     runtime = Runtime(torch.device("cpu"))
     nothing: Any = None
     objective = NRCCRObjective(config)
-    players = adversary(objective, discriminator, config.section(AdversarySection).learning_rate)
+    players = adversary(objective, discriminator, config.adversary.learning_rate)
     task = Task(network, lambda out, _: objective(out, discriminator), players, nothing, nothing, {}, nothing)
     return Trainer(config, task, runtime, RunFolder(Path("unused")))
 

@@ -77,13 +77,14 @@ main()
 """
 
 
-@pytest.fixture(params=["nrccr", "mlcmr", "c2kd"])
+@pytest.fixture(params=["nrccr", "mlcmr", "c2kd", "quartet"])
 def system(request: pytest.FixtureRequest) -> tuple[Path, Path]:
     """Configuration and root of each system, small."""
     config, root = {
         "nrccr": ("tiny_config", "tiny_collection"),
         "mlcmr": ("mlcmr_config", "both_languages"),
         "c2kd": ("c2kd_config", "tiny_languages"),
+        "quartet": ("quartet_config", "tiny_collection"),
     }[request.param]
     return request.getfixturevalue(config), request.getfixturevalue(root)
 

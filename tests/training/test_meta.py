@@ -37,6 +37,8 @@ STEPS = {  # system, fixtures of configuration and collection, overrides
     "mlcmr-unparallel": ("mlcmr", "mlcmr_config", "both_languages", ["data.scenario=unparallel"]),
     "c2kd-translate-train": ("c2kd", "c2kd_config", "tiny_languages", []),
     "c2kd-zero-shot": ("c2kd", "c2kd_config", "tiny_languages", ["c2kd.stage=zero_shot"]),
+    "quartet": ("quartet", "quartet_config", "tiny_collection", []),
+    "quartet-triplet": ("quartet", "quartet_config", "tiny_collection", ["quartet.ranking=triplet"]),
 }
 
 
@@ -67,7 +69,9 @@ def trainer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     found = load_config(request.getfixturevalue(config), [*overrides, "text.pretrained=false"])
     task = part_of(system, "system").task(found, request.getfixturevalue(root), torch.device("cpu"), test=False)
     # The fused kernel is not made for meta tensors; it reads no values either.
-    monkeypatch.setattr(loop, "adam", lambda module, rate: torch.optim.Adam(loop.trainable(module), rate, foreach=True))
+    monkeypatch.setattr(
+        loop, "adam", lambda module, rate, apart=None: torch.optim.Adam(loop.trainable(module), rate, foreach=True)
+    )
     autocast = torch.autocast  # knows no meta device
     monkeypatch.setattr(
         torch,
@@ -100,6 +104,7 @@ def test_encoding_reads_no_value(trainer: Trainer) -> None:
     network: Any = trainer.network
     for part in batches(trainer)[0].to(META).parts:
         texts = part.texts if hasattr(part, "texts") else [part.source]
+        texts = [own.text for own in texts.values()] if isinstance(texts, dict) else texts
         with OneDevice():
             found = [*(network.embed_text(text) for text in texts), network.embed_visual(part.visual)]
         assert {vectors.device for vectors in found} == {META} and all(vectors.dim() == 2 for vectors in found)

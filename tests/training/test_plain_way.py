@@ -35,6 +35,7 @@ SYSTEMS = {  # system, fixtures of configuration and collection, overrides
     "nrccr-corrected": ("nrccr", "tiny_config", "tiny_collection", ["reading=corrected"]),
     "mlcmr": ("mlcmr", "mlcmr_config", "both_languages", ["reading=released"]),
     "c2kd": ("c2kd", "c2kd_config", "tiny_languages", []),
+    "quartet": ("quartet", "quartet_config", "tiny_collection", []),
 }
 
 
@@ -71,7 +72,9 @@ def test_fifty_steps(case: str, request: pytest.FixtureRequest, monkeypatch: pyt
     assert all(optimizer.defaults["fused"] for optimizer in ours.together)
     monkeypatch.setattr(fast, "HAS_ONEDNN", False)
     monkeypatch.setattr(backbone, "packs", lambda _: False)
-    monkeypatch.setattr(loop, "adam", lambda own, rate: torch.optim.Adam(loop.trainable(own), rate, foreach=False))
+    monkeypatch.setattr(
+        loop, "adam", lambda own, rate, _=None: torch.optim.Adam(loop.trainable(own), rate, foreach=False)
+    )
     monkeypatch.setattr(f"nrccr.systems.{system}.system.train_used_rows", lambda table, used: None)
     plain, wanted = train(*given, plain=True)
     assert not any(isinstance(module, UsedRows) for module in plain.network.modules())

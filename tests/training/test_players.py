@@ -90,7 +90,7 @@ def test_a_rate_follows_the_schedule_by_its_ratio_or_stays(config: Config) -> No
     fixed, follower = Player(Scale(1.0), RATE), Player(Scale(1.0), RATE, follows_schedule=True)
     trainer = trainer_of(config, lambda out, _: {"a_loss": out.mean()}, fixed=fixed, follower=follower)
     trainer.progress.schedule.learning_rate *= 0.25
-    trainer._follow_schedule()
+    trainer._set_rate(1.0)
     rates = {name: own.param_groups[0]["lr"] for name, own in trainer.optimizers.items()}
     assert rates == {"fixed": RATE, "follower": pytest.approx(0.25 * RATE)}
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.25e-2)

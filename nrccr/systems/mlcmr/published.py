@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from nrccr.errors import UserError
+from nrccr.models.levels import KERNELS
 from nrccr.models.statedicts import (
     MAPPING,
     StateDict,
@@ -23,7 +24,6 @@ from nrccr.models.statedicts import (
     without_wrappers,
 )
 from nrccr.systems.base import Published
-from nrccr.systems.mlcmr.network import KERNELS
 
 _VISUAL = [("rnn.", "gru."), ("convs1.", "convolutions.")]
 _TEXT = [("text_bert.text_bert.", "backbone.")]

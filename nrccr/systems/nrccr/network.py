@@ -15,14 +15,14 @@ from transformers import PreTrainedModel
 from nrccr.config.schema import Config
 from nrccr.data.batch import PairBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.models.backbone import freeze_backbone
+from nrccr.models.discriminator import Discriminator
 from nrccr.models.fast import use_fast_layers
 from nrccr.models.image import ImageEncoder, encoder_width
 from nrccr.models.layers import JointMapping, evaluating, unit
+from nrccr.models.text import TextEncoder
+from nrccr.models.video import VideoEncoder
 from nrccr.processes import gather
-from nrccr.systems.nrccr.discriminator import Discriminator
-from nrccr.systems.nrccr.settings import AdversarySection, padding_free
-from nrccr.systems.nrccr.text import TextEncoder
-from nrccr.systems.nrccr.video import VideoEncoder
+from nrccr.systems.nrccr.settings import padding_free
 
 
 @dataclass(frozen=True)
@@ -229,5 +229,5 @@ def build_discriminator(config: Config, backbone_width: int) -> Discriminator | 
     if not config.loss.adversary:
         return None
     logits = 2 if config.switch("adversary") == "non_saturating" else 1
-    strength = config.section(AdversarySection).discriminator
-    return use_fast_layers(Discriminator(backbone_width, strength, logits, config.switch("pooling")))
+    found = Discriminator(backbone_width, config.adversary.discriminator, logits, config.switch("pooling"))
+    return use_fast_layers(found)

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from nrccr.config.keys import Section, key
-from nrccr.config.limits import require_at_most, require_heads
+from nrccr.config.keys import Section
+from nrccr.config.limits import FRAME_POSITIONS, QUERY_KEY_WIDTH, TEXT_POSITIONS, require_at_most, require_heads
 from nrccr.config.schema import Config, Refuse
 
-Strength: TypeAlias = Literal["weak", "not-so-weak", "strong"]
-
-TEXT_POSITIONS, FRAME_POSITIONS = 250, 80  # position vectors of the two branches
-QUERY_KEY_WIDTH = 512  # of all attention heads together, whatever their number and the width
-
-
-class AdversarySection(Section):
-    """The language discriminator."""
-
-    discriminator: Strength = key("strong", "")
-    learning_rate: float = key(0.001, "of its own Adam", gt=0)
-
-
-SECTIONS: dict[str, type[Section]] = {"adversary": AdversarySection}
+SECTIONS: dict[str, type[Section]] = {}
 READS = frozenset(
     {
-        *("image", "loss", "text.width", "text.heads", "visual.width", "visual.heads", "visual.layers"),
+        *("image", "loss", "adversary", "text.width", "text.heads", "visual.width", "visual.heads", "visual.layers"),
         *("joint.dropout", "data.task", "data.source", "data.target", "data.round_trips", "data.mismatch_tolerance"),
         *(f"evaluation.{name}" for name in ("target_weight", "save_scores", "normalise", "beta", "k", "alpha")),
         *("switches.pooling", "switches.attention_mask", "switches.teacher", "switches.feed_forward"),

@@ -30,7 +30,6 @@ from nrccr.systems.nrccr.data import Reader, cleaning_of, locate_data
 from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.nrccr.published import published
-from nrccr.systems.nrccr.settings import AdversarySection
 from nrccr.systems.retriever import Model, Retriever
 from nrccr.training.rows import train_used_rows
 from nrccr.training.runfolder import RunFolder
@@ -93,11 +92,10 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
             visual.encoder.config.save_pretrained(run.path / "image_encoder")
             model.preprocess.save(run.path / "image_encoder")
 
-    rate = config.section(AdversarySection).learning_rate
     return Task(
         network=model.network,
         losses=lambda out, batch: objective(out, discriminator),
-        players=adversary(objective, discriminator, rate),
+        players=adversary(objective, discriminator, config.adversary.learning_rate),
         pairs=pairs,
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(held_out.counts)},

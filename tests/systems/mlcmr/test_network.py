@@ -14,8 +14,9 @@ from torch.nn import functional as F  # noqa: N812
 from nrccr.data.batch import TextBatch, VideoBatch, ViewBatch
 from nrccr.data.sampling import mask_tokens, masked_view
 from nrccr.models.backbone import backbone_config, build_backbone
+from nrccr.models.levels import MultiLevelVideo
 from nrccr.safeload.unpickle import load_weights, save_weights
-from nrccr.systems.mlcmr.network import MLCMR, MultiLevelVideo
+from nrccr.systems.mlcmr.network import MLCMR
 from nrccr.systems.mlcmr.objective import MLCMRObjective
 from nrccr.systems.settings import load_config
 from nrccr.training.optim import adam

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from nrccr.systems.nrccr.discriminator import Discriminator
+from nrccr.models.discriminator import Discriminator
 
 STRENGTHS = ["weak", "not-so-weak", "strong"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nrccr.data.batch import VideoBatch
-from nrccr.systems.nrccr.video import VideoEncoder
+from nrccr.models.video import VideoEncoder
 
 
 def clips() -> VideoBatch:

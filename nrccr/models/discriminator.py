@@ -8,9 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nrccr.config.choices import Pooling
+from nrccr.config.choices import Pooling, Strength
 from nrccr.models.layers import mean_over_positions
-from nrccr.systems.nrccr.settings import Strength
 
 CHANNELS = 128
 

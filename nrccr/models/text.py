@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nrccr.config.choices import AttentionMask, AttentionScale, Pooling, TeacherKind
+from nrccr.config.limits import TEXT_POSITIONS
 from nrccr.data.batch import TextBatch
+from nrccr.models.attention import AttentionBlock, Heads, Projection
 from nrccr.models.backbone import backbone_states
 from nrccr.models.layers import mean_over_positions
-from nrccr.systems.nrccr.attention import AttentionBlock, Heads, Projection
-from nrccr.systems.nrccr.settings import TEXT_POSITIONS
 
 
 class TextEncoder(nn.Module):

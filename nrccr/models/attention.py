@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nrccr.config.choices import AttentionMask, AttentionScale
-from nrccr.systems.nrccr.settings import QUERY_KEY_WIDTH
+from nrccr.config.limits import QUERY_KEY_WIDTH
 
 
 def additive_mask(query_mask: Tensor, key_mask: Tensor, kind: AttentionMask) -> Tensor:

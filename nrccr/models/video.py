@@ -8,10 +8,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nrccr.config.choices import AttentionMask, AttentionScale, Pooling
+from nrccr.config.limits import FRAME_POSITIONS
 from nrccr.data.batch import VideoBatch
+from nrccr.models.attention import AttentionBlock, Projection
 from nrccr.models.layers import mean_over_positions
-from nrccr.systems.nrccr.attention import AttentionBlock, Projection
-from nrccr.systems.nrccr.settings import FRAME_POSITIONS
 
 
 class VideoEncoder(nn.Module):

@@ -1,0 +1,110 @@
+"""The configuration keys of Quartet: every part is a switch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from nrccr.config.keys import Section, key
+from nrccr.config.limits import FRAME_POSITIONS, QUERY_KEY_WIDTH, TEXT_POSITIONS, require_at_most, require_heads
+from nrccr.config.render import spelled
+from nrccr.config.schema import Config, Refuse
+
+Ranking: TypeAlias = Literal["contrast", "triplet"]
+VideoParts: TypeAlias = Literal["levels", "transformer", "both"]
+TextPooling: TypeAlias = Literal["mean", "first", "attention"]
+
+
+class QuartetSection(Section):
+    """Its parts; a weight of 0 leaves a term out, and what only it needs."""
+
+    ranking: Ranking = key("contrast", "contrast: several positives | triplet: the hardest negative")
+    temperature: float = key(0.07, "of the contrast at the start; it is trained, down to 0.01", ge=0.01)
+    video: VideoParts = key("levels", "levels: mean, GRU, convolutions | transformer: attention | both")
+    pooling: TextPooling = key("mean", "of tokens: mean | first: the state of the first | attention: NRCCR's block")
+    views: bool = key(True, "true: masked captions and videos enter the ranking beside the whole ones")
+    dropped_frames: float = key(
+        0.0, "share of a video's frames that training leaves out, drawn anew each epoch", ge=0, lt=1
+    )
+    languages: float = key(0.5, "contrast of captions with their translations", ge=0)
+    guidance: float = key(0.3, "soft targets: each language ranks as the source language does", ge=0)
+    guidance_temperature: float = key(0.07, "of the soft targets", gt=0)
+    trust: bool = key(True, "true: translations weigh as much as the model's own ranking speaks for them")
+    trust_temperature: float = key(0.05, "of the probability of a pair", gt=0)
+    trust_momentum: float = key(0.8, "of its moving average over epochs", ge=0, lt=1)
+    trust_from: int = key(3, "first epoch in which it weighs", ge=2, words="2 or more: it needs an epoch before")
+
+
+SECTIONS: dict[str, type[Section]] = {"quartet": QuartetSection}
+READS = frozenset(
+    {
+        *(f"loss.{name}" for name in ("margin", "similarity", "feature", "cycle", "adversary", "temperature")),
+        *("adversary", "joint.dropout", "visual.width", "visual.heads", "visual.layers", "visual.gru", "visual.maps"),
+        *("text.width", "text.heads", "text.prefix", "data.source", "data.target", "data.task", "data.languages"),
+        *("data.mismatch_tolerance", "switches.frames", "switches.score", "train.average", "train.warmup"),
+        *("train.schedule", "train.backbone_learning_rate"),
+        *(f"evaluation.{name}" for name in ("target_weight", "save_scores", "normalise", "beta", "k", "alpha")),
+    }
+)
+# Padding never counts, in any reading.
+SWITCHES: dict[str, Any] = {"pooling": "masked", "attention_mask": "key", "score": "raw", "frames": "uniform"}
+FOLDERS: dict[str, str] = {}
+NOTES = {
+    "data.collection": "any that NRCCR reads, of videos or with vectors of images",
+    "data.max_frames": "at most 80 with quartet.video: transformer or both",
+    "text.max_tokens": "at most 250 with quartet.pooling: attention",
+}
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "quartet": (),
+    "no-views": ("quartet.views=false",),
+    "no-languages": ("quartet.languages=0",),
+    "no-guidance": ("quartet.guidance=0",),
+    "no-trust": ("quartet.trust=false",),
+    "triplet": ("quartet.ranking=triplet",),
+}
+LONGEST = 512  # tokens; the backbone's position vectors
+OF_CONTRAST = ("temperature", "trust", "trust_temperature", "trust_momentum", "trust_from")
+
+
+def check(config: Config, refuse: Refuse) -> None:
+    """Refuse raw images, sizes that do not fit, and keys of parts that are switched off."""
+    own = config.section(QuartetSection)
+    attends = own.pooling == "attention"
+    most = TEXT_POSITIONS if attends else LONGEST
+    require_at_most(config, "text.max_tokens", most, f"between 3 and {most}", refuse)
+    if attends:
+        require_heads(config, "text", refuse, QUERY_KEY_WIDTH)
+    if config.visual.kind == "clip":
+        refuse(
+            f"visual.kind=clip does not go with model={config.model}; set visual.kind=vectors", "visual.kind", "model"
+        )
+    if config.visual.kind == "video" and own.video != "levels":
+        frames = f"at most {FRAME_POSITIONS}, the number of position vectors"
+        require_at_most(config, "data.max_frames", FRAME_POSITIONS, frames, refuse)
+        require_heads(config, "visual", refuse, QUERY_KEY_WIDTH)
+    if (config.loss.similarity or config.loss.feature) and not attends:
+        message = "loss.similarity and loss.feature need the teacher; set quartet.pooling=attention, or both to 0"
+        refuse(message, "loss.similarity", "quartet.pooling")
+    for name, reason in _unread(own).items():
+        value = getattr(own, name)
+        if value != getattr(QuartetSection(), name):
+            refuse(f"quartet.{name}={spelled(value)} is not used by quartet.{reason}; remove it", f"quartet.{name}")
+    if config.data.source in targets(config):
+        message = f"data.source={config.data.source} is among the languages of the queries; leave it out there"
+        refuse(message, "data.source", "data.languages")
+
+
+def _unread(own: QuartetSection) -> dict[str, str]:
+    """The keys that others switch off, and which."""
+    unread: dict[str, str] = {}
+    if own.ranking == "triplet":
+        unread |= dict.fromkeys(("trust_temperature", "trust_momentum", "trust_from"), "ranking=triplet")
+    elif not own.trust:
+        unread |= dict.fromkeys(("trust_temperature", "trust_momentum", "trust_from"), "trust=false")
+    if not own.guidance:
+        unread["guidance_temperature"] = "guidance=0"
+    return unread
+
+
+def targets(config: Config) -> list[str]:
+    """The languages of translations and queries: `data.languages`, or `data.target` alone."""
+    return list(config.data.languages) or [config.data.target]

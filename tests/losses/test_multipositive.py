@@ -1,0 +1,91 @@
+"""Contrast with several positives against loops, and its limits."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nrccr.losses.infonce import InfoNCELoss
+from nrccr.losses.multipositive import MultiPositiveContrast, soft_labels
+from nrccr.losses.trust import pair_probability
+
+SCALE = torch.tensor(1 / 0.07)
+LOSS = MultiPositiveContrast()
+
+
+def unit(rows: int, seed: int = 0) -> torch.Tensor:
+    vectors = torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return vectors / vectors.norm(dim=1, keepdim=True)
+
+
+def by_loops(scores: torch.Tensor, text: list[int], visual: list[int], scale: float, weights: list[float]) -> float:
+    total_text = total_visual = 0.0
+    for row, item in enumerate(text):
+        logs = (scores[row] * scale).log_softmax(0)
+        right = [column for column, other in enumerate(visual) if other == item]
+        total_text += weights[row] * -sum(float(logs[column]) for column in right) / max(len(right), 1)
+    found = 0
+    for column, item in enumerate(visual):
+        logs = (scores[:, column] * scale).log_softmax(0)
+        right = [row for row, other in enumerate(text) if other == item]
+        trust = sum(weights[row] for row in right)
+        if trust:
+            found += 1
+            total_visual -= sum(weights[row] * float(logs[row]) for row in right) / trust
+    return 0.5 * (total_text / sum(weights) + total_visual / found)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 0.5, 0.0, 0.2, 1.0]])
+def test_equals_loops(weights: list[float] | None) -> None:
+    text, visual = [0, 0, 1, 2, 2], [0, 1, 2, 2]
+    scores = unit(5) @ unit(4, 1).T
+    given = None if weights is None else torch.tensor(weights)
+    found = LOSS(scores, torch.tensor(text), torch.tensor(visual), SCALE, given)
+    assert float(found) == pytest.approx(by_loops(scores, text, visual, float(SCALE), weights or [1.0] * 5), rel=1e-5)
+
+
+def test_one_caption_an_item_is_infonce() -> None:
+    text, visual, items = unit(6), unit(6, 1), torch.arange(6)
+    expected = InfoNCELoss(0.07)(text, visual) / 6
+    assert float(LOSS(text @ visual.T, items, items, SCALE)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_chance_level_and_order() -> None:
+    items = torch.tensor([0, 0, 1, 1])
+    assert float(LOSS(torch.zeros(4, 4), items, items, SCALE)) == pytest.approx(math.log(4))
+    scores, order = unit(4) @ unit(4, 1).T, torch.tensor([2, 0, 3, 1])
+    shuffled = LOSS(scores[order], items[order], items, SCALE)
+    assert float(shuffled) == pytest.approx(float(LOSS(scores, items, items, SCALE)))
+
+
+def test_no_pairs_and_the_learned_scale_gets_a_gradient() -> None:
+    none = torch.empty(0, dtype=torch.long)
+    assert float(LOSS(torch.zeros(0, 0), none, none, SCALE)) == 0
+    scale, items = SCALE.clone().requires_grad_(), torch.arange(5)
+    LOSS(unit(5) @ unit(5, 1).T, items, items, scale).backward()
+    assert scale.grad is not None and float(scale.grad) != 0
+
+
+def test_a_caption_without_trust_is_only_a_negative() -> None:
+    scores, items = (unit(4) @ unit(4, 1).T).requires_grad_(), torch.arange(4)
+    LOSS(scores, items, items, SCALE, torch.tensor([1.0, 1.0, 0.0, 1.0])).backward()
+    assert scores.grad is not None
+    assert float(scores.grad[2, 2]) == 0  # neither its row nor its video's column pulls the two together
+    assert (scores.grad[2, [0, 1, 3]] > 0).all()  # the others' videos push it away
+
+
+def test_labels_of_a_row_sum_to_one_or_zero() -> None:
+    labels = soft_labels(torch.tensor([0, 1, 5]), torch.tensor([0, 1, 1, 2]))
+    assert labels.tolist() == [[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 0]]
+
+
+def test_pair_probability_finds_the_wrong_pair() -> None:
+    scores = torch.eye(4)
+    scores[2] = torch.tensor([0.0, 0.9, 0.1, 0.0])  # caption 2 describes video 1
+    found = pair_probability(scores)
+    assert found.argmin() == 2 and found[2] < 0.5 and found[0] > 0.99
+    logits = scores / 0.05
+    one = 0.5 * (logits[1].softmax(0)[1] + logits[:, 1].softmax(0)[1])
+    assert float(found[1]) == pytest.approx(float(one))

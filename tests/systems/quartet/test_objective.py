@@ -1,0 +1,131 @@
+"""Trust in translations, the schedule of steps, and the terms against what they are made of."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nrccr.data.sampling import kept_frames
+from nrccr.losses.multipositive import MultiPositiveContrast
+from nrccr.systems.quartet.network import LanguageOutput, QuartetOutput
+from nrccr.systems.quartet.objective import QuartetObjective, Trust
+from nrccr.systems.settings import build_config
+from nrccr.training.optim import adam, share_of_rate
+
+
+def unit(rows: int, seed: int) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def output(**changes: object) -> QuartetOutput:
+    """Four captions of three items; German for all, Chinese for two."""
+
+    def text(rows: list[int], seed: int) -> LanguageOutput:
+        return LanguageOutput(unit(len(rows), seed), torch.tensor(rows), None, [], [])
+
+    fields = {
+        "texts": {"en": text([0, 1, 2, 3], 0), "de": text([0, 1, 2, 3], 1), "zh": text([1, 3], 2)},
+        "visual": unit(4, 3),
+        "masked_visual": None,
+        "teachers": {},
+        "scale": torch.tensor(10.0),
+        "items": torch.tensor([0, 0, 1, 2]),
+        "pairs": torch.tensor([5, 0, 3, 2]),
+        "epoch": torch.tensor(1),
+    }
+    return QuartetOutput(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+PLAIN = ["model=quartet", *(f"loss.{name}=0" for name in ("similarity", "feature", "cycle", "adversary"))]
+
+
+def objective(*overrides: str, trust: Trust | None = None) -> QuartetObjective:
+    return QuartetObjective(build_config([], [*PLAIN, *overrides]), trust)
+
+
+def test_all_languages_are_rows_of_one_softmax() -> None:
+    out = output()
+    losses = objective("quartet.trust=false", "quartet.languages=0", "quartet.guidance=0")(out)
+    rows = torch.cat([text.vectors for text in out.texts.values()])
+    items = torch.cat([out.items[text.rows] for text in out.texts.values()])
+    expected = MultiPositiveContrast()(rows @ out.visual.T, items, out.items, out.scale)
+    assert [name for name in losses if name.endswith("_loss")] == ["rank_loss"]
+    torch.testing.assert_close(losses["rank_loss"], expected)
+
+
+def test_a_language_that_is_missing_changes_no_other_term() -> None:
+    both = objective("quartet.trust=false")(output())
+    texts = {language: text for language, text in output().texts.items() if language != "zh"}
+    one = objective("quartet.trust=false")(output(texts=texts))
+    # Weights are shared among the languages that are there.
+    torch.testing.assert_close(2 * both["languages_de_loss"], one["languages_de_loss"])
+    torch.testing.assert_close(2 * both["guidance_de_loss"], one["guidance_de_loss"])
+
+
+def test_guidance_is_kl_to_the_source_language() -> None:
+    out = output()
+    found = objective("quartet.trust=false", "quartet.guidance_temperature=0.2", "quartet.guidance=1")(out)
+    total = 0.0
+    for language in ("de", "zh"):
+        rows = out.texts[language].rows
+        english = out.texts["en"].vectors[rows] @ out.visual[rows].T / 0.2
+        own = out.texts[language].vectors @ out.visual[rows].T / 0.2
+        ways = [
+            torch.nn.functional.kl_div(
+                student.log_softmax(1), teacher.log_softmax(1), log_target=True, reduction="batchmean"
+            )
+            for student, teacher in ((own, english), (own.T, english.T))
+        ]
+        total += 0.25 * float(sum(ways))
+    assert float(found["guidance_de_loss"] + found["guidance_zh_loss"]) == pytest.approx(total, rel=1e-5)
+
+
+def test_trust_is_a_moving_average_that_weighs_from_its_epoch_on() -> None:
+    trust = Trust(["de", "zh"], 6, momentum=0.8, begins=3)
+    pairs = torch.tensor([4, 1])
+    trust.update("zh", pairs, torch.tensor([0.0, 0.5]))
+    trust.update("zh", pairs, torch.tensor([0.0, 0.5]))
+    expected = [0.8 * 0.8, 0.8 * (0.8 + 0.1) + 0.1]
+    np.testing.assert_allclose(trust.average[1, pairs].numpy(), expected, rtol=1e-6)
+    assert trust.average[0].tolist() == [1.0] * 6 and trust.average[1, 0] == 1.0
+    assert trust.weights("zh", pairs, torch.tensor(2)).tolist() == [1.0, 1.0]
+    weights = trust.weights("zh", pairs, torch.tensor(3))
+    np.testing.assert_allclose(weights.numpy(), np.array(expected) / np.mean(expected), rtol=1e-6)
+
+
+def test_a_distrusted_translation_pulls_less() -> None:
+    trust = Trust(["de", "zh"], 6, momentum=0.8, begins=3)
+    trust.average[0, 5] = 0.0
+    out = output(epoch=torch.tensor(3))
+    german = out.texts["de"].vectors.requires_grad_()
+    losses = objective("quartet.languages=0", "quartet.guidance=0", "quartet.trust_momentum=0.99", trust=trust)(out)
+    before = torch.autograd.grad(losses["rank_loss"], german)[0].norm(dim=1)
+    plain = objective("quartet.languages=0", "quartet.guidance=0", "quartet.trust=false")(out)
+    after = torch.autograd.grad(plain["rank_loss"], german)[0].norm(dim=1)
+    assert float(before[0] / after[0]) < 0.9  # the caption of pair 5
+
+
+def test_rates_of_a_step() -> None:
+    config = build_config([], [*PLAIN, "train.schedule=cosine", "train.warmup=4"]).train
+    assert share_of_rate(0, 100, config) == 0.25 and share_of_rate(3, 100, config) == pytest.approx(1, abs=3e-3)
+    assert share_of_rate(50, 100, config) == pytest.approx(0.5)
+    assert share_of_rate(100, 100, config) == pytest.approx(0, abs=1e-12)
+    assert share_of_rate(7, 100, build_config([], []).train) == 1.0
+
+
+def test_a_part_may_have_a_learning_rate_of_its_own() -> None:
+    module = torch.nn.ModuleDict({"text": torch.nn.Linear(2, 2), "other": torch.nn.Linear(2, 2)})
+    groups = adam(module, 0.1, {"text.": 0.01}).param_groups
+    assert [(group["lr"], len(group["params"])) for group in groups] == [(0.1, 2), (0.01, 2)]
+    assert [group["lr"] for group in adam(module, 0.1).param_groups] == [0.1]
+
+
+def test_kept_frames_are_of_seed_epoch_and_pair_alone() -> None:
+    kept = kept_frames(0, 1, 7, 10, 0.35)
+    assert len(kept) == 7 and list(kept) == sorted(set(kept.tolist())) and kept.max() < 10
+    np.testing.assert_array_equal(kept, kept_frames(0, 1, 7, 10, 0.35))
+    assert any(list(kept) != list(kept_frames(0, epoch, 7, 10, 0.35)) for epoch in (2, 3, 4))
+    assert kept_frames(0, 0, 0, 1, 0.99).tolist() == [0] and math.isclose(len(kept_frames(0, 0, 0, 10, 0.0)), 10)

@@ -1,0 +1,175 @@
+"""Quartet's commands: every part trains, a resumed run has the same bytes, each language is tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import nrccr
+from nrccr.data.generated.collection import Recipe, generate
+from nrccr.evaluation.metrics import retrieval_metrics
+from nrccr.safeload.unpickle import load_checkpoint, load_weights
+from nrccr.systems.base import splits_of
+from nrccr.training.runfolder import RunFolder
+
+Command = Callable[..., Any]
+Train = Callable[..., Any]
+EVERYTHING = (
+    *("quartet.pooling=attention", "text.width=32", "text.heads=4", "quartet.video=both", "visual.width=32"),
+    *("visual.heads=4", "quartet.dropped_frames=0.3", "quartet.trust_from=2", "train.backbone_learning_rate=1e-4"),
+    *("loss.similarity=0.4", "loss.feature=0.1", "loss.cycle=0.5", "loss.adversary=0.001", "train.warmup=3"),
+)
+NOTHING = ("quartet.views=false", "quartet.languages=0", "quartet.guidance=0", "quartet.trust=false", "train.average=0")
+
+
+@pytest.fixture
+def train(nrccr_command: Command, quartet_config: Path, tiny_collection: Path) -> Train:
+    """A function of a run folder and options: `nrccr train` of Quartet on the tiny collection."""
+
+    def run(out: Path, *options: str) -> Any:
+        root = ("--root", tiny_collection)
+        return nrccr_command("train", quartet_config, *root, "--out", out, "--device", "cpu", *options)
+
+    return run
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run: Path) -> set[str]:
+    return {name for line in lines(run) if line["kind"] == "train" for name in line if name.endswith("_loss")}
+
+
+def test_every_part_is_a_term_and_can_be_left_out(train: Train, tmp_path: Path) -> None:
+    assert train(tmp_path / "all", "train.epochs=1", *EVERYTHING).code == 0
+    assert losses(tmp_path / "all") == {
+        *("rank_loss", "languages_zh_loss", "guidance_zh_loss", "similarity_zh_loss", "feature_zh_loss"),
+        *("cycle_loss", "adversary_loss", "discriminator_loss"),
+    }
+    assert train(tmp_path / "none", "train.epochs=1", *NOTHING).code == 0
+    assert losses(tmp_path / "none") == {"rank_loss"}
+    assert train(tmp_path / "triplet", "train.epochs=1", "quartet.ranking=triplet").code == 0
+    for line in lines(tmp_path / "triplet"):
+        assert line["kind"] != "train" or line["temperature"] == pytest.approx(0.07)  # no term trains it
+
+
+@pytest.mark.parametrize("parts", [(), EVERYTHING], ids=["usual", "everything"])
+def test_resuming_gives_the_same_bytes(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...]
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert train(whole, *parts).code == 0 and train(tmp_path / "again", "data.workers=1", *parts).code == 0
+    save = RunFolder.save_state
+
+    def save_then_die(self: RunFolder, state: dict[str, Any]) -> None:
+        save(self, state)
+        if state["position"]["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "save_state", save_then_die)
+        assert train(stopped, *parts).code == 130
+    assert train(stopped, "--resume", *parts).code == 0
+    expected = (whole / "model.safetensors").read_bytes()
+    assert (stopped / "model.safetensors").read_bytes() == expected
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == expected
+
+
+def test_a_damaged_memory_is_refused(train: Train, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(run, "train.epochs=1").code == 0
+    state = load_checkpoint(run / "last" / "state.pt")
+    for name in ("average", "memory"):
+        torch.save({key: value for key, value in state.items() if key != name}, run / "last" / "state.pt")
+        done = train(run, "--resume", "train.epochs=2")
+        assert done.code == 2 and "does not fit this configuration" in done.err and done.err.count("\n") == 1
+    torch.save(state | {"memory": {"trust": {"average": torch.ones(1, 5)}}}, run / "last" / "state.pt")
+    assert train(run, "--resume", "train.epochs=2").code == 2
+
+
+def test_saved_weights_are_the_average(train: Train, tmp_path: Path) -> None:
+    """With a decay that leaves nothing of the past they are the last step's, as without an average."""
+    for name, decay in (("plain", "0"), ("sudden", "1e-9"), ("slow", "0.9")):
+        assert train(tmp_path / name, "train.epochs=1", "train.warmup=0", f"train.average={decay}").code == 0
+    plain, sudden, slow = (load_weights(tmp_path / name / "model.safetensors") for name in ("plain", "sudden", "slow"))
+    for key, value in plain.items():
+        torch.testing.assert_close(sudden[key], value, rtol=1e-5, atol=1e-6)
+    assert any(not torch.allclose(slow[key], value, atol=1e-5) for key, value in plain.items())
+
+
+@pytest.fixture
+def generated(tmp_path: Path) -> Path:
+    """Root with a small generated collection: English, German and Chinese."""
+    generate(tmp_path / "root", Recipe(seed=0, rates=(0.2,), videos=(12, 6, 6), captions=2))
+    return tmp_path / "root"
+
+
+def test_several_languages_in_one_model(nrccr_command: Command, generated: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ("visual.gru=8", "visual.maps=6", "joint.width=24", "train.batch_size=8", "train.epochs=2")
+    done = nrccr_command("check", "quartet/generated", "--root", generated)
+    assert done.code == 0, done.err
+    done = nrccr_command(
+        "train", "quartet/generated", "--root", generated, "--out", run, "--device", "cpu", "--test",
+        "train.log_every=1", *small,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert {"languages_de_loss", "languages_zh_loss", "guidance_de_loss", "guidance_zh_loss"} < losses(run)
+    (last,) = [line for line in lines(run) if line["kind"] == "validation"][-1:]
+    sums = [last["languages"][language]["SumR"] for language in ("de", "zh")]
+    assert last["score"] == pytest.approx(sum(sums) / 2)
+    model = nrccr.load(run)
+    splits = list(splits_of(model, generated, "test"))
+    assert [(split.language, split.folder) for split in splits] == [("de", ""), ("zh", "zh")]
+    for split in splits:
+        metrics = json.loads((run / "test" / split.folder / "metrics.json").read_text())
+        queries = split.headline
+        assert queries.translations is not None
+        count = len(queries.ids)
+        target, source = (
+            model.network.embed_text(table.batch(range(count))) for table in (queries.tokens, queries.translations)
+        )
+        weight = metrics["target_weight"]
+        scores = (weight * target + (1 - weight) * source) @ model.network.embed_visual(split.visuals.batch(range(6))).T
+        assert metrics["text_to_visual"] == pytest.approx(retrieval_metrics(scores, queries.item_of))
+    assert model.encode_text(["eine Fünf"]).shape == (1, 24)
+    header, *rows = [line.split("\t") for line in (run / "trust.tsv").read_text("utf-8").splitlines()]
+    assert header == ["trust", "caption", "language", "translation"] and len(rows) == 2 * 24
+    assert [float(row[0]) for row in rows] == sorted(float(row[0]) for row in rows) and float(rows[0][0]) < 1
+    assert {row[2] for row in rows} == {"de", "zh"} and all(row[3] for row in rows)
+
+
+def test_a_prefix_is_part_of_every_caption(train: Train, tmp_path: Path) -> None:
+    assert train(tmp_path / "run", "train.epochs=1", 'text.prefix="red "').code == 0
+    model = nrccr.load(tmp_path / "run")
+    bare = model.tokenizer.tokenizer("red 狗")["input_ids"]
+    tokens = model.tokenizer.encode(["狗"]).batch([0]).tokens[0].tolist()
+    assert tokens == bare
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["tokenizer"]["prefix"] == "red "
+    np.testing.assert_array_equal(model.encode_text(["狗"]), nrccr.load(tmp_path / "run").encode_text(["狗"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["loss.similarity=0.4"], "need the teacher"),
+        (["quartet.trust=false", "quartet.trust_from=4"], "quartet.trust_from=4 is not used by quartet.trust=false"),
+        (["quartet.guidance=0", "quartet.guidance_temperature=0.1"], "is not used by quartet.guidance=0"),
+        (["visual.kind=clip"], "visual.kind=clip does not go with model=quartet"),
+        (["data.languages=[en,zh]"], "data.source=en is among the languages of the queries"),
+        (["quartet.video=both", "data.max_frames=81"], "at most 80"),
+        (["data.scenario=unparallel"], "is not used by model=quartet"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(train: Train, tmp_path: Path, overrides: list[str], says: str) -> None:
+    done = train(tmp_path / "run", *overrides)
+    assert done.code == 2 and says in done.err and done.err.count("\n") == 1 and not (tmp_path / "run").exists()
