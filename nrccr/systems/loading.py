@@ -20,7 +20,7 @@ from nrccr.safeload.unpickle import load_checkpoint, load_weights
 from nrccr.systems.base import load_trained, system_of
 from nrccr.systems.retriever import Retriever
 from nrccr.systems.settings import build_config
-from nrccr.systems.table import SYSTEMS, part_of
+from nrccr.systems.table import SYSTEMS, has_part, part_of
 
 WEIGHTS_NAME = "model.safetensors"
 # What a model of a hub is called that is not on this machine.
@@ -145,7 +145,8 @@ def _load_published(path: Path, overrides: Sequence[str], device: torch.device) 
             model = load_trained(config, Trained(found.weights, path, published=True))
             model.network.to(device).eval()
             return Retriever(model, config, device, path)
+    papers = [name for name in SYSTEMS if has_part(name, "published")]
     raise UserError(
-        f"{path}: not a published checkpoint of {', '.join(SYSTEMS)} (a list of state dicts, `model`, with `opt`, or a "
+        f"{path}: not a published checkpoint of {', '.join(papers)} (a list of state dicts, `model`, with `opt`, or a "
         "`state_dict`); give a run folder or the file as it was published"
     )

@@ -116,14 +116,16 @@ def cut_moments(optimizer: torch.optim.Optimizer, tables: Sequence[UsedRows], fo
     """The reverse of `whole_moments`; a state of another form is left to `require_adam`.
 
     Raises:
-        ValueError: words were trained that the training set does not have.
+        ValueError: moments of another shape than their table, or of words that the training set does not have.
     """
     if not tables or not isinstance(found, dict) or not isinstance(found.get("state"), dict):
         return found
     moments = dict(found["state"])
     for index, table in _numbered(optimizer, tables):
         own = moments.get(index)
-        if isinstance(own, dict) and all(_is_like(own.get(key), table.weight) for key in MOMENTS):
+        if isinstance(own, dict) and all(_is_dense(own.get(key)) for key in MOMENTS):
+            for key in MOMENTS:
+                _require_shape(f"{key} of {index}", own[key], table.weight)
             moments[index] = own | {key: table.cut(own[key]) for key in MOMENTS}
     return found | {"state": moments}
 
@@ -134,5 +136,10 @@ def _numbered(optimizer: torch.optim.Optimizer, tables: Sequence[UsedRows]) -> l
     return [(parameters.index(id(table.own)), table) for table in tables]
 
 
-def _is_like(found: Any, weight: Tensor) -> bool:
-    return isinstance(found, Tensor) and found.layout == torch.strided and found.shape == weight.shape
+def _is_dense(found: Any) -> bool:
+    return isinstance(found, Tensor) and found.layout == torch.strided
+
+
+def _require_shape(name: str, found: Tensor, weight: Tensor) -> None:
+    if found.shape != weight.shape:
+        raise ValueError(f"{name} is {tuple(found.shape)}, not {tuple(weight.shape)}")
