@@ -22,6 +22,7 @@ from nrccr.report.finished import ReportRun, Searched
 from nrccr.report.part import Part, Value
 
 RESAMPLES, SEED = 1000, 0
+FEWEST = 20  # queries of a length that a line shows; those of fewer are in the table alone, unless all have fewer
 MOST_BANDS = 4  # of runs in one figure; the bands of more hide each other, and are left to the table
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -54,6 +55,12 @@ class Lengths:
     def used(self) -> list[int]:
         """The bins that have queries, shortest first."""
         return [int(at) for at in np.unique(self.bins)]
+
+    @cached_property
+    def drawn(self) -> npt.NDArray[np.bool_]:
+        """(G,) whether the lines show a bin, of those that have queries."""
+        enough = np.unique(self.bins, return_counts=True)[1] >= FEWEST
+        return enough if enough.any() else np.ones_like(enough)
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,7 @@ def _scores(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
         f"Score against the length of the query ({lengths.collection}, queries in {lengths.language})",
         "The sum of R@1, R@5 and R@10, text to visual, over the queries of like length, in tokens without special "
         f"ones. {_bands(lengths.labels)} are 95 % intervals of a bootstrap over items ({RESAMPLES:,} resamples, seed "
-        f"{SEED}); bars are the share of queries, with their number.",
+        f"{SEED}); bars are the share of queries, with their number.{_few(lengths)}",
         f"Lines of recall sums over {len(lengths.used)} bins of query length: {ends}. Bars below: "
         + ", ".join(f"{span(at)} tokens {part:.0f} %" for at, part in zip(lengths.used, share, strict=True))
         + ".",
@@ -261,7 +268,7 @@ def _gains(lengths: Lengths, name: str, order: Sequence[str]) -> Part:
         f"Gain over {lengths.labels[0]} by length ({lengths.collection}, queries in {lengths.language})",
         f"What a run reaches more than {lengths.labels[0]} on the same queries. {_bands(lengths.labels[1:])} are 95 % "
         f"intervals of a paired bootstrap over items ({RESAMPLES:,} resamples, seed {SEED}): where one is off zero the "
-        f"difference is more than chance in the choice of items. {' '.join(more)}",
+        f"difference is more than chance in the choice of items.{_few(lengths)} {' '.join(more)}",
         f"Lines of differences over bins of query length, with bands. {ends}.",
         figure,
         rows,
@@ -283,13 +290,24 @@ def _lines(axes: Axes, curves: dict[str, Curve], lengths: Lengths, order: Sequen
     at = range(len(lengths.used))
     for label, curve in curves.items():
         style = run_style(order.index(label))
-        axes.plot(at, curve.values, label=label, **style)
+        axes.plot(at, _shown(curve.values, lengths), label=label, **style)
         if len(curves) > MOST_BANDS:
             continue
-        axes.fill_between(at, curve.low, curve.high, color=style["color"], alpha=0.15, linewidth=0)
-        for bound in (curve.low, curve.high):  # where bands overlap, or are printed in grey
+        low, high = _shown(curve.low, lengths), _shown(curve.high, lengths)
+        axes.fill_between(at, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        for bound in (low, high):  # where bands overlap, or are printed in grey
             axes.plot(at, bound, color=style["color"], linestyle=style["linestyle"], linewidth=0.7, alpha=0.7)
     axes.grid(alpha=0.3)
+
+
+def _shown(values: Floats, lengths: Lengths) -> Floats:
+    """Values (G,) of a line, NaN where it has a gap."""
+    return np.where(lengths.drawn, values, np.nan)
+
+
+def _few(lengths: Lengths) -> str:
+    left = [span(at) for at, drawn in zip(lengths.used, lengths.drawn, strict=True) if not drawn]
+    return f" Lengths with fewer than {FEWEST} queries ({', '.join(left)}) are in the table alone." if left else ""
 
 
 def _ticks(axes: Axes, lengths: Lengths) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from nrccr.evaluation.compare import Outcome, bootstrap
 from nrccr.evaluation.metrics import recalls_by_length
-from nrccr.report.bylength import RESAMPLES, SEED, compared, extra_gain, gains_of, parts, recalls_of, span
+from nrccr.report.bylength import FEWEST, RESAMPLES, SEED, compared, extra_gain, gains_of, parts, recalls_of, span
 from tests.report.runs import finished_run, outcome
 
 LENGTHS = [3, 12, 10, 31, 12, 11]
@@ -43,6 +43,16 @@ def test_rows_by_hand() -> None:
     tested = recalls_by_length(np.array(RANKS, float), np.array(LENGTHS))  # what `nrccr test --by-length` writes
     names = ("queries", "R@1", "R@5", "R@10")
     np.testing.assert_allclose([[own[name] for name in names] for own in tested], rows)
+
+
+def test_a_length_of_few_queries_is_in_the_table_alone() -> None:
+    """A line through one query would set the scale for all others."""
+    tokens, ranks = [3, *[12] * FEWEST, *[18] * FEWEST], [1, *[2] * FEWEST, *[6] * FEWEST]
+    (part,) = parts([finished_run("a", searched=[(outcome(ranks, [0] * len(ranks)), tokens)])])
+    assert part.figure is not None and "(0-10) are in the table alone" in part.text
+    line = part.figure.axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(line, [np.nan, 200, 100])
+    assert [row["queries"] for row in part.rows] == [1, FEWEST, FEWEST]
 
 
 def test_bands_are_those_of_drawing_items_one_by_one() -> None:
