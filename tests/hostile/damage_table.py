@@ -143,7 +143,7 @@ TARGETS = [
         TEST,
         # A flipped letter may name another collection, file or encoder, which is then what is not there.
         near=absent("{s}/run")
-        | {"half": "{s}/run/model.safetensors"}
+        | {"half": "{s}/run/"}  # of the configuration, or of the weights that half of it does not fit
         | dict.fromkeys(("flip 0", "flip 1", "flip 2", "flip 3"), "{s}/"),
         ends={"half": EITHER},
         special=YAML,
