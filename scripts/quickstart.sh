@@ -32,9 +32,9 @@ fi
 
 part "three German queries"
 "$python" -m nrccr rank "$run" --root "$folder/VisualSearch" --device cpu --picture "$folder/queries.png" \
-    --right test00031,test00023,test00033 \
-    "Zuerst wächst unten eine Fünf, dann taucht links eine Vier auf." \
-    "Eine große Sieben wandert nach rechts und eine kleine Fünf steigt auf." \
-    "In der Mitte wächst eine Sechs, dann sinkt eine große Sieben vor schwarzem Hintergrund."
+    --right test00266,test00251,test00213 \
+    "Mitten im Bild wird eine 5 kleiner auf schwarzem Grund." \
+    "Zuerst wird eine handgeschriebene 4 in der Mitte größer, anschließend gleitet eine dicke Acht rechtswärts." \
+    "Eine winzige 3 steht in der Mitte still, und der Hintergrund wird schwarz."
 
 part "done: the picture is $folder/queries.png, the run $run"
