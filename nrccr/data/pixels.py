@@ -81,8 +81,9 @@ def as_shown(image: Image.Image) -> Image.Image:
         return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
     if turned.has_transparency_data:
         colours = turned.convert("RGBA")
-        white = Image.new("RGBA", colours.size, "white")
-        return Image.alpha_composite(white, colours).convert("RGB")
+        shown = Image.new("RGB", colours.size, "white")
+        shown.paste(colours, mask=colours.getchannel("A"))
+        return shown
     return turned.convert("RGB")
 
 

@@ -170,12 +170,15 @@ def test_an_archive_whose_names_are_no_utf8(header: bytes, flags: int, name: int
         assert isinstance(readers.parse(parser, bytes(content), tmp_path / "files"), Exception)
 
 
-@pytest.mark.parametrize("sides", [(12_000, 12_000), (9_000, 9_000)], ids=["above Pillow's limit", "above ours"])
+@pytest.mark.parametrize(
+    "sides", [(12_000, 12_000), (9_000, 9_000), (5_000, 5_000)], ids=["Pillow's", "ours", "a canvas's"]
+)
 def test_a_frame_that_is_larger_than_its_animation(sides: tuple[int, int], tmp_path: Path) -> None:
     """Pillow makes the whole picture as large; the first frame's size says nothing."""
-    frames = [Image.new("P", (9, 7), colour) for colour in (0, 1)]
+    frames = [Image.new("RGB", (9, 7), (90 * number, 0, 0)) for number in (0, 1)]
     path = tmp_path / "a.gif"
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, disposal=2)
+    assert len(list(pictures_of(path, Fraction(10)))) == 2
     content = bytearray(path.read_bytes())
     second = content.rindex(b"\x2c\x00\x00\x00\x00")  # the descriptor of the last frame
     content[second + 5 : second + 9] = struct.pack("<HH", *sides)
