@@ -16,6 +16,7 @@ from nrccr.report.papers import SUMR, Figures, paper_figures
 from nrccr.report.seeds import in_words
 
 if TYPE_CHECKING:
+    from nrccr.evaluation.choice import Choice
     from nrccr.evaluation.compare import Interval, Outcome
     from nrccr.evaluation.normalise import Settings
     from nrccr.report.noise import NoiseRow
@@ -52,6 +53,9 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
         if paper:
             cells = (paper.get(SUMR if name == "SumR" else (direction, name), "") for name in COLUMNS)
             table.add_row("  paper, full size", *cells, style="dim")
+        if "untuned" in metrics:
+            plain = metrics["untuned"]
+            table.add_row("  not tuned", *_cells(plain[direction] | {"SumR": plain["SumR"]}))
     table.add_section()
     for entry in metrics["sweep"]:
         label = f"target weight {1 - entry['source_weight']:.1f}"
@@ -59,7 +63,28 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
     normalisation = metrics["normalisation"]
     method = "" if normalisation["method"] == "none" else f", normalised by {normalisation['method']}"
     table.caption = f"headline: target weight {metrics['target_weight']}, scores {normalisation['scores']}{method}"
+    if "tuned" in metrics:
+        plain = metrics["untuned"]
+        table.caption += (
+            f", chosen on {metrics['tuned']['split']}; not tuned: target weight {plain['target_weight']}, "
+            f"scores {plain['normalisation']['scores']}"
+        )
     return table
+
+
+def choice_line(choice: Choice, language: str) -> str:
+    """What `nrccr test --tune` chose, and what SumR it has on validation, in one line."""
+    where = f"chosen on validation{f', queries in {language}' if language else ''}"
+    weight = f"target weight {choice.target_weight:g}, SumR {choice.at_weight:.1f}"
+    if choice.target_weight != choice.configured:
+        weight += f" (at {choice.configured:g}: {choice.before:.1f})"
+    if choice.bank is None:
+        return f"{where}: {weight}; no bank of training queries, so that no normalisation was tried"
+    method = "no normalisation" if choice.settings is None else _method_words(choice.settings)
+    return (
+        f"{where}: {weight}; {method}, SumR {choice.best:.1f}, of {len(choice.methods)} with a bank of "
+        f"{len(choice.bank.query_ids):,} training queries"
+    )
 
 
 def multilingual_table(metrics: dict[str, Any]) -> Table:
