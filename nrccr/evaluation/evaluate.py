@@ -127,7 +127,7 @@ class _Evaluation:
         split, rule = self.split, self.rule
         if self.folder is not None:
             forget(self.folder)
-        metrics, optimistic, ranks, item_of = {}, {}, {}, {}
+        metrics, optimistic, ranks, item_of, untuned = {}, {}, {}, {}, {}
         counts: dict[str, dict[str, Any]] = {}
         for language, own in encoded.items():
             target_weight, normalisation = self._chosen(language)
@@ -137,6 +137,13 @@ class _Evaluation:
             if self.folder is None:
                 continue
             counts[language] = {"queries": len(own.ids)}
+            if language in rule.choices:
+                counts[language] |= {
+                    "normalisation": self._recorded(normalisation),
+                    "tuned": rule.choices[language].record(),
+                }
+                plain = self._scores(own, None)(rule.target_weight).ranked(memory_mb=rule.memory_mb)
+                untuned[language] = plain.language_metrics()
             if rule.by_length:
                 lengths = split.queries[language].tokens.words
                 counts[language]["by_length"] = recalls_by_length(ranked.text_to_visual[0], lengths)
@@ -158,6 +165,7 @@ class _Evaluation:
                 for language, own in metrics.items()
             },
             "mean": {**mean, "optimistic": mean_metrics(optimistic)},
+            **({"untuned": {"mean": mean_metrics(untuned), "languages": untuned}} if untuned else {}),
             "rank_variance": variance,
             "rank_variance_items": compared,
         }

@@ -97,11 +97,16 @@ def multilingual_table(metrics: dict[str, Any]) -> Table:
     def add(label: str, values: dict[str, float], style: str = "") -> None:
         table.add_row(label, *(f"{values[name]:.2f}" for name in names), style=style)
 
+    untuned = metrics["untuned"]["languages"] if "untuned" in metrics else {}
     for language, entry in metrics["languages"].items():
         add(language, entry["text_to_visual"])
+        if language in untuned:
+            add("  not tuned", untuned[language]["text_to_visual"])
     table.add_section()
     mean = metrics["mean"]
     add("mean", mean["text_to_visual"])
+    if untuned:
+        add("  not tuned", metrics["untuned"]["mean"]["text_to_visual"])
     add("backward", mean["visual_to_text"], "dim")
     add("optimistic", mean["optimistic"]["text_to_visual"], "dim")
     lines = ["backward: mean of visual to text; optimistic: mean with equal scores at the first of their places"]
