@@ -56,7 +56,7 @@ def _read(folder: Path, retriever: Retriever, held_out: Split) -> dict[str, Bank
     if bank.transductive or bank.split != "train":
         raise UserError(
             f"{folder}: the bank comes from split {bank.split}{', with --transductive' if bank.transductive else ''}; "
-            "--tune takes one of training queries: make it with `nrccr bank --split train`, or name another with --bank"
+            "--tune takes one of training queries; make it with `nrccr bank --split train`, or name another with --bank"
         )
     require_apart({held_out.language: bank.query_ids}, bank.split, held_out)
     return {held_out.language: bank}
