@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -98,11 +98,12 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     from nrccr.evaluation.banks import require_apart
     from nrccr.evaluation.encode import encode_split
     from nrccr.evaluation.evaluate import evaluate
+    from nrccr.evaluation.languages import write_together
     from nrccr.evaluation.outputs import written
     from nrccr.evaluation.rule import Rule
     from nrccr.files import refuse_links
     from nrccr.processes import is_first
-    from nrccr.report.screen import counts_line, test_tables
+    from nrccr.report.screen import counts_line, test_tables, together_table
     from nrccr.systems.base import splits_of
     from nrccr.systems.loading import load_retriever
     from nrccr.terminal import say
@@ -138,6 +139,7 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
         bank = bank_folder(path, options.bank)
         held_out = list(splits_of(retriever, root, "val")) if options.tune else [None] * len(splits)
         rules = [_normalising(retriever, rule, *pair, bank) for pair in zip(splits, held_out, strict=True)]
+    found: dict[str, dict[str, Any]] = {}
     for split, rule in zip(splits, rules, strict=True):
         label = f"{split.name}, queries in {split.language}" if len(splits) > 1 else split.name
         say(counts_line(label, dict(split.counts)))
@@ -153,9 +155,11 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
             with rule.encoding():
                 deque(encode_split(retriever.network, searched, rule.batch_size, rule.device), maxlen=0)
             continue
-        metrics = evaluate(retriever.network, searched, rule, folder / split.folder, header)
-        for table in test_tables(metrics, config):
+        found[split.language] = evaluate(retriever.network, searched, rule, folder / split.folder, header)
+        for table in test_tables(found[split.language], config):
             say(table)
+    if len(found) > 1 and not options.among_texts:
+        say(together_table(found, write_together(folder, found, [folder / split.folder for split in splits])))
     say(f"written: {folder}")
 
 

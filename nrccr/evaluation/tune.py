@@ -55,9 +55,7 @@ def sum_of_recalls(encoded: EncodedQueries, rule: Rule, bank: Bank | None) -> Ca
     directions = Directions(encoded.embeddings, rule.kind, rule.memory_mb, bank)
 
     def total(target_weight: float, settings: Settings | None) -> float:
-        both = (
-            directions.plain(target_weight) if settings is None else directions.normalised(target_weight, settings)
-        )
+        both = directions.plain(target_weight) if settings is None else directions.normalised(target_weight, settings)
         scored = Scored.of(both, encoded.item_of, rule.memory_mb)
         return float(scored.ranked(memory_mb=rule.memory_mb).metrics()["SumR"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,6 +117,28 @@ def multilingual_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
+def together_table(metrics: Mapping[str, Mapping[str, Any]], together: Mapping[str, Any]) -> Table:
+    """Queries in several languages that one model was tested with, folder by folder: each, and their mean."""
+    table = Table(title=f"{together['collection']} {together['split']}, all query languages")
+    for name in ("", *(f"{short} R@{k}" for short in ("T2V", "V2T") for k in (1, 5, 10)), "SumR"):
+        table.add_column(name, justify="right" if name else "left")
+
+    def add(label: str, values: Mapping[str, Any], style: str = "") -> None:
+        both = [values[direction][f"R@{k}"] for direction in ("text_to_visual", "visual_to_text") for k in (1, 5, 10)]
+        table.add_row(label, *(f"{value:.2f}" for value in (*both, values["SumR"])), style=style)
+
+    for language, own in metrics.items():
+        add(language, own)
+    table.add_section()
+    add("mean", together["mean"])
+    if "untuned" in together:
+        add("  not tuned", together["untuned"]["mean"])
+    if together["rank_variance"] is not None:
+        over = f"over {together['rank_variance_queries']:,} queries that all have"
+        table.caption = f"rank variance across languages {together['rank_variance']:.1f}, {over}"
+    return table
+
+
 def text_to_text_table(metrics: dict[str, Any], config: Config) -> Table:
     """Queries against their translations, both directions, and the published figure if known."""
     table = Table(title=f"{metrics['collection']} {metrics['split']}, text to text: {metrics['queries']:,} queries")
@@ -226,10 +248,13 @@ def languages_table(runs: Sequence[Outcome], variance: float, queries: int) -> T
     table = Table(title="languages")
     for name in ("test", "mean recall", "SumR", "MeanR"):
         table.add_column(name, justify="left" if name == "test" else "right")
+    every = []
     for run in runs:
         metrics = dict(zip(NAMES, weighted_metrics(run, np.ones((1, len(run.item_ids))))[0].tolist(), strict=True))
-        shown = [metrics["both", "mean_recall"], metrics["both", "SumR"], metrics["text_to_visual", "MeanR"]]
-        table.add_row(str(run.folder), *(f"{value:.2f}" for value in shown))
+        every.append([metrics["both", "mean_recall"], metrics["both", "SumR"], metrics["text_to_visual", "MeanR"]])
+        table.add_row(str(run.folder), *(f"{value:.2f}" for value in every[-1]))
+    table.add_section()
+    table.add_row("mean", *(f"{value:.2f}" for value in np.mean(every, axis=0)))
     table.caption = f"mean rank variance over languages: {variance:.2f} ({queries:,} queries in all of them)"
     return table
 

@@ -49,6 +49,12 @@ def losses(run: Path) -> set[str]:
     return {name for line in lines(run) if line["kind"] == "train" for name in line if name.endswith("_loss")}
 
 
+def ranks_of(folder: Path) -> dict[tuple[str, str], int]:
+    """The rank of every query, by item and number."""
+    rows = [line.split("\t") for line in (folder / "ranks.tsv").read_text().splitlines()[1:]]
+    return {(row[0].split("#")[0], row[0].split("#")[2]): int(row[1]) for row in rows}
+
+
 def test_every_part_is_a_term_and_can_be_left_out(train: Train, tmp_path: Path) -> None:
     assert train(tmp_path / "all", "train.epochs=1", *EVERYTHING).code == 0
     assert losses(tmp_path / "all") == {
@@ -142,6 +148,19 @@ def test_several_languages_in_one_model(nrccr_command: Command, generated: Path,
         scores = (weight * target + (1 - weight) * source) @ model.network.embed_visual(split.visuals.batch(range(6))).T
         assert metrics["text_to_visual"] == pytest.approx(retrieval_metrics(scores, queries.item_of))
     assert model.encode_text(["eine Fünf"]).shape == (1, 24)
+    together = json.loads((run / "test" / "languages.json").read_text())
+    each = [json.loads((run / "test" / name / "metrics.json").read_text()) for name in ("", "zh")]
+    assert together["mean"]["SumR"] == pytest.approx(sum(one["SumR"] for one in each) / 2)
+    ranks = [ranks_of(run / "test" / name) for name in ("", "zh")]
+    assert ranks[0].keys() == ranks[1].keys() and together["rank_variance_queries"] == len(ranks[0]) == 12
+    variance = np.mean([np.var([ranks[0][key], ranks[1][key]]) for key in ranks[0]])
+    assert together["rank_variance"] == pytest.approx(variance) and variance > 0
+    done = nrccr_command("compare", "--languages", run)
+    assert done.code == 0 and f"{together['mean']['SumR']:.2f}" in done.out, done.err
+    assert f"{variance:.2f} (12 queries" in done.out
+    done = nrccr_command("test", run, "--root", generated, "--device", "cpu", "--tune")
+    tuned = json.loads((run / "test-tuned" / "languages.json").read_text())
+    assert done.code == 0 and tuned["untuned"]["mean"] == together["mean"], done.err
     header, *rows = [line.split("\t") for line in (run / "trust.tsv").read_text("utf-8").splitlines()]
     assert header == ["trust", "caption", "language", "translation"] and len(rows) == 2 * 24
     assert [float(row[0]) for row in rows] == sorted(float(row[0]) for row in rows) and float(rows[0][0]) < 1
