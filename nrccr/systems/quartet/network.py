@@ -257,7 +257,7 @@ def build_quartet(config: Config, backbone: PreTrainedModel, feature_width: int)
     if own.pooling == "attention":
         text = AttendedText(backbone, config.text.width, config.text.heads, mask="key", pooling="masked")
     else:
-        text = PooledText(backbone, own.pooling)
+        text = PooledText(backbone, own.pooling or "mean")
     network = Quartet(
         text,
         _build_visual(config, own, feature_width),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from transformers import BertConfig, BertModel
 
 import nrccr
 from nrccr.data.generated.collection import Recipe, generate
@@ -175,6 +178,26 @@ def test_a_prefix_is_part_of_every_caption(train: Train, tmp_path: Path) -> None
     assert tokens == bare
     assert json.loads((tmp_path / "run" / "run.json").read_text())["tokenizer"]["prefix"] == "red "
     np.testing.assert_array_equal(model.encode_text(["狗"]), nrccr.load(tmp_path / "run").encode_text(["狗"]))
+
+
+def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_path: Path) -> None:
+    """An encoder that is found as LaBSE is pooled at its first token, and the run records that."""
+    encoder = Path(shutil.copytree(tiny_bert, tmp_path / "LaBSE"))
+    config = BertConfig.from_pretrained(encoder)
+    BertModel(config).save_pretrained(encoder)
+    given = ("train.epochs=1", f"text.model={encoder}", "text.pretrained=true", "text.freeze=none", "text.backbone={}")
+    run = tmp_path / "run"
+    done = train(run, *given)
+    assert done.code == 0, done.err
+    recorded = yaml.safe_load((run / "config.yaml").read_text())
+    assert (recorded["text"]["prefix"], recorded["quartet"]["pooling"]) == ("", "first")
+    assert nrccr.load(run).network.text.pooling == "first"
+    assert train(run, "--resume", *given).code == 0
+    assert train(tmp_path / "mean", *given, "quartet.pooling=mean").code == 0
+    assert nrccr.load(tmp_path / "mean").network.text.pooling == "mean"
+    named = Path(shutil.copytree(encoder, tmp_path / "unknown"))
+    done = train(tmp_path / "other", *given[:1], f"text.model={named}", *given[2:])
+    assert done.code == 0 and "no encoder of our table, so text.prefix='', quartet.pooling='mean'" in done.out
 
 
 @pytest.mark.parametrize(
