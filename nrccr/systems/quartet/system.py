@@ -105,6 +105,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         places=(pairs.visuals.place, validation.visuals.place),
         write=None if trust is None else partial(_write_trust, trust, pairs),
         memory={} if trust is None else {"trust": trust},
+        several=True,
     )
 
 

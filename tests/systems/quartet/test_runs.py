@@ -22,14 +22,10 @@ from nrccr.evaluation.metrics import retrieval_metrics
 from nrccr.safeload.unpickle import load_checkpoint, load_weights
 from nrccr.systems.base import splits_of
 from nrccr.training.runfolder import RunFolder
+from tests.systems.quartet.parts import EVERYTHING
 
 Command = Callable[..., Any]
 Train = Callable[..., Any]
-EVERYTHING = (
-    *("quartet.pooling=attention", "text.width=32", "text.heads=4", "quartet.video=both", "visual.width=32"),
-    *("visual.heads=4", "quartet.dropped_frames=0.3", "quartet.trust_from=2", "train.backbone_learning_rate=1e-4"),
-    *("loss.similarity=0.4", "loss.feature=0.1", "loss.cycle=0.5", "loss.adversary=0.001", "train.warmup=3"),
-)
 NOTHING = ("quartet.views=false", "quartet.languages=0", "quartet.guidance=0", "quartet.trust=false", "train.average=0")
 
 
@@ -178,6 +174,15 @@ def test_a_prefix_is_part_of_every_caption(train: Train, tmp_path: Path) -> None
     assert tokens == bare
     assert json.loads((tmp_path / "run" / "run.json").read_text())["tokenizer"]["prefix"] == "red "
     np.testing.assert_array_equal(model.encode_text(["狗"]), nrccr.load(tmp_path / "run").encode_text(["狗"]))
+
+
+def test_parts_of_a_batch_without_a_language(train: Train, tiny_collection: Path, tmp_path: Path) -> None:
+    """Few translations: most parts of like length have none, and their views are none either."""
+    (path,) = (tiny_collection / "vatex" / "TextData").glob("vatextrain_google_enc2zh.caption.txt")
+    path.write_text("\n".join(path.read_text("utf-8").splitlines()[:3]) + "\n", "utf-8")
+    done = train(tmp_path / "run", "train.epochs=1", "train.batch_size=24", "train.log_every=1", "data.mismatch_tolerance=1")
+    assert done.code == 0, done.err
+    assert {"languages_zh_loss", "guidance_zh_loss"} < losses(tmp_path / "run")
 
 
 def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_path: Path) -> None:
