@@ -180,7 +180,8 @@ def test_parts_of_a_batch_without_a_language(train: Train, tiny_collection: Path
     """Few translations: most parts of like length have none, and their views are none either."""
     (path,) = (tiny_collection / "vatex" / "TextData").glob("vatextrain_google_enc2zh.caption.txt")
     path.write_text("\n".join(path.read_text("utf-8").splitlines()[:3]) + "\n", "utf-8")
-    done = train(tmp_path / "run", "train.epochs=1", "train.batch_size=24", "train.log_every=1", "data.mismatch_tolerance=1")
+    given = ("train.epochs=1", "train.batch_size=24", "train.log_every=1", "data.mismatch_tolerance=1")
+    done = train(tmp_path / "run", *given)
     assert done.code == 0, done.err
     assert {"languages_zh_loss", "guidance_zh_loss"} < losses(tmp_path / "run")
 
