@@ -141,7 +141,8 @@ def backbone_states(backbone: PreTrainedModel, texts: Sequence[TextBatch]) -> li
     if packs(backbone):
         return packed_states(backbone, words, texts)
     parts = words.split([text.tokens.numel() for text in texts])
+    shaped = [part.reshape(*text.tokens.shape, part.shape[-1]) for part, text in zip(parts, texts, strict=True)]
     return [
-        backbone(inputs_embeds=part.reshape(*text.tokens.shape, -1), attention_mask=text.mask.long()).last_hidden_state
-        for part, text in zip(parts, texts, strict=True)
+        backbone(inputs_embeds=part, attention_mask=text.mask.long()).last_hidden_state
+        for part, text in zip(shaped, texts, strict=True)
     ]
