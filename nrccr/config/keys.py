@@ -67,6 +67,7 @@ class Key:
         words: its range in words, for messages; for text that may not be empty, what to give.
         choices: the words it takes, if they are few.
         readings: a switch's value in each reading; none for other keys.
+        place: whether it names files or folders, perhaps by a name of a hub.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Key:
     words: str
     choices: tuple[Any, ...]
     readings: dict[str, Any]
+    place: bool
 
 
 def key(
@@ -149,12 +151,20 @@ def _walk(kind: type[BaseModel], prefix: str, *, own: bool) -> Iterator[Key]:
             words=facts.get("words", ""),
             choices=tuple(_choices(info.annotation)),
             readings=facts.get("readings", {}),
+            place=_names_file(info.annotation, info.metadata),
         )
 
 
 def _section(info: FieldInfo) -> type[Section] | None:
     kind = info.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def _names_file(annotation: Any, metadata: Sequence[Any]) -> bool:
+    """Whether a type is FileName, or made of it."""
+    if any(isinstance(part, WrapValidator) and part.func is _in_any_bytes for part in metadata):
+        return True
+    return any(_names_file(part, getattr(part, "__metadata__", ())) for part in get_args(annotation))
 
 
 def _choices(annotation: Any) -> Sequence[Any]:

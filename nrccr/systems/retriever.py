@@ -22,31 +22,14 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import ENGLISH, ImageBatch, VideoBatch
 from nrccr.data.bigfile import select_frames
 from nrccr.data.captions import is_blank
-from nrccr.data.cleaning import Cleaning
 from nrccr.data.pixels import Preprocessor, as_shown, load_picture
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError, first_line
 from nrccr.evaluation.encode import encode_batches, encode_texts
+from nrccr.systems.model import Model
 
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network with its tokeniser, cleaning and pre-processing.
-
-    Attributes:
-        network: a torch module.
-        tokenizer: of captions.
-        cleaning: which English is cleaned.
-        preprocess: of raw images, if it has an image encoder.
-    """
-
-    network: Any
-    tokenizer: CaptionTokenizer
-    cleaning: Cleaning
-    preprocess: Preprocessor | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +173,49 @@ class Retriever:
             np.ones(len(given), dtype=np.int64), self.config.evaluation.batch_size, by_length=False
         )
         return encode_batches(batches, len(given), embed, "images").cpu().numpy()
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        license: str | None = None,
+        private: bool = True,
+    ) -> None:
+        """Write a folder that `nrccr.load` and every command takes like a run folder, with a model card.
+
+        The card has the results of a test that lies beside the weights. Folders of this machine are left out of all
+        files but for their names; the same model gives the same bytes.
+
+        Args:
+            folder: to write; one that was saved before is replaced, any other must be empty.
+            push_to_hub: whether it is then uploaded by huggingface_hub, with the login that it has.
+            repo_id: `owner/name` there.
+            license: of the weights, such as `cc-by-4.0`; the card says that it is not stated where there is none.
+            private: whether a new repository is hidden from others; one that is there stays as it is.
+
+        Raises:
+            UserError: the folder holds something else or cannot be written, or the upload is refused.
+
+        Example:
+            >>> import nrccr
+            >>> nrccr.load("runs/vatex-s0").save_pretrained("vatex-en-zh")
+            >>> nrccr.load("vatex-en-zh").encode_text(["狗在水里跑"]).shape[0]
+            1
+        """
+        from nrccr.systems.hub import publish, require_hub_name
+        from nrccr.systems.saving import save
+
+        if not isinstance(folder, str | os.PathLike):
+            raise UserError(f"folder is of type {type(folder).__name__}; give a path as text")
+        if push_to_hub != (repo_id is not None):
+            raise UserError("save_pretrained: give push_to_hub=True and repo_id='owner/name' together, or neither")
+        if repo_id is not None:
+            require_hub_name(repo_id)
+        path = Path(folder).expanduser()
+        save(path, self.config, self.model, self.checkpoint, license, repo_id)
+        if repo_id is not None:
+            publish(path, repo_id, private=private)
 
     def _image(self, index: int, image: Any) -> torch.Tensor:
         """Pixels (3, H, W) or a vector (feature width,)."""
