@@ -9,7 +9,7 @@ from nrccr.errors import printable
 
 LONGEST = 300  # characters of a name
 _PLAIN = re.compile(r"[\w ./:=+,@%()-]+")
-_KEPT = re.compile(r"[\w ,.]")
+_KEPT = re.compile(r"[^\W_]|[ ,.]")
 _DEVICE = re.compile(r"(?i)[a-z]:[\\/]")
 
 
