@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from nrccr import __version__
 from nrccr.data.batch import ENGLISH
 from nrccr.data.collections import GENERATED
 from nrccr.data.generated.collection import rate_of
 from nrccr.systems.markdown import literal, on_one_line, table, without_folders
 from nrccr.systems.subject import RESAMPLES, SEED, Subject, Value
+from nrccr.training.runfolder import version_of
 
 TYPES = {"R@1": "recall_at_1", "R@5": "recall_at_5", "R@10": "recall_at_10", "MedR": "median_rank", "mAP": "map"}
 EXAMPLES = {
@@ -148,7 +148,7 @@ def _licence(subject: Subject) -> str:
 
 def _making(subject: Subject) -> str:
     record = subject.record
-    rows = [["nrccr", literal(__version__) + " wrote this card"], ["seed", str(subject.config.seed)]]
+    rows = [["nrccr", literal(version_of("nrccr")) + " wrote this card"], ["seed", str(subject.config.seed)]]
     commit, device = record.get("commit"), record.get("device")
     rows += [["commit", literal(commit)]] if isinstance(commit, str) else []
     rows += [["device", literal(device)]] if isinstance(device, str) else []

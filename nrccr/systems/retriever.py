@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from nrccr.data.bigfile import select_frames
 from nrccr.data.captions import is_blank
 from nrccr.data.pixels import Preprocessor, as_shown, load_picture
 from nrccr.data.sampling import Indices, ordered_batches
-from nrccr.data.tokens import CaptionTokenizer
+from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError, first_line
 from nrccr.evaluation.encode import encode_batches, encode_texts
 from nrccr.systems.model import Model
@@ -90,17 +90,25 @@ class Retriever:
             (1, 2)
         """
         captions = _listed(texts, "encode_text", "captions")
-        if role not in ("source", "target"):
-            raise UserError(f"role={role!r}: give source or target")
         for index, text in enumerate(captions):
             problem = _problem_of_text(text)
             if problem:
                 raise UserError(f"encode_text: caption {index} {problem}")
-        language = ENGLISH if role == "source" else self.config.data.target
-        table = self.tokenizer.encode(self.model.cleaning.of_queries(captions, language))
+        table = self.tokens_of(captions, role)
         if table.cut:
             warnings.warn(f"{table.cut} captions were cut to {self.tokenizer.max_tokens} tokens", stacklevel=2)
         return encode_texts(self.network, table, self.config.evaluation.batch_size, self.device).cpu().numpy()
+
+    def tokens_of(self, texts: Sequence[str], role: str) -> TokenTable:
+        """Texts as token ids, cleaned as their role asks, see `encode_text`.
+
+        Raises:
+            UserError: an unknown role.
+        """
+        if role not in ("source", "target"):
+            raise UserError(f"role={role!r}: give source or target")
+        language = ENGLISH if role == "source" else self.config.data.target
+        return self.tokenizer.encode(self.model.cleaning.of_queries(list(texts), language))
 
     def encode_video(self, videos: Iterable[Any]) -> Floats:
         """Videos -> (N, D) float32, unit length.

@@ -68,9 +68,9 @@ def test_places_of_this_machine_stay_here(trained: Path, tmp_path: Path) -> None
 
 
 def test_only_places_lose_their_folders(quartet_config: Path) -> None:
-    config = load_config(quartet_config, ["text.prefix=/s/q:", "data.feature=/f/i3d", "data.collection=/c/own"])
+    config = load_config(quartet_config, ["text.prefix=/s/q", "data.feature=/f/i3d", "data.collection=/c/own"])
     kept = subject_of(Path("run"), config, None, None).config
-    assert kept.text.prefix == "/s/q:" and "/" in config.text.model and "/" not in kept.text.model
+    assert kept.text.prefix == "/s/q" and "/" in config.text.model and "/" not in kept.text.model
     assert (kept.data.feature, kept.data.collection) == ("i3d", "own")
 
 
