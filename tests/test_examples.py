@@ -21,7 +21,7 @@ Command = Callable[..., Any]
 
 def execute(documented: Callable[..., Any]) -> None:
     """Run a docstring's example, with nothing but what it imports itself; it must be there and print what it says."""
-    (example,) = doctest.DocTestFinder().find(documented, documented.__qualname__, module=False, globs={})
+    (example,) = doctest.DocTestFinder(recurse=False).find(documented, documented.__qualname__, module=False, globs={})
     assert example.examples, f"{documented.__qualname__} has no example"
     printed: list[str] = []
     outcome = doctest.DocTestRunner(verbose=False).run(example, out=printed.append)

@@ -47,7 +47,8 @@ def save(folder: Path, config: Config, model: Model, checkpoint: Path, licence: 
     beside = checkpoint.parent
     subject = subject_of(beside, config, None, licence, (folder.resolve().name, place))
     kept = beside / CARD
-    card = _read_card(kept) if not subject.tests and licence is None and kept.is_file() else model_card(subject)
+    came_along = kept.is_file() and RunFolder(beside).config.is_file()  # beside a published checkpoint it may be any
+    card = _read_card(kept) if came_along and not subject.tests and licence is None else model_card(subject)
     try:
         with atomic_folder(folder) as temporary:
             saved = RunFolder(temporary)

@@ -86,6 +86,18 @@ def test_commands_take_a_saved_folder(
     places = ["--root", tiny_collection, "--device", "cpu"]
     ranked = [nrccr_command("rank", path, "狗跑", *places) for path in (trained, tmp_path / "saved")]
     assert ranked[0].code == 0 and ranked[0].out == ranked[1].out
+    pytest.importorskip("faiss", reason="needs the extra search")
+    features = tiny_collection / "vatex" / "FeatureData" / "i3d_kinetics"
+    made = ("--features", features, "--out", tmp_path / "index", "--device", "cpu")
+    done = nrccr_command("index", tmp_path / "saved", *made)
+    assert done.code == 0 and done.out.startswith("28 items in"), done.err
+
+
+def test_a_saved_folder_is_not_resumed(
+    trained: Path, tmp_path: Path, tiny_collection: Path, nrccr_command: Command
+) -> None:
+    nrccr.load(trained).save_pretrained(tmp_path / "saved")
+    places = ["--root", tiny_collection, "--device", "cpu"]
     refused = nrccr_command(
         "train", tmp_path / "saved" / "config.yaml", *places, "--out", tmp_path / "saved", "--resume"
     )
