@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from nrccr.files import read_json
 from nrccr.systems.markdown import literal
 
 RESAMPLES, SEED = 1000, 0
+ADVICE = "test the run with `nrccr test`"
+_LANGUAGE = re.compile("[A-Za-z]+(-[A-Za-z]+)*")
 Value = tuple[float, float, float]
 
 
@@ -89,28 +92,28 @@ def read_tests(folder: Path, config: Config) -> list[Tested]:
     Raises:
         UserError: no test there, one of texts alone, or damaged files.
     """
-    found = [_read_test(folder, config)]
-    for path in sorted(folder.glob("*/metrics.json")):  # MLCMR's other language
-        if path.parent.name.isalpha() and not path.parent.is_symlink():
-            found.append(_read_test(path.parent, config))
-    return [test for tests in found for test in tests]
+    metrics = read_json(folder / "metrics.json", ADVICE)
+    found = _of(folder, metrics, config)
+    if "queries_in" in metrics:  # one folder a language of the queries, the headline's above the others
+        for path in sorted(folder.glob("*/metrics.json")):
+            if _LANGUAGE.fullmatch(path.parent.name) and not path.parent.is_symlink():
+                found += _of(path.parent, read_json(path, ADVICE), config)
+    return found
 
 
-def _read_test(folder: Path, config: Config) -> list[Tested]:
-    advice = "test the run with `nrccr test`"
-    metrics = read_json(folder / "metrics.json", advice)
+def _of(folder: Path, metrics: Mapping[str, Any], config: Config) -> list[Tested]:
     if "task" in metrics:
         raise UserError(f"{folder}: a test of texts among texts; give the folder of a test of videos or images")
     by_language = metrics.get("languages")
-    names = [name for name in by_language if name.isalpha()] if isinstance(by_language, dict) else [None]
+    names = [name for name in by_language if _LANGUAGE.fullmatch(name)] if isinstance(by_language, dict) else [None]
+    collection, split = (str(metrics.get(key, "unknown")) for key in ("collection", "split"))
     found = []
     for name in names:
-        outcome = read_outcome(folder if name is None else folder / name, str(metrics.get("split")))
-        language = name or metrics.get("queries_in") or config.data.target
+        outcome = read_outcome(folder if name is None else folder / name, ".")
+        language = str(name or metrics.get("queries_in") or config.data.target)
         counts = (len(outcome.query_ids), int(metrics["items"]) if type(metrics.get("items")) is int else 0)
-        collection, split = (str(metrics.get(key, "unknown")) for key in ("collection", "split"))
         values = intervals(outcome, RESAMPLES, SEED)
-        found.append(Tested(collection, split, str(language), _how_scored(metrics), counts, values))
+        found.append(Tested(collection, split, language, _how_scored(metrics), counts, values))
     return found
 
 
@@ -119,7 +122,7 @@ def _how_scored(metrics: Mapping[str, Any]) -> str:
     weight, normalisation = metrics.get("target_weight"), metrics.get("normalisation")
     if isinstance(weight, int | float) and weight < 1 and "sweep" in metrics:
         notes.append(
-            f"scores are {weight:g} of the query's and {1 - weight:g} of its English translation's, as in the paper; "
+            f"scores are {weight:g} of the query's and {1 - weight:g} of its translation's; "
             "a query without its translation is ranked otherwise"
         )
     method = normalisation.get("method", "none") if isinstance(normalisation, Mapping) else "none"
