@@ -36,15 +36,18 @@ def load(
     text_model: str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
     overrides: Sequence[str] = (),
+    revision: str | None = None,
 ) -> Retriever:
-    """Load a trained model: a run folder, or a published checkpoint file or its folder.
+    """Load a trained model: a run folder, a saved one, a published checkpoint file or its folder, or from a hub.
 
     Args:
-        path: what to load. Nothing in it is executed.
+        path: what to load. Nothing in it is executed. `owner/name`, where there is no folder `owner` here, is fetched
+            from the hub, as huggingface_hub is set up.
         text_model: the backbone's name or folder (configuration and tokeniser), if not the one recorded there.
         device: `cpu`, `cuda` or `cuda:1`, as text or a torch device.
         overrides: `key=value` each, as on the command line, applied after `text_model`: for instance
             `c2kd.labse=FOLDER` for a published checkpoint of C2KD on a machine without network.
+        revision: branch, tag or commit of a model on the hub.
 
     Returns:
         The model in evaluation mode.
@@ -62,10 +65,9 @@ def load(
     """
     import json
     import os
-    from pathlib import Path
 
     from nrccr.errors import UserError
-    from nrccr.systems.loading import load_retriever
+    from nrccr.systems.loading import found, load_retriever
 
     if isinstance(overrides, str):
         raise UserError(f"overrides={overrides!r}: give a list of key=value, not one string")
@@ -80,4 +82,4 @@ def load(
         if not isinstance(value, str | os.PathLike):
             raise UserError(f"{name} is of type {type(value).__name__}; give a path as text")
     backbone = [f"text.model={json.dumps(os.fspath(text_model))}"] if text_model is not None else []
-    return load_retriever(Path(path).expanduser(), [*backbone, *overrides], str(device))
+    return load_retriever(found(os.fspath(path), revision), [*backbone, *overrides], str(device))

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nrccr"
 
 # Rooms from the top down: a room imports those below it alone. A room is a folder or a module right under nrccr/.
 ORDER = (
-    *("__main__", "cli", "search", "report", "__init__", "systems"),
+    *("__main__", "cli", "search", "report", "integrations", "__init__", "systems"),
     *("translation", "features", "evaluation", "training", "models", "losses", "data"),
     *("distributed", "safeload", "processes", "config", "files", "terminal", "extras", "errors", "sizes", "exchange"),
 )

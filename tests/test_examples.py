@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ Command = Callable[..., Any]
 
 def execute(documented: Callable[..., Any]) -> None:
     """Run a docstring's example, with nothing but what it imports itself; it must be there and print what it says."""
-    (example,) = doctest.DocTestFinder().find(documented, documented.__qualname__, module=False, globs={})
+    (example,) = doctest.DocTestFinder(recurse=False).find(documented, documented.__qualname__, module=False, globs={})
     assert example.examples, f"{documented.__qualname__} has no example"
     printed: list[str] = []
     outcome = doctest.DocTestRunner(verbose=False).run(example, out=printed.append)
@@ -35,8 +36,19 @@ def test_examples_of_functions(documented: Callable[..., Any]) -> None:
 def test_examples_of_a_model_of_videos(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.move(trained, tmp_path / "runs" / "vatex-s0")
     monkeypatch.chdir(tmp_path)
-    for documented in (nrccr.load, Retriever.encode_text, Retriever.encode_video):
+    for documented in (nrccr.load, Retriever.encode_text, Retriever.encode_video, Retriever.save_pretrained):
         execute(documented)
+
+
+@pytest.mark.parametrize("module", ["sentence_transformers", "mteb"])
+def test_examples_of_other_packages(
+    module: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(module, reason=f"needs the extra {module}")
+    shutil.move(trained, tmp_path / "runs" / "vatex-s0")
+    monkeypatch.chdir(tmp_path)
+    ours = import_module(f"nrccr.integrations.{module}")
+    execute(ours.TextModule if module == "sentence_transformers" else ours.Encoder)
 
 
 def test_example_of_a_model_of_images(image_run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

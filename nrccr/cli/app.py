@@ -12,6 +12,7 @@ import typer
 
 from nrccr import __version__
 from nrccr.cli.bank import bank
+from nrccr.cli.card import card
 from nrccr.cli.check import check
 from nrccr.cli.compare import compare
 from nrccr.cli.config import config_app
@@ -68,6 +69,7 @@ for verb in (
     compare,
     table,
     report,
+    card,
     noise,
     qbnorm,
     convert,

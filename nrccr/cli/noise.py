@@ -132,8 +132,7 @@ def _compare(
 def _generated(out: Path, config: Config, translators: Sequence[str], videos: tuple[int, int, int] | None) -> Path:
     """The generated collection beside the runs, made if it is missing."""
     from nrccr.data.collections import GENERATED
-    from nrccr.data.generated.collection import Recipe, generate, read_recipe
-    from nrccr.report.noise import rate_of
+    from nrccr.data.generated.collection import Recipe, generate, rate_of, read_recipe
     from nrccr.terminal import say
 
     if config.data.collection != GENERATED.names[0]:

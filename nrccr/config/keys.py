@@ -68,6 +68,7 @@ class Key:
         choices: the words it takes, if they are few.
         readings: a switch's value in each reading; none for other keys.
         encoder: what of a text encoder's convention it is where it is null (nrccr.models.encoders); empty: nothing.
+        place: whether it names files or folders, perhaps by a name of a hub.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Key:
     choices: tuple[Any, ...]
     readings: dict[str, Any]
     encoder: str
+    place: bool
 
 
 def key(
@@ -154,12 +156,20 @@ def _walk(kind: type[BaseModel], prefix: str, *, own: bool) -> Iterator[Key]:
             choices=tuple(_choices(info.annotation)),
             readings=facts.get("readings", {}),
             encoder=facts.get("encoder", ""),
+            place=_names_file(info.annotation, info.metadata),
         )
 
 
 def _section(info: FieldInfo) -> type[Section] | None:
     kind = info.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def _names_file(annotation: Any, metadata: Sequence[Any]) -> bool:
+    """Whether a type is FileName, or made of it."""
+    if any(isinstance(part, WrapValidator) and part.func is _in_any_bytes for part in metadata):
+        return True
+    return any(_names_file(part, getattr(part, "__metadata__", ())) for part in get_args(annotation))
 
 
 def _choices(annotation: Any) -> Sequence[Any]:

@@ -148,6 +148,20 @@ def bootstrap(a: Outcome, b: Outcome, resamples: int = 1000, seed: int = 0) -> d
     }
 
 
+def intervals(run: Outcome, resamples: int = 1000, seed: int = 0) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Each metric of one run with the ends of its 95 % interval, by (direction, metric) as `bootstrap` has them.
+
+    Args:
+        run: the ranks.
+        resamples: how many, of items with all their queries.
+        seed: of the draws.
+    """
+    points = weighted_metrics(run, np.ones((1, len(run.item_ids))))[0]  # (metrics,)
+    cloud = weighted_metrics(run, resampled(len(run.item_ids), resamples, seed))  # (B, metrics)
+    low, high = np.percentile(cloud, [2.5, 97.5], axis=0)  # (metrics,) each
+    return {name: (float(points[at]), float(low[at]), float(high[at])) for at, name in enumerate(NAMES)}
+
+
 def resampled(items: int, resamples: int, seed: int) -> Floats:
     """How often each item is in each resample of a bootstrap, (B, N) whole numbers."""
     generator = np.random.default_rng(seed)

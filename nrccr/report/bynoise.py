@@ -12,10 +12,11 @@ import numpy as np
 from nrccr.config.keys import keys_that_change
 from nrccr.config.schema import plain
 from nrccr.config.yaml import flatten
+from nrccr.data.generated.collection import rate_of
 from nrccr.evaluation.compare import NAMES, Outcome, resampled, weighted_metrics
 from nrccr.evaluation.metrics import RECALLS
 from nrccr.report.finished import ReportRun
-from nrccr.report.noise import NoiseRow, draw, rate_of
+from nrccr.report.noise import NoiseRow, draw
 from nrccr.report.part import Part, Value
 from nrccr.report.runs import NAMED
 from nrccr.report.seeds import mean_and_deviation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from nrccr.data.generated.collection import rate_of
 from nrccr.errors import UserError
 from nrccr.evaluation.metrics import RECALLS, recall_sum
 from nrccr.files import atomic_path, read_json
 from nrccr.report.charts import new_axes, run_style
 from nrccr.report.seeds import in_words, mean_and_deviation
-
-_RATE = re.compile(r"noise(\d+)")
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,6 @@ class NoiseRow:
     translator: str
     recall: list[float]
     sumr: list[float]
-
-
-def rate_of(translator: str) -> int | None:
-    """Percent of wrong words that a translator of the generated collection is named after, else None."""
-    found = _RATE.fullmatch(translator)
-    return int(found[1]) if found else None
 
 
 def cells(models: Mapping[str, tuple[str, ...]], translators: Sequence[str], seeds: Sequence[int]) -> list[Cell]:

@@ -20,9 +20,9 @@ from nrccr.data.queries import Sample, Split
 from nrccr.errors import UserError
 from nrccr.models.budget import Budget
 from nrccr.models.statedicts import StateDict, Trained, load_state_dict
-from nrccr.systems.retriever import Model, Retriever
+from nrccr.systems.model import Model
+from nrccr.systems.retriever import Retriever
 from nrccr.systems.table import part_of
-from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task
 
 
@@ -116,12 +116,6 @@ def located(config: Config, root: Path) -> Config:
     """The configuration with `text.model` as a folder under the root, if there is one of that name."""
     text = config.text.model_copy(update={"model": find_backbone(root, config.text.model)})
     return config.model_copy(update={"text": text})
-
-
-def save_encoders(run: RunFolder, model: Model) -> None:
-    """Write the backbone's configuration and tokeniser into a run folder, which then needs no `text.model`."""
-    model.network.text.backbone.config.save_pretrained(run.backbone)
-    model.tokenizer.save(run.backbone)
 
 
 def load_trained(config: Config, trained: Trained) -> Model:

@@ -28,6 +28,25 @@ _NOT_THERE = re.compile("no configuration there|no tokeniser there .*couldn't co
 CHECKPOINT_NAMES = ("model_best.pth.tar", "latest_model.pth")  # as the published codes name theirs
 
 
+def found(place: str, revision: str | None = None) -> Path:
+    """What a user names to be loaded: a path, or a model of a hub, which is fetched.
+
+    Args:
+        place: a path that exists wins; `owner/name` is a hub's where there is no folder `owner`.
+        revision: branch, tag or commit of a hub's.
+
+    Raises:
+        UserError: no such model there, or a revision of a path.
+    """
+    from nrccr.systems.hub import fetch, is_hub_name
+
+    if is_hub_name(place):
+        return fetch(place, revision)
+    if revision is not None:
+        raise UserError(f"revision={revision}: {place} is no name of a hub; leave it out")
+    return Path(place).expanduser()
+
+
 def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> Retriever:
     """Load a run folder, a published checkpoint, or the folder of one.
 

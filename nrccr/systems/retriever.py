@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,31 +22,14 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import ENGLISH, ImageBatch, VideoBatch
 from nrccr.data.bigfile import select_frames
 from nrccr.data.captions import is_blank
-from nrccr.data.cleaning import Cleaning
 from nrccr.data.pixels import Preprocessor, as_shown, load_picture
 from nrccr.data.sampling import Indices, ordered_batches
-from nrccr.data.tokens import CaptionTokenizer
+from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.errors import UserError, first_line
 from nrccr.evaluation.encode import encode_batches, encode_texts
+from nrccr.systems.model import Model
 
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network with its tokeniser, cleaning and pre-processing.
-
-    Attributes:
-        network: a torch module.
-        tokenizer: of captions.
-        cleaning: which English is cleaned.
-        preprocess: of raw images, if it has an image encoder.
-    """
-
-    network: Any
-    tokenizer: CaptionTokenizer
-    cleaning: Cleaning
-    preprocess: Preprocessor | None = None
 
 
 @dataclass(frozen=True)
@@ -107,17 +90,25 @@ class Retriever:
             (1, 2)
         """
         captions = _listed(texts, "encode_text", "captions")
-        if role not in ("source", "target"):
-            raise UserError(f"role={role!r}: give source or target")
         for index, text in enumerate(captions):
             problem = _problem_of_text(text)
             if problem:
                 raise UserError(f"encode_text: caption {index} {problem}")
-        language = ENGLISH if role == "source" else self.config.data.target
-        table = self.tokenizer.encode(self.model.cleaning.of_queries(captions, language))
+        table = self.tokens_of(captions, role)
         if table.cut:
             warnings.warn(f"{table.cut} captions were cut to {self.tokenizer.max_tokens} tokens", stacklevel=2)
         return encode_texts(self.network, table, self.config.evaluation.batch_size, self.device).cpu().numpy()
+
+    def tokens_of(self, texts: Sequence[str], role: str) -> TokenTable:
+        """Texts as token ids, cleaned as their role asks, see `encode_text`.
+
+        Raises:
+            UserError: an unknown role.
+        """
+        if role not in ("source", "target"):
+            raise UserError(f"role={role!r}: give source or target")
+        language = ENGLISH if role == "source" else self.config.data.target
+        return self.tokenizer.encode(self.model.cleaning.of_queries(list(texts), language))
 
     def encode_video(self, videos: Iterable[Any]) -> Floats:
         """Videos -> (N, D) float32, unit length.
@@ -190,6 +181,49 @@ class Retriever:
             np.ones(len(given), dtype=np.int64), self.config.evaluation.batch_size, by_length=False
         )
         return encode_batches(batches, len(given), embed, "images").cpu().numpy()
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        license: str | None = None,
+        private: bool = True,
+    ) -> None:
+        """Write a folder that `nrccr.load` and every command takes like a run folder, with a model card.
+
+        The card has the results of a test that lies beside the weights. Folders of this machine are left out of all
+        files but for their names; the same model gives the same bytes.
+
+        Args:
+            folder: to write; one that was saved before is replaced, any other must be empty.
+            push_to_hub: whether it is then uploaded by huggingface_hub, with the login that it has.
+            repo_id: `owner/name` there.
+            license: of the weights, such as `cc-by-4.0`; the card says that it is not stated where there is none.
+            private: whether a new repository is hidden from others; one that is there stays as it is.
+
+        Raises:
+            UserError: the folder holds something else or cannot be written, or the upload is refused.
+
+        Example:
+            >>> import nrccr
+            >>> nrccr.load("runs/vatex-s0").save_pretrained("vatex-en-zh")
+            >>> nrccr.load("vatex-en-zh").encode_text(["狗在水里跑"]).shape[0]
+            1
+        """
+        from nrccr.systems.hub import publish, require_hub_name
+        from nrccr.systems.saving import save
+
+        if not isinstance(folder, str | os.PathLike):
+            raise UserError(f"folder is of type {type(folder).__name__}; give a path as text")
+        if push_to_hub != (repo_id is not None):
+            raise UserError("save_pretrained: give push_to_hub=True and repo_id='owner/name' together, or neither")
+        if repo_id is not None:
+            require_hub_name(repo_id)
+        path = Path(folder).expanduser()
+        save(path, self.config, self.model, self.checkpoint, license, repo_id)
+        if repo_id is not None:
+            publish(path, repo_id, private=private)
 
     def _image(self, index: int, image: Any) -> torch.Tensor:
         """Pixels (3, H, W) or a vector (feature width,)."""

@@ -314,11 +314,12 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
         "device": describe_device(device),
         "processes": world(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
     }
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """The version of an installed package; none where it is not."""
     try:
         return version(name)
     except PackageNotFoundError:

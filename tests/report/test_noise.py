@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from nrccr.data.generated.collection import Recipe, generate
-from nrccr.report.noise import Cell, NoiseRow, cells, collect, plot, rate_of, to_markdown
+from nrccr.data.generated.collection import Recipe, generate, rate_of
+from nrccr.report.noise import Cell, NoiseRow, cells, collect, plot, to_markdown
 from nrccr.systems.nrccr.settings import VARIANTS
 from nrccr.systems.settings import load_config
 

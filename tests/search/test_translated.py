@@ -12,7 +12,8 @@ import torch
 
 from nrccr.errors import UserError
 from nrccr.search.query import Searcher, translation_by
-from nrccr.systems.retriever import Model, Retriever
+from nrccr.systems.model import Model
+from nrccr.systems.retriever import Retriever
 from nrccr.systems.settings import load_config
 from tests.conftest import Command
 from tests.search.serving import post, served

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from nrccr.errors import UserError
 from nrccr.extras import need
 from nrccr.files import atomic_folder, read_json, write_json, write_text
 
+_RATE = re.compile(r"noise(\d+)")
 TARGETS: Mapping[str, Grammar] = {"de": GERMAN, "zh": CHINESE}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 RARE = 10  # a word that occurs less often is spelt in pieces
@@ -78,6 +80,12 @@ class Caption:
 def translator_name(rate: float) -> str:
     """The translator who gets a share of the words wrong: 0.2 -> `noise20`, as `data.translator` takes it."""
     return f"noise{round(100 * rate)}"
+
+
+def rate_of(translator: str) -> int | None:
+    """Percent of wrong words that a translator of the generated collection is named after, else None."""
+    found = _RATE.fullmatch(translator)
+    return int(found[1]) if found else None
 
 
 def generate(out: Path, recipe: Recipe, *, media: bool = False) -> Path:

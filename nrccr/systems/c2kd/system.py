@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nrccr.evaluation.metrics import recall_sum
 from nrccr.evaluation.rule import Rule
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.statedicts import Trained
-from nrccr.systems.base import located, save_encoders
+from nrccr.systems.base import located
 from nrccr.systems.c2kd.check import check_languages
 from nrccr.systems.c2kd.data import LanguageReader
 from nrccr.systems.c2kd.network import build_c2kd
@@ -32,10 +33,10 @@ from nrccr.systems.c2kd.published import published
 from nrccr.systems.c2kd.settings import C2KDSection
 from nrccr.systems.c2kd.teacher_runs import Teacher, load_teachers, teaching
 from nrccr.systems.c2kd.tokens import PooledTokenizer, language_tokenizer
-from nrccr.systems.retriever import Model, Retriever
+from nrccr.systems.model import Model
+from nrccr.systems.retriever import Retriever
 from nrccr.terminal import say
 from nrccr.training.rows import train_used_rows
-from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task, Validation
 
 __all__ = ["check", "network", "published", "splits", "task"]
@@ -49,7 +50,14 @@ def network(config: Config, features: int | None = None, trained: Trained | None
     assert width is not None
     tokenizer = language_tokenizer(config, config.section(C2KDSection).query_tokens)
     tokenizer.require_table(backbone.get_input_embeddings().num_embeddings)
-    return Model(build_c2kd(config, backbone, width), tokenizer, CLEANING)
+    others = {"labse": partial(_save_labse, tokenizer)} if isinstance(tokenizer, PooledTokenizer) else {}
+    return Model(build_c2kd(config, backbone, width), tokenizer, CLEANING, others=others)
+
+
+def _save_labse(tokenizer: PooledTokenizer, folder: Path) -> None:
+    """Write LaBSE's configuration and tokeniser, which the mean over its tokens needs."""
+    tokenizer.labse.config.save_pretrained(folder)
+    tokenizer.labse.save(folder)
 
 
 def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
@@ -107,12 +115,6 @@ def task_with(
         each = ", ".join(f"{language} {own:.2f}" for language, own in recalls.items())
         return Validation(total, metrics, f"R@1+5+10 {each}, mean {total:.2f}")
 
-    def save_models(run: RunFolder) -> None:
-        save_encoders(run, model)
-        if isinstance(model.tokenizer, PooledTokenizer):
-            model.tokenizer.labse.config.save_pretrained(run.path / "labse")
-            model.tokenizer.labse.save(run.path / "labse")
-
     train_used_rows(model.network.text.backbone.get_input_embeddings(), used_ids(pairs.texts.values()))
     objective = C2KDObjective(settings, count=len(teachers))
     return Task(
@@ -122,7 +124,7 @@ def task_with(
         pairs=pairs,
         validate=validate if held_out is not None else None,
         counts={"train": asdict(pairs.counts)} | ({"val": dict(held_out.counts)} if held_out is not None else {}),
-        save_models=save_models,
+        save_models=model.save_encoders,
         record=record,
         places=(pairs.visuals.place,),
         several=True,

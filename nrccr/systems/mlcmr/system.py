@@ -18,12 +18,13 @@ from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.rule import Rule
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.statedicts import Trained
-from nrccr.systems.base import located, save_encoders
+from nrccr.systems.base import located
 from nrccr.systems.mlcmr.data import CLEANING, ViewReader, locate_both, view_files
 from nrccr.systems.mlcmr.network import build_mlcmr
 from nrccr.systems.mlcmr.objective import MLCMRObjective
 from nrccr.systems.mlcmr.published import published
-from nrccr.systems.retriever import Model, Retriever
+from nrccr.systems.model import Model
+from nrccr.systems.retriever import Retriever
 from nrccr.terminal import say
 from nrccr.training.rows import train_used_rows
 from nrccr.training.task import Task, Validation
@@ -84,7 +85,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         pairs=pairs,
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(validation.counts)},
-        save_models=lambda run: save_encoders(run, model),
+        save_models=model.save_encoders,
         record={"tokenizer": tokenizer.describe()},
         places=(pairs.videos.place,),
         several=True,

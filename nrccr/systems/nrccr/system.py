@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,14 +26,14 @@ from nrccr.models.backbone import configured_backbone
 from nrccr.models.image import ImageEncoder, build_image_encoder, image_config, require_pixels
 from nrccr.models.openai import visual_config
 from nrccr.models.statedicts import Trained
-from nrccr.systems.base import located, save_encoders
+from nrccr.systems.base import located
+from nrccr.systems.model import Model
 from nrccr.systems.nrccr.data import Reader, cleaning_of, locate_data
 from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.nrccr.published import published
-from nrccr.systems.retriever import Model, Retriever
+from nrccr.systems.retriever import Retriever
 from nrccr.training.rows import train_used_rows
-from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Task, Validation
 
 __all__ = ["check", "network", "published", "splits", "task"]
@@ -56,7 +57,16 @@ def _network(
         features = trained.width_of(f"visual.{names}")
     nrccr = build_nrccr(config, backbone, features, encoder)
     tokenizer.require_table(backbone.get_input_embeddings().num_embeddings)
-    return Model(nrccr, tokenizer, cleaning_of(config), preprocess)
+    others = {}
+    if encoder is not None and preprocess is not None:
+        others["image_encoder"] = partial(_save_image_encoder, encoder, preprocess)
+    return Model(nrccr, tokenizer, cleaning_of(config), preprocess, others)
+
+
+def _save_image_encoder(encoder: PreTrainedModel, preprocess: Preprocessor, folder: Path) -> None:
+    """Write an image encoder's configuration and pre-processing; its weights are the network's."""
+    encoder.config.save_pretrained(folder)
+    preprocess.save(folder)
 
 
 def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
@@ -85,13 +95,6 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         recalls = recall_sum(metrics["text_to_visual"])
         return Validation(recalls, metrics, f"R@1+5+10 {recalls:.2f}, SumR {metrics['SumR']:.2f}")
 
-    def save_models(run: RunFolder) -> None:
-        save_encoders(run, model)
-        visual = model.network.visual
-        if isinstance(visual, ImageEncoder) and visual.encoder is not None and model.preprocess is not None:
-            visual.encoder.config.save_pretrained(run.path / "image_encoder")
-            model.preprocess.save(run.path / "image_encoder")
-
     return Task(
         network=model.network,
         losses=lambda out, batch: objective(out, discriminator),
@@ -99,7 +102,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         pairs=pairs,
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(held_out.counts)},
-        save_models=save_models,
+        save_models=model.save_encoders,
         record={"tokenizer": tokenizer.describe()},
         places=(pairs.visuals.place, held_out.visuals.place),
         several=True,

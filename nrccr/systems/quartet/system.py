@@ -23,12 +23,13 @@ from nrccr.models.backbone import configured_backbone
 from nrccr.models.discriminator import Discriminator
 from nrccr.models.encoders import with_encoder
 from nrccr.models.statedicts import Trained
-from nrccr.systems.base import Published, located, save_encoders
+from nrccr.systems.base import Published, located
+from nrccr.systems.model import Model
 from nrccr.systems.quartet.data import LanguagePairs, QuartetReader, caption_files, cleaning_of, locate_all
 from nrccr.systems.quartet.network import build_quartet
 from nrccr.systems.quartet.objective import QuartetObjective, Trust
 from nrccr.systems.quartet.settings import QuartetSection, targets
-from nrccr.systems.retriever import Model, Retriever
+from nrccr.systems.retriever import Retriever
 from nrccr.training.rows import train_used_rows
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Player, Task, Validation
@@ -100,7 +101,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         pairs=pairs,
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(validation.counts)},
-        save_models=lambda run: save_encoders(run, model),
+        save_models=model.save_encoders,
         record={"tokenizer": tokenizer.describe()},
         places=(pairs.visuals.place, validation.visuals.place),
         write=None if trust is None else partial(_write_trust, trust, pairs),

@@ -222,6 +222,12 @@ def test_a_run_folder_stands_on_its_own_with_labses_tokens(
     model = nrccr.load(run)
     vectors = model.encode_text(["a man runs", "ein Mann"], role="source")
     assert vectors.shape == (2, 24) and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    model.save_pretrained(tmp_path / "saved")
+    shutil.rmtree(run)
+    again_loaded = nrccr.load(tmp_path / "saved")
+    assert np.array_equal(again_loaded.encode_text(["a man runs", "ein Mann"], role="source"), vectors)
+    assert (tmp_path / "saved" / "labse" / "config.json").is_file()
+    assert "| `de` | text to video |" in (tmp_path / "saved" / "README.md").read_text(), "one row a language"
     assert model.encode_video([np.ones((3, 16), dtype=np.float32)]).shape == (1, 24)
 
 

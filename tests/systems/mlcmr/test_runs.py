@@ -51,6 +51,11 @@ def test_every_scenario_trains_and_is_tested_in_both_languages(
     assert (out / "test" / "ranks.tsv").is_file() and (out / "test" / "en" / "ranks.tsv").is_file()
     # The figures follow from what the model says of every caption and video.
     model = nrccr.load(out)
+    model.save_pretrained(tmp_path / "saved")
+    card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert "| `zh` | text to video |" in card and "| `en` | text to video |" in card
+    assert ("translator of the training captions" in card) is (scenario != "parallel")
+    assert torch.equal(*(torch.from_numpy(own.encode_text(["狗"])) for own in (model, nrccr.load(tmp_path / "saved"))))
     splits = list(splits_of(model, both_languages, "test"))
     assert [(split.language, split.folder) for split in splits] == [("zh", ""), ("en", "en")]
     for split, metrics in zip(splits, (chinese, english), strict=True):

@@ -115,6 +115,11 @@ def test_round_trip(made: Make, tiny_bert: Path, make_batch: Make, samples: Any,
         assert torch.equal(model.network.embed_text(pairs.target), network.embed_text(pairs.target))
         assert torch.equal(model.network.embed_visual(pairs.visual), network.embed_visual(pairs.visual))
         assert model.checkpoint == path and model.feature_width == 16 and not model.network.training
+    (path.parent / "README.md").write_text("of the folder, not of the model")
+    model.save_pretrained(path.parent / "saved")
+    saved = nrccr.load(path.parent / "saved")
+    assert torch.equal(saved.network.embed_text(pairs.target), network.embed_text(pairs.target))
+    assert "## Limits" in (path.parent / "saved" / "README.md").read_text(encoding="utf-8")
     # A test has no discriminator; its kind is still read, so that the configuration says what was trained.
     ours = build_discriminator(nrccr.load(path, text_model=str(tiny_bert)).config, 32)
     assert ours is not None

@@ -24,8 +24,9 @@ from nrccr.losses.similarity import similarity
 from nrccr.models.layers import evaluating, mean_over_positions
 from nrccr.models.statedicts import Trained
 from nrccr.systems.base import Published
+from nrccr.systems.model import Model
 from nrccr.systems.nrccr.data import Reader, cleaning_of, locate_data
-from nrccr.systems.retriever import Model, Retriever
+from nrccr.systems.retriever import Retriever
 from nrccr.training.task import Task, Validation
 from tests.systems.toy.settings import ToySection
 
