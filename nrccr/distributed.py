@@ -173,7 +173,8 @@ def moved(batches: Iterable[Moved], device: torch.device) -> Iterator[Moved]:
         for batch in batches:
             yield batch.to(device)
         return
-    copies, work = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    work = torch.cuda.current_stream(device)
 
     def send(batch: Moved) -> tuple[Moved, torch.cuda.Event]:
         pinned = batch.pin_memory()
