@@ -26,6 +26,7 @@ from common import RESULTS, alternating, best_seconds, record, wait
 from torch import Tensor, nn
 
 from nrccr.config.schema import Config
+from nrccr.config.sections import AdversarySection
 from nrccr.data.batch import PairBatch, Parts, TextBatch, VideoBatch
 from nrccr.data.captions import match, read_captions
 from nrccr.data.cleaning import clean_english
@@ -38,7 +39,6 @@ from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.nrccr.data import Pairs, Reader
 from nrccr.systems.nrccr.network import NRCCR, BackboneStates, PairOutput, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
-from nrccr.systems.nrccr.settings import AdversarySection
 from nrccr.systems.settings import load_config
 from nrccr.training.loop import Trainer
 from nrccr.training.rows import train_used_rows

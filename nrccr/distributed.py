@@ -7,7 +7,10 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from itertools import islice
+from typing import Protocol, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -145,6 +148,73 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({platform.processor() or platform.machine()})"
+
+
+class Movable(Protocol):
+    """What can be copied to a device: see TensorRecord."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same with `change` applied to every tensor in it."""
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Self:
+        """The same on a device."""
+
+    def pin_memory(self) -> Self:
+        """The same in page-locked memory."""
+
+
+Moved = TypeVar("Moved", bound=Movable)
+Sent = TypeVar("Sent")
+
+
+def moved(batches: Iterable[Moved], device: torch.device) -> Iterator[Moved]:
+    """The batches on a device; on a GPU each is read, and copied beside other work, while the one before is used."""
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
+        return
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    work = torch.cuda.current_stream(device)
+
+    def send(batch: Moved) -> tuple[Moved, torch.cuda.Event]:
+        pinned = batch.pin_memory()
+        with torch.cuda.stream(copies):
+            return pinned.to(device, non_blocking=True), copies.record_event()
+
+    def receive(sent: tuple[Moved, torch.cuda.Event]) -> Moved:
+        def keep(tensor: Tensor) -> Tensor:
+            if tensor.is_cuda:
+                tensor.record_stream(work)  # its memory is not given to a later batch before this work is done
+            return tensor
+
+        batch, arrival = sent
+        work.wait_event(arrival)
+        return batch.map(keep)
+
+    yield from one_ahead(batches, send, receive)
+
+
+def one_ahead(
+    batches: Iterable[Moved], send: Callable[[Moved], Sent], receive: Callable[[Sent], Moved]
+) -> Iterator[Moved]:
+    """Each batch after `send` and `receive`; the next one is sent before a batch is given out.
+
+    An error in reading or sending waits until all batches before it were given out.
+    """
+    source = iter(batches)
+
+    def following() -> tuple[list[Sent], Exception | None]:
+        try:
+            return [send(batch) for batch in islice(source, 1)], None
+        except Exception as error:
+            return [], error
+
+    sent, error = following()
+    while sent:
+        here, (sent, error) = sent[0], following()
+        yield receive(here)
+    if error is not None:
+        raise error
 
 
 class Runtime:

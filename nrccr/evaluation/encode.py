@@ -19,6 +19,7 @@ from nrccr.data.items import Visuals, load_batches
 from nrccr.data.queries import Queries, Split, TextGallery
 from nrccr.data.sampling import Indices, ordered_batches
 from nrccr.data.tokens import TokenTable
+from nrccr.distributed import moved
 from nrccr.errors import UserError
 from nrccr.models.layers import unit
 from nrccr.processes import largest, own_part, sum_of_all
@@ -149,9 +150,10 @@ def encode_texts(
     """
     batches = own_part([*ordered_batches(texts.lengths, batch_size, by_length=network.independent)])
     encode: Callable[[TextBatch], Tensor] = getattr(network, "project_text" if whole else "embed_text")
+    loaded = moved(map(texts.batch, batches), device)
 
     def embed(chosen: Indices) -> Tensor:
-        vectors = encode(texts.batch(chosen).to(device))
+        vectors = encode(next(loaded))
         return vectors.float() if whole else vectors
 
     return _together(batches, len(texts), embed, "captions", device)
@@ -164,10 +166,10 @@ def encode_visuals(network: Encoder, visuals: Visuals, batch_size: int, device: 
     Raw images are decoded by the items' `workers`.
     """
     batches = own_part([*ordered_batches(visuals.lengths, batch_size, by_length=network.independent)])
-    loaded = load_batches(visuals, batches)
+    loaded = moved(load_batches(visuals, batches), device)
 
     def embed(chosen: Indices) -> Tensor:
-        return network.embed_visual(next(loaded).to(device))
+        return network.embed_visual(next(loaded))
 
     return _together(batches, len(visuals), embed, "items", device)
 
@@ -178,15 +180,15 @@ def encode_batches(batches: Iterable[Indices], count: int, embed: Callable[[Indi
     Zeros at positions of no batch.
     """
     listed = [*batches]
-    embeddings: Tensor | None = None
-    with tqdm(total=sum(map(len, listed)), desc=what, unit="", disable=None, leave=False) as progress:
+    embeddings, places, done = torch.empty(0), torch.from_numpy(np.concatenate(listed)), 0
+    with tqdm(total=len(places), desc=what, unit="", disable=None, leave=False) as progress:
         for chosen in listed:
             part = embed(chosen)  # (batch, D)
-            if embeddings is None:
-                embeddings = part.new_zeros(count, part.shape[1])
-            embeddings[torch.from_numpy(chosen).to(part.device)] = part
+            if not done:  # all places at once: for those of each batch a device would be waited for
+                embeddings, places = part.new_zeros(count, part.shape[1]), places.to(part.device)
+            embeddings.index_copy_(0, places[done : done + len(chosen)], part)
+            done += len(chosen)
             progress.update(len(chosen))
-    assert embeddings is not None
     return embeddings
 
 

@@ -158,11 +158,12 @@ def ranks_and_precision(
         places = padded.masked_fill(~valid, -1)
         overall = torch.ones(own.shape, dtype=torch.float64, device=own.device)
         for part in strip.parts:
-            overall += places_ahead(strip.comparable(part), own, places - part.start, ties)  # (b, K)
+            overall += places_ahead(strip.block(part), own, places - part.start, ties)  # (b, K)
+        _require_numbers(overall, rows.start)
         # Among the relevant ones padding is NaN, which is neither higher than anything nor equal to it.
         among = own.masked_fill(~valid, torch.nan)
         slots = torch.arange(own.shape[1], device=own.device).expand_as(own).masked_fill(~valid, -1)
-        within = 1 + places_ahead(among, own, slots, ties)  # (b, K)
+        within = 1 + places_ahead(among, own, slots, ties, gaps=True)  # (b, K)
         block_best = overall.masked_fill(~valid, torch.inf).amin(dim=1)
         block_precision = (within / overall).masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1)
         best[rows], precision[rows] = block_best.cpu().numpy(), block_precision.cpu().numpy()
@@ -204,16 +205,12 @@ class _Strip:
         assert found is not None
         return found
 
-    def comparable(self, columns: range) -> Tensor:
-        """As `block`; NaN raises ValueError."""
-        block = self.block(columns)
-        # numpy's highest of all is NaN where one is, and found faster than each row's.
-        if block.device.type != "cpu" or np.isnan(block.numpy().max()):
-            bad = block.isnan().any(dim=1)  # (b,)
-            if bad.any():
-                row = self.rows.start + int(bad.nonzero()[0])
-                raise ValueError(f"scores hold NaN in row {row}: fix the embeddings they come from")
-        return block
+
+def _require_numbers(places: Tensor, first: int) -> None:
+    """Make sure that no row of the strip from row `first` held NaN, which its places (b, K) then are."""
+    bad = places.isnan().any(dim=1)  # (b,)
+    if bad.any():
+        raise ValueError(f"scores hold NaN in row {first + int(bad.nonzero()[0])}: fix the embeddings they come from")
 
 
 def _strips(scores: Scores, memory_mb: float | None) -> Iterator[_Strip]:

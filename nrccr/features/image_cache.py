@@ -11,6 +11,7 @@ from nrccr.data.bigfile import BigFile
 from nrccr.data.images import EncodedImages, Pictures
 from nrccr.data.items import Images, Visuals, load_batches
 from nrccr.data.sampling import ordered_batches
+from nrccr.distributed import moved
 from nrccr.errors import PeerLostError, UserError
 from nrccr.features.fingerprint import fingerprint, hash_encoder
 from nrccr.features.store import Store
@@ -83,8 +84,8 @@ class ImageCache:
         batches = own_part([chosen for chosen in every if lacks[torch.from_numpy(chosen)].any()])
         bar = tqdm(total=sum(map(len, batches)), desc="image encoder", unit="", disable=None, leave=False)
         with evaluating(self.visual), bar as progress:
-            for chosen, batch in zip(batches, load_batches(images, batches), strict=True):
-                pixels = batch.to(self.device).pixels_or_vectors  # type: ignore[union-attr]
+            for chosen, batch in zip(batches, moved(load_batches(images, batches), self.device), strict=True):
+                pixels = batch.pixels_or_vectors  # type: ignore[union-attr]
                 vectors = self.visual.encode(pixels).float().cpu().numpy()  # (batch, D)
                 store.add([(images.ids[index], [], row[None]) for index, row in zip(chosen, vectors, strict=True)])
                 progress.update(len(chosen))

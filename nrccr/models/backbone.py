@@ -17,6 +17,7 @@ from nrccr.config.choices import Freeze
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line, require_content
+from nrccr.models.masks import use_unseen_masks
 from nrccr.models.packing import packed_states, packs, use_packed_attention
 from nrccr.models.pretrained import load_pretrained
 from nrccr.models.statedicts import Trained, require_same_sizes
@@ -63,15 +64,20 @@ def build_backbone(config: PretrainedConfig, pretrained: str | None) -> PreTrain
             raise UserError(
                 f"text.model, text.backbone: no encoder can be built ({first_line(error)}); give other sizes"
             ) from error
-        use_packed_attention(made)
-        return made
+        return _attending(made)
 
     def load(model: str, **options: Any) -> Any:
         return _without_pooler(AutoModel.from_pretrained, model, config=config, dtype=torch.float32, **options)
 
     loaded = load_pretrained(load, pretrained, "text", unused=_POOLER)
-    use_packed_attention(loaded)
-    return loaded
+    return _attending(loaded)
+
+
+def _attending(backbone: PreTrainedModel) -> PreTrainedModel:
+    """An encoder, with the attention that suits its kind."""
+    use_packed_attention(backbone)
+    use_unseen_masks(backbone)
+    return backbone
 
 
 def configured_backbone(config: Config, trained: Trained | None = None) -> PreTrainedModel:

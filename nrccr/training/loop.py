@@ -19,7 +19,7 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import Parts
 from nrccr.data.captions import shortened
 from nrccr.data.sampling import EpochBatches, epoch_batches
-from nrccr.distributed import Runtime, random_state, restore_random_state
+from nrccr.distributed import Runtime, moved, random_state, restore_random_state
 from nrccr.errors import Interrupted, UserError, death_of_worker, first_line
 from nrccr.processes import any_says, as_first, average, is_first, rank, world
 from nrccr.safeload.unpickle import save_weights
@@ -116,10 +116,10 @@ class Trainer:
             total=len(batches), initial=progress.batch, desc=f"epoch {progress.epoch + 1}", disable=None, leave=False
         )
         with bar, stopped(iter(self._loader(batches[progress.batch :]))) as loaded_batches:
-            for batch in loaded_batches:
+            for batch in moved(loaded_batches, self.runtime.device):
                 loaded = time.perf_counter()
                 self._set_rate(share_of_rate(progress.step, steps, config))
-                progress.window.add(self.step(batch.to(self.runtime.device, non_blocking=True)))
+                progress.window.add(self.step(batch))
                 progress.batch += 1
                 progress.step += 1
                 bar.update()

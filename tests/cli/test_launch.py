@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -204,3 +205,57 @@ def test_what_a_process_has_said_is_not_said_again() -> None:
     for codes, code in (({0: 2, 1: -15}, 2), ({0: 130, 1: 130}, 130), ({0: LOST, 1: 2}, 2)):
         ended = _explained(codes, 2)
         assert isinstance(ended, SystemExit) and ended.code == code
+
+
+LAUNCHERS = {  # as in docs/scaling.md
+    "torchrun": ["torch.distributed.run", "--nproc-per-node", "2", "--master-port"],
+    "accelerate": [
+        "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2", "--mixed_precision",
+        "no", "--dynamo_backend", "no", "--main_process_port",
+    ],
+}  # fmt: skip
+
+
+def launched(launcher: str, *arguments: object) -> subprocess.Popen[str]:
+    """`nrccr` with these arguments in two processes of a launcher that users know."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], str(port), "-m", "nrccr", *map(str, arguments)]
+    env = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_launchers_that_users_know_train_as_we_do(tiny_config: Path, tiny_collection: Path, tmp_path: Path) -> None:
+    there = ("train", tiny_config, "--root", tiny_collection, "train.epochs=1")
+    ours = started(*there, "--device", "cpu,cpu", "--out", tmp_path / "ours")
+    _, said = ours.communicate(timeout=300)
+    assert ours.returncode == 0, said
+    for launcher in LAUNCHERS:
+        running = launched(launcher, *there, "--device", "cpu", "--out", tmp_path / launcher)
+        told, said = running.communicate(timeout=300)
+        assert running.returncode == 0, said
+        assert told.count("val: ") == 1, told  # the first process alone speaks
+        assert json.loads((tmp_path / launcher / "run.json").read_text())["processes"] == 2
+        weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("ours", launcher)]
+        assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc to find processes")
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launchers_process_that_is_killed_ends_all(
+    launcher: str, tiny_config: Path, tiny_collection: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    running = launched(
+        launcher, "train", tiny_config, "--root", tiny_collection, "--out", out, "--device", "cpu",
+        "train.epochs=100000", "train.patience=null",
+    )  # fmt: skip
+    wait_for_steps(out, running)
+    os.kill(processes_of(running.pid)[1], signal.SIGKILL)
+    _, said = running.communicate(timeout=300)
+    ours = [line for line in said.splitlines() if line.startswith("nrccr: ")]  # the launcher has its own report
+    assert running.returncode != 0 and len(ours) <= 1, said
+    assert not ours or ("another process of this run has ended" in ours[0] and "--resume" in ours[0])

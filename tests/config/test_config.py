@@ -224,6 +224,13 @@ def test_a_key_that_the_model_does_not_read_is_refused(empty: Path, model: str, 
     assert key in message and f"is not used by model={model}; remove it" in message
 
 
+def test_how_raw_images_are_read_is_refused_where_none_are(empty: Path) -> None:
+    for kind in ("video", "vectors"):
+        with pytest.raises(UserError, match=rf"switches\.pixels=shown .* visual\.kind={kind} reads none; remove it"):
+            load_config(empty, [f"visual.kind={kind}", "switches.pixels=shown"])
+    assert load_config(empty, ["visual.kind=clip", "switches.pixels=shown"]).switch("pixels") == "shown"
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -262,9 +269,10 @@ def test_readings(empty: Path, column: int, reading: str) -> None:
 def test_a_single_switch_overrides_its_reading_alone(empty: Path, name: str) -> None:
     released, paper, _ = READINGS[name]
     for reading, own in (("released", paper), ("paper", released), ("corrected", paper)):
-        expected = resolved_switches(load_config(empty, [f"reading={reading}"])) | {name: own}
+        given = [f"reading={reading}", "visual.kind=clip"]  # where every switch acts
+        expected = resolved_switches(load_config(empty, given)) | {name: own}
         text: Any = yaml.safe_dump(own).split("\n")[0]
-        assert resolved_switches(load_config(empty, [f"reading={reading}", f"switches.{name}={text}"])) == expected
+        assert resolved_switches(load_config(empty, [*given, f"switches.{name}={text}"])) == expected
 
 
 def test_an_empty_backbone_clears_and_others_merge(tmp_path: Path) -> None:

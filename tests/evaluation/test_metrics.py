@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nrccr.evaluation import counting, metrics
+from nrccr.evaluation.blocks import DenseScores
 from nrccr.evaluation.metrics import Ties, ranks, recall_sum, retrieval_metrics
 
 TIES: tuple[Ties, ...] = ("index", "average", "optimistic")
@@ -77,12 +78,14 @@ def test_wide_blocks_equal_narrow_ones(ties: Ties, monkeypatch: pytest.MonkeyPat
     assert wide[0][:20].tolist() == brute(scores[:20], relevant[:20], ties)[0]
 
 
+@pytest.mark.parametrize("few", [0, 3, 1 << 40])  # scores ahead are picked out at once, later, never
 @pytest.mark.parametrize(("entries", "columns"), [(1, 1), (700, 3), (1 << 18, 255)])
 @pytest.mark.parametrize("levels", [2, 9, 10_000])
 @pytest.mark.parametrize("ties", TIES)
 def test_a_matrix_and_its_transposed_equal_the_loop_in_parts_of_any_size(
-    ties: Ties, levels: int, entries: int, columns: int, monkeypatch: pytest.MonkeyPatch
+    ties: Ties, levels: int, entries: int, columns: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(counting, "FEW", few)
     monkeypatch.setattr(counting, "PART_ENTRIES", entries)
     monkeypatch.setattr(counting, "PART_COLUMNS", columns)
     monkeypatch.setattr(metrics, "TALL", 7)
@@ -245,8 +248,19 @@ def test_nan_is_named_by_its_row_in_any_block(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(metrics, "BLOCK_ENTRIES", 10)
     scores = np.zeros((9, 4))
     scores[7, 2] = np.nan
-    with pytest.raises(ValueError, match="NaN in row 7"):
-        retrieval_metrics(scores, [0] * 9)
+    for given in (scores, np.asfortranarray(scores), DenseScores(scores)):
+        with pytest.raises(ValueError, match="NaN in row 7"):
+            retrieval_metrics(given, [0] * 9)
+    scores[3, 0] = np.nan  # the relevant one's own
+    with pytest.raises(ValueError, match="NaN in row 3"):
+        retrieval_metrics(scores, [[0, 1]] * 9)
+
+
+def test_a_gap_is_neither_ahead_nor_equal() -> None:
+    block = torch.tensor([[0.5, torch.nan, 0.5], [torch.nan, 0.1, 0.2]])
+    own, columns = block[:, 2:], torch.tensor([[2], [2]])
+    assert counting.places_ahead(block, own, columns, "index", gaps=True).tolist() == [[1.0], [0.0]]
+    assert counting.places_ahead(block, own, columns, "index").isnan().all()
 
 
 def test_an_unknown_tie_rule_is_refused() -> None:

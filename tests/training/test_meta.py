@@ -5,6 +5,7 @@ There `.item()` and copies to the host raise; tensors of two devices in one oper
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,18 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import AutoConfig
 
-from nrccr.data.batch import VideoBatch
+from nrccr.data.batch import TextBatch, VideoBatch
 from nrccr.data.sampling import epoch_batches
+from nrccr.data.tokens import TokenTable
 from nrccr.distributed import Runtime
+from nrccr.evaluation.encode import encode_texts
+from nrccr.models.backbone import backbone_states, build_backbone
+from nrccr.models.packing import packs
+from nrccr.systems.c2kd import teacher_runs
+from nrccr.systems.c2kd.batch import MultilingualBatch
+from nrccr.systems.c2kd.teachers import PrecomputedTeachers, TeachersInLoop
 from nrccr.systems.settings import load_config
 from nrccr.systems.table import part_of
 from nrccr.training import loop
@@ -36,9 +45,23 @@ STEPS = {  # system, fixtures of configuration and collection, overrides
     "mlcmr-corrected": ("mlcmr", "mlcmr_config", "both_languages", ["reading=corrected"]),
     "mlcmr-unparallel": ("mlcmr", "mlcmr_config", "both_languages", ["data.scenario=unparallel"]),
     "c2kd-translate-train": ("c2kd", "c2kd_config", "tiny_languages", []),
+    "c2kd-gaps": ("c2kd", "c2kd_config", "gaps", []),
+    "c2kd-distill": ("c2kd", "c2kd_config", "gaps", ["c2kd.stage=distill", "c2kd.precompute=false"]),
+    "c2kd-learned-pools": (
+        "c2kd", "c2kd_config", "gaps", ["c2kd.stage=distill", "c2kd.precompute=false", "c2kd.pooling=learned_pools"],
+    ),
+    "nrccr-clip": ("nrccr", "clip_config", "tiny_images", ["image.trainable=true"]),
+    "nrccr-clip-corrected": ("nrccr", "clip_config", "tiny_images", ["image.trainable=true", "reading=corrected"]),
+    "nrccr-vectors": ("nrccr", "clip_config", "tiny_images", ["visual.kind=vectors"]),
     "c2kd-zero-shot": ("c2kd", "c2kd_config", "tiny_languages", ["c2kd.stage=zero_shot"]),
     "quartet": ("quartet", "quartet_config", "tiny_collection", []),
     "quartet-triplet": ("quartet", "quartet_config", "tiny_collection", ["quartet.ranking=triplet"]),
+}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {  # of encoders that do not pack
+    "albert": {"embedding_size": 16},
+    "deberta-v2": {"relative_attention": True, "position_biased_input": False, "pos_att_type": "p2c|c2p"},
+    "modernbert": {"local_attention": 4, "global_attn_every_n_layers": 2},
+    "xlm-roberta-xl": {},
 }
 
 
@@ -62,21 +85,60 @@ class OneDevice(TorchDispatchMode):
         return function(*arguments, **options)
 
 
-@pytest.fixture(params=STEPS)
-def trainer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Trainer:
-    """A trainer of a system on the meta device."""
-    system, config, root, overrides = STEPS[request.param]
-    found = load_config(request.getfixturevalue(config), [*overrides, "text.pretrained=false"])
-    task = part_of(system, "system").task(found, request.getfixturevalue(root), torch.device("cpu"), test=False)
-    # The fused kernel is not made for meta tensors; it reads no values either.
-    monkeypatch.setattr(
-        loop, "adam", lambda module, rate, apart=None: torch.optim.Adam(loop.trainable(module), rate, foreach=True)
-    )
-    autocast = torch.autocast  # knows no meta device
+@pytest.fixture(autouse=True)
+def autocast_on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast, which knows no meta device, does nothing there."""
+    autocast = torch.autocast
     monkeypatch.setattr(
         torch,
         "autocast",
-        lambda device_type, **options: nullcontext() if device_type == "meta" else autocast(device_type, **options),
+        lambda device_type, *more, **options: (
+            nullcontext() if device_type == "meta" else autocast(device_type, *more, **options)
+        ),
+    )
+
+
+@pytest.fixture
+def clip_config(write_tiny: Callable[..., Path], tiny_clip: Path) -> Path:
+    """A configuration that trains NRCCR on raw images."""
+    image: dict[str, object] = {"model": str(tiny_clip), "pretrained": False}
+    return write_tiny(
+        "nrccr/multi30k-small.yaml", text={"width": 32, "heads": 4}, visual={"kind": "clip", "width": 32}, image=image
+    )
+
+
+@pytest.fixture
+def gaps(tiny_languages: Path) -> Path:
+    """The collection in three languages, where half of the videos lack a German caption and two an English one."""
+    for language, lacking in (("de", range(6)), ("en", (2, 7)), ("en_words", (2, 7))):
+        path = tiny_languages / "multi_msrvtt" / "TextData" / f"multi_msrvtttrain_{language}.caption.txt"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(tuple(f"train{video}#" for video in lacking))]
+        if language == "en":  # and a caption without a word
+            kept[-1] = f"{kept[-1].split()[0]} ...!\n"
+        path.write_text("".join(kept if language != "en_words" else kept[:-1]), encoding="utf-8")
+    return tiny_languages
+
+
+@pytest.fixture(params=STEPS)
+def trainer(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nrccr_command: Callable[..., Any]
+) -> Trainer:
+    """A trainer of a system on the meta device."""
+    system, config, root, overrides = STEPS[request.param]
+    path, folder = request.getfixturevalue(config), request.getfixturevalue(root)
+    if "c2kd.stage=distill" in overrides:
+        teacher = ("--root", folder, "--device", "cpu", "--out", tmp_path / "teacher", "train.epochs=1")
+        assert nrccr_command("train", path, *teacher).code == 0
+        overrides = [*overrides, f"c2kd.teachers=[{tmp_path / 'teacher'}]"]
+    found = load_config(path, [*overrides, "text.pretrained=false"])
+    monkeypatch.setattr(
+        teacher_runs, "TeachersInLoop", lambda networks: TeachersInLoop([own.to(META) for own in networks])
+    )
+    task = part_of(system, "system").task(found, folder, torch.device("cpu"), test=False)
+    # The fused kernel is not made for meta tensors; it reads no values either.
+    monkeypatch.setattr(
+        loop, "adam", lambda module, rate, apart=None: torch.optim.Adam(loop.trainable(module), rate, foreach=True)
     )
     runtime = Runtime(torch.device("cpu"))
     runtime.device = META
@@ -86,7 +148,7 @@ def trainer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def batches(trainer: Trainer) -> list[Any]:
-    """Two batches without an empty sample or, in C2KD, a video without an English caption."""
+    """Two batches."""
     size = trainer.config.train.batch_size
     return [trainer.pairs.at_epoch(0)[chosen] for chosen in epoch_batches(len(trainer.pairs), size, 0, 0)[:2]]
 
@@ -108,6 +170,42 @@ def test_encoding_reads_no_value(trainer: Trainer) -> None:
         with OneDevice():
             found = [*(network.embed_text(text) for text in texts), network.embed_visual(part.visual)]
         assert {vectors.device for vectors in found} == {META} and all(vectors.dim() == 2 for vectors in found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_that_does_not_pack_reads_no_value(kind: str) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = AutoConfig.for_model(kind, vocab_size=50, pad_token_id=0, **sizes, **KINDS[kind])
+    backbone = build_backbone(config, None).to(META).train()
+    text = TextBatch(torch.ones(3, 5, dtype=torch.long, device=META), torch.ones(3, 5, dtype=torch.bool, device=META))
+    with OneDevice():
+        states = backbone_states(backbone, [text, text])
+        torch.cat(states).sum().backward()
+    assert not packs(backbone) and [own.shape for own in states] == [(3, 5, 32)] * 2
+
+
+def test_encoding_of_a_whole_set_reads_no_value() -> None:
+    class Network:
+        independent = True
+
+        def embed_text(self, text: TextBatch) -> Tensor:
+            return text.tokens.float() @ torch.ones(text.tokens.shape[1], 6, device=text.tokens.device)
+
+    table = TokenTable([np.arange(1, 2 + row % 4) for row in range(11)], pad=0)
+    with OneDevice():
+        found = encode_texts(Network(), table, 4, META)  # type: ignore[arg-type]
+    assert found.device == META and found.shape == (11, 6)
+
+
+def test_precomputed_teachers_read_no_value() -> None:
+    taught = PrecomputedTeachers([(torch.ones(9, 6, device=META), torch.ones(7, 6, device=META))])
+    text = TextBatch(torch.ones(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.bool))
+    video = VideoBatch(torch.ones(3, 2, 5), torch.ones(3, 2))
+    rows = {"en": torch.tensor([0, 2])}
+    batch = MultilingualBatch.of({"en": text}, rows, video, english=torch.tensor([4, 8]), items=torch.tensor([6, 0, 1]))
+    moved = batch.to(META)
+    with OneDevice():
+        assert taught(moved).shape == (1, 2, 2)
 
 
 @pytest.mark.parametrize("kind", ["item", "host", "bool", "mixed", "nonzero"])

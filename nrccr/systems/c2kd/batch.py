@@ -6,7 +6,7 @@ N videos in the batch, n of them with a caption in a language, L tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nrccr.data.batch import PooledTextBatch, TensorRecord, TextBatch, VisualBatch
+from nrccr.data.batch import ENGLISH, PooledTextBatch, TensorRecord, TextBatch, VisualBatch
 from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
 
 
@@ -27,8 +27,7 @@ class MultilingualBatch(TensorRecord):
         places: (all n,) integers: `torch.cat(vectors of the parts)[places]` is one language after the other.
         rows: language, in that order -> (n,) integers, which videos its captions belong to.
         visual: the N videos, or vectors of N images.
-        empty: (N,) bool, true where a video or its English caption is empty; such a video is left
-            out of the first English term. None: nothing is empty.
+        kept: see kept_captions.
         english: (n,) integers, the English captions' positions in the training set, for precomputed embeddings.
         items: (N,) integers, the videos' positions there.
         taught: for each teacher in the loop its own tokens of the English captions.
@@ -38,7 +37,7 @@ class MultilingualBatch(TensorRecord):
     places: Tensor
     rows: dict[str, Tensor]
     visual: VisualBatch
-    empty: Tensor | None = None
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
     english: Tensor | None = None
     items: Tensor | None = None
     taught: Sequence[TextBatch] = ()
@@ -51,6 +50,7 @@ class MultilingualBatch(TensorRecord):
         visual: VisualBatch,
         *,
         padding: int = 0,
+        empty: Tensor | None = None,
         **others: Any,
     ) -> Self:
         """Put the captions of all languages together, then cut them into parts of like length.
@@ -62,6 +62,7 @@ class MultilingualBatch(TensorRecord):
             rows: by language, (n,).
             visual: the N videos.
             padding: the id of padded tokens.
+            empty: (N,) bool, true where a video or its English caption is empty. None: nothing is.
             others: the other fields, by name.
         """
         together = _joined([captions[language] for language in rows], padding)  # (all n, L)
@@ -69,7 +70,29 @@ class MultilingualBatch(TensorRecord):
         cut = parts_of_like_length(lengths, 1 if isinstance(together, PooledTextBatch) else PARTS)
         texts = [together] if len(cut) == 1 else [_trimmed(together, chosen) for chosen in cut]
         places = torch.from_numpy(np.argsort(np.concatenate(cut)))
-        return cls(texts, places, rows, visual, **others)
+        return cls(texts, places, rows, visual, kept_captions(rows, empty), **others)
+
+
+def kept_captions(rows: Mapping[str, Tensor], empty: Tensor | None = None) -> dict[str, Tensor]:
+    """Which captions stay where some are left out, found on the host: a device would be waited for to count them.
+
+    Args:
+        rows: language -> (n,) videos of its captions.
+        empty: (N,) bool, videos that are left out of the first English term.
+
+    Returns:
+        Language -> (m,) places among its captions: of English those whose videos are not empty, of the others those
+        whose videos have an English caption too. A language of which all stay is not among them.
+    """
+    if ENGLISH not in rows:
+        return {}
+    stay = {
+        language: torch.isin(own, rows[ENGLISH]) if language != ENGLISH else torch.ones(len(own), dtype=torch.bool)
+        for language, own in rows.items()
+    }
+    if empty is not None:
+        stay[ENGLISH] = ~empty[rows[ENGLISH]]
+    return {language: own.nonzero().squeeze(1) for language, own in stay.items() if not own.all()}
 
 
 def _joined(texts: Sequence[TextBatch], padding: int) -> TextBatch:

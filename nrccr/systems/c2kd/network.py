@@ -7,7 +7,7 @@ width. The encoder of the text branch is an argument; everything else is the sam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -182,28 +182,31 @@ class MultilingualOutput(TensorRecord):
         texts: language -> (n, D) captions.
         rows: language -> (n,) the videos that these captions belong to.
         visual: (N, D).
-        empty: (N,) bool or none, see MultilingualBatch.
+        kept: see kept_captions.
     """
 
     texts: Mapping[str, Tensor]
     rows: Mapping[str, Tensor]
     visual: Tensor
-    empty: Tensor | None = None
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def gathered(out: MultilingualOutput) -> MultilingualOutput:
     """The outputs of all processes as one: language by language, and in the order of processes."""
     if world() == 1:
         return out
-    count = len(out.visual)
-    first = rows_before(count)
+    first = rows_before(len(out.visual))
     rows = [own + first for own in out.rows.values()]
-    empty = out.visual.new_zeros(count, dtype=torch.int64) if out.empty is None else out.empty.long()
-    visual, empty, *others = gather(out.visual, empty, *out.texts.values(), *rows)
-    texts, rows = others[: len(rows)], others[len(rows) :]
-    return MultilingualOutput(
-        dict(zip(out.texts, texts, strict=True)), dict(zip(out.rows, rows, strict=True)), visual, empty.bool()
-    )
+    kept = []
+    for language, own in out.rows.items():
+        places = out.kept.get(language)
+        chosen = torch.arange(len(own), device=own.device) if places is None else places
+        kept.append(chosen + rows_before(len(own)))
+    visual, *others = gather(out.visual, *out.texts.values(), *rows, *kept)
+    count = len(rows)
+    texts, rows, kept = others[:count], others[count : 2 * count], others[2 * count :]
+    named = [dict(zip(out.rows, own, strict=True)) for own in (texts, rows, kept)]
+    return MultilingualOutput(named[0], named[1], visual, named[2])
 
 
 class C2KD(nn.Module):
@@ -242,7 +245,7 @@ class C2KD(nn.Module):
         """
         vectors = unit(self.text.in_parts(batch.texts, batch.places))  # (all n, D)
         texts = dict(zip(batch.rows, torch.split(vectors, [len(own) for own in batch.rows.values()]), strict=True))
-        return gathered(MultilingualOutput(texts, batch.rows, unit(self.video(batch.visual)), batch.empty))
+        return gathered(MultilingualOutput(texts, batch.rows, unit(self.video(batch.visual)), batch.kept))
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length; evaluation mode, no gradients."""

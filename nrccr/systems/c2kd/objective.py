@@ -134,21 +134,18 @@ def teacher_scores(embeddings: Sequence[tuple[Tensor, ...]]) -> Tensor:
 
 def _without_empty(scores: Tensor, out: MultilingualOutput) -> Tensor:
     """English scores (n, n) without the rows and columns of samples that are empty."""
-    if out.empty is None:
-        return scores
-    kept = (~out.empty[out.rows[ENGLISH]]).nonzero().squeeze(1)
-    return scores[kept][:, kept]
+    kept = out.kept.get(ENGLISH)
+    return scores if kept is None else scores[kept][:, kept]
 
 
 def _of_same_videos(teachers: Tensor, own: Tensor, language: str, out: MultilingualOutput) -> tuple[Tensor, Tensor]:
     """The teachers' scores and a language's own, of the videos that have captions in it and in English."""
-    english, rows = out.rows[ENGLISH], out.rows[language]
     if language == ENGLISH:
         return teachers, own
-    place = torch.full((len(out.visual),), -1, device=rows.device)  # (N,) of each video among the English captions
+    english, rows, kept = out.rows[ENGLISH], out.rows[language], out.kept.get(language)
+    place = rows.new_zeros(len(out.visual))  # (N,) of each video among the English captions, if it has one
     place[english] = torch.arange(len(english), device=rows.device)
+    if kept is not None:
+        rows, own = rows[kept], own[kept][:, kept]
     order = place[rows]  # (n,)
-    if len(english) < len(out.visual):
-        kept = (order >= 0).nonzero().squeeze(1)
-        order, own = order[kept], own[kept][:, kept]
     return teachers[:, order][:, :, order], own

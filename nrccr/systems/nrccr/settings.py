@@ -37,13 +37,19 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 
 def check(config: Config, refuse: Refuse) -> None:
-    """Refuse longer inputs than there are position vectors, heads that do not divide widths, one language for both."""
+    """Refuse what is too long for the position vectors, heads that do not divide widths, one language for both.
+
+    And how raw images are read where there are none.
+    """
     require_at_most(config, "text.max_tokens", TEXT_POSITIONS, f"between 3 and {TEXT_POSITIONS}", refuse)
     frames = f"at most {FRAME_POSITIONS}, the number of position vectors"
     require_at_most(config, "data.max_frames", FRAME_POSITIONS, frames, refuse)
     require_heads(config, "text", refuse, QUERY_KEY_WIDTH)
     if config.visual.kind == "video":
         require_heads(config, "visual", refuse, QUERY_KEY_WIDTH)
+    if config.switches.pixels is not None and config.visual.kind != "clip":
+        message = f"switches.pixels={config.switches.pixels} says how raw images are read, and visual.kind="
+        refuse(f"{message}{config.visual.kind} reads none; remove it", "switches.pixels", "visual.kind")
     if config.data.source == config.data.target:
         message = f"data.target={config.data.target} is data.source, too; give the language of the queries"
         refuse(message, "data.source", "data.target")

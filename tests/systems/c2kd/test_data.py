@@ -102,7 +102,7 @@ def test_draws_depend_on_seed_epoch_and_video_alone(pairs: LanguagePairs) -> Non
 def test_videos_and_positions(pairs: LanguagePairs) -> None:
     batch = pairs.batch([7, 0, 6])
     assert isinstance(batch.visual, VideoBatch) and batch.items is not None
-    assert batch.items.tolist() == [7, 0, 6] and batch.empty is None
+    assert batch.items.tolist() == [7, 0, 6] and "en" not in batch.kept
     assert batch.visual.mask.sum(1).tolist() == [1, 1, 5]  # seven frames, cut at five
     (one,) = pairs[np.array([7, 0, 6])].parts
     assert captions_of(one) == captions_of(batch) and list(batch.rows) == ["en", "de", "zh"] and batch.taught == []
@@ -159,9 +159,9 @@ def test_a_caption_without_words_is_empty(tiny_languages: Path, tokenizer: Capti
     for batch in flags:
         assert batch.english is not None
         first = batch.english[0].item() == 0
-        assert (batch.empty is not None) == first
-        assert batch.empty is None or batch.empty.tolist() == [True, *[False] * 11]
-    assert len({bool(batch.empty is not None and batch.empty[0]) for batch in flags}) == 2
+        assert ("en" in batch.kept) == first
+        assert not first or batch.kept["en"].tolist() == [*range(1, len(batch.english))]
+    assert len({"en" in batch.kept for batch in flags}) == 2
     words = tmp_path / "words.txt"
     words.write_text("dog\nman\nRed\n")
     assert read_words(words) == {"dog", "man", "Red"}

@@ -177,9 +177,9 @@ def test_languages_together_equal_each_alone(encoder: Path, pool_mask: PoolMask)
     for name, part in parts.items():
         torch.testing.assert_close(out.texts[name], network.embed_text(part), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.visual, network.embed_visual(video([4, 0, 6], 6)), atol=1e-6, rtol=0)
-    assert out.rows == rows and out.empty is None
+    assert out.rows == rows and not out.kept
     doubled = out.map(lambda tensor: torch.cat([tensor, tensor]))  # as gathered from two processes
-    assert doubled.empty is None and doubled.texts["de"].shape == (4, JOINT) and doubled.rows["en"].shape == (6,)
+    assert not doubled.kept and doubled.texts["de"].shape == (4, JOINT) and doubled.rows["en"].shape == (6,)
 
 
 def test_embedding_leaves_the_mode_and_gives_no_gradient(encoder: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_batch_moves_itself_whole() -> None:
     batch = MultilingualBatch.of({"en": english}, {"en": torch.arange(1)}, video([1], 1), empty=torch.tensor([True]))
     moved = batch.to("meta")
     tensors = [*vars(moved.texts[0]).values(), moved.places, *moved.rows.values(), *vars(moved.visual).values()]
-    given = [tensor for tensor in (*tensors, moved.empty) if tensor is not None]
+    given = [tensor for tensor in (*tensors, *moved.kept.values()) if tensor is not None]
     assert len(given) == 8 and {tensor.device.type for tensor in given} == {"meta"}
     assert isinstance(moved.texts[0], PooledTextBatch) and moved.english is None
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from nrccr.losses.contrastive import ContrastiveLoss
 from nrccr.losses.matrix_distill import MatrixDistillation
 from nrccr.losses.matrix_smooth_l1 import matrix_smooth_l1
+from nrccr.systems.c2kd.batch import kept_captions
 from nrccr.systems.c2kd.network import MultilingualOutput
 from nrccr.systems.c2kd.objective import C2KDObjective, mixing, teacher_scores
 from nrccr.systems.c2kd.settings import C2KDSection
@@ -29,7 +30,7 @@ def output(rows: dict[str, list[int]] | None = None, empty: Tensor | None = None
     chosen = {language: torch.arange(COUNT) for language in ("en", "de", "zh")}
     chosen |= {language: torch.tensor(own, dtype=torch.long) for language, own in (rows or {}).items()}
     texts = {language: unit(COUNT, seed)[chosen[language]] for seed, language in enumerate(chosen)}
-    return MultilingualOutput(texts, chosen, unit(COUNT, 9), empty)
+    return MultilingualOutput(texts, chosen, unit(COUNT, 9), kept_captions(chosen, empty))
 
 
 @pytest.fixture
