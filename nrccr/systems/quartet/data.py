@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -74,6 +74,27 @@ class QuartetBatch(TensorRecord):
     items: Tensor
     pairs: Tensor
     epoch: Tensor
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return len(self.items)
+
+    def between(self, start: int, stop: int) -> Self:
+        """Some captions of the source language, with their translations and items."""
+        texts = {}
+        for language, own in self.texts.items():
+            first, last = torch.searchsorted(own.rows, torch.tensor([start, stop], device=own.rows.device)).tolist()
+            cut = own.between(first, last)
+            texts[language] = replace(cut, rows=cut.rows - start)
+        return replace(
+            self,
+            texts=texts,
+            visual=self.visual.between(start, stop),
+            masked_visual=None if self.masked_visual is None else self.masked_visual.between(start, stop),
+            items=self.items[start:stop],
+            pairs=self.pairs[start:stop],
+        )
 
 
 @dataclass(frozen=True)
