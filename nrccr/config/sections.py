@@ -263,6 +263,11 @@ class TrainSection(Section):
         "pairs whose activations are held at a time: in two passes, with the loss of the whole batch; null: all",
         gt=0,
     )
+    checkpointing: bool = key(
+        False,
+        "true: layers of encoders that train keep their input alone and are computed again for their gradients",
+        changes="digits",
+    )
     learning_rate: float = key(1e-4, "of Adam, at the start", gt=0)
     learning_rate_decay: float = key(0.99, "factor after every epoch", gt=0)
     halve_after: int | None = key(

@@ -19,6 +19,7 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import TensorRecord
 from nrccr.distributed import Runtime, draw_again, own_random_state
 from nrccr.errors import UserError
+from nrccr.models.checkpointing import checkpoint_layers
 
 
 class Part(Protocol):
@@ -95,11 +96,13 @@ class InPieces:
 
 
 def passes(config: Config, network: nn.Module, runtime: Runtime) -> AtOnce | InPieces:
-    """How the steps of a run go through its network.
+    """How the steps of a run go through its network, which is made ready for it.
 
     Raises:
-        UserError: micro-batches of a network that is not made for them.
+        UserError: micro-batches of a network that is not made for them, or nothing to checkpoint.
     """
+    if config.train.checkpointing:
+        checkpoint_layers(network)
     size = config.train.micro_batch
     if size is None:
         return AtOnce(network, runtime)

@@ -36,7 +36,7 @@ class Started:
             without_dropout(self.trainer.network)
         self.trainer.network.train()
         self.pairs = task.pairs.at_epoch(0)
-        torch.manual_seed(1)
+        self.random = torch.Generator().manual_seed(1).get_state()  # between two steps
 
     def batches(self, count: int) -> Iterator[Parts[Any]]:
         """The first batches."""
@@ -45,9 +45,10 @@ class Started:
 
     def steps(self, count: int = 1) -> list[dict[str, float]]:
         """What the first steps report."""
-        return [
-            {name: value.item() for name, value in self.trainer.step(batch).items()} for batch in self.batches(count)
-        ]
+        torch.set_rng_state(self.random)
+        reports = [self.trainer.step(batch) for batch in self.batches(count)]
+        self.random = torch.get_rng_state()
+        return [{name: value.item() for name, value in report.items()} for report in reports]
 
     def gradients(self) -> dict[str, Tensor]:
         """Of all parameters that have one, rows of a word table that train apart included."""

@@ -1,7 +1,8 @@
-"""A batch in micro-batches: loss, gradients and update of the whole batch, in every system."""
+"""Micro-batches, checkpointing and both: loss, gradients and update of the whole batch, in every system."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,67 @@ def test_the_second_pass_draws_what_the_first_drew(
     ours, plain = Started(*where, dropout=True), Started(*where, dropout=True)
     with monkeypatch.context() as patched:
         patched.setattr(InPieces, "forward", with_graph)
-        (expected,), after = plain.steps(), torch.get_rng_state()
-    torch.manual_seed(1)
+        (expected,) = plain.steps()
     (found,) = ours.steps()
-    assert torch.equal(torch.get_rng_state(), after)
+    assert torch.equal(ours.random, plain.random)
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
     gradients = plain.gradients()
     close = 1e-5 if precision == "fp32" else 1e-2  # sums of micro-batches are rounded in bfloat16
     largest = max(own.abs().max().item() for own in gradients.values())
     for name, own in ours.gradients().items():
         torch.testing.assert_close(own, gradients[name], rtol=close, atol=close * largest / 10, msg=said_of(name))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("case", ["released", "corrected", "mlcmr corrected", "c2kd", "quartet"])
+def test_checkpointing_changes_nothing_with_dropout_on(case: str, precision: str, places: Places) -> None:
+    system, *overrides = CASES[case]
+    where = (*places[system], *overrides, "text.freeze=none", f"train.precision={precision}")
+    plain, ours = Started(*where, dropout=True), Started(*where, "train.checkpointing=true", dropout=True)
+    calls = [calls_of_layers(own) for own in (plain, ours)]
+    require_same_step(plain, ours)
+    assert torch.equal(plain.random, ours.random)
+    assert calls[0] and calls[1] == [*calls[0], *reversed(calls[0])]  # once more for the gradients, the last first
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_checkpointing_in_micro_batches(places: Places, precision: str) -> None:
+    where = (*places["nrccr"], "reading=corrected", "train.micro_batch=3", f"train.precision={precision}")
+    plain, ours = Started(*where, dropout=True), Started(*where, "train.checkpointing=true", dropout=True)
+    require_same_step(plain, ours)
+    assert torch.equal(plain.random, ours.random)
+
+
+def calls_of_layers(started: Started) -> list[str]:
+    """A list that grows by a name whenever a layer of the backbone computes its feed-forward sub-layer."""
+    called: list[str] = []
+    for name, module in started.trainer.network.text.backbone.named_modules():
+        if name.endswith("intermediate"):
+            module.register_forward_hook(lambda *_, name=name: called.append(name))
+    return called
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("train.checkpointing=true", "text.freeze=all_frozen"), "train.checkpointing=true: no encoder trains"),
+        (("train.micro_batch=8",), "train.micro_batch=8 is not below train.batch_size=8"),
+        (("train.micro_batch=0",), "train.micro_batch=0 is out of range; it must be above 0"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    options: tuple[str, ...], says: str, start: Callable[..., Any]
+) -> None:
+    done = start(*options)
+    assert done.code == 2 and says in done.err and len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [("train.micro_batch=3", "train.checkpointing=true")])
+def test_a_run_resumes_to_the_byte(
+    options: tuple[str, ...], train: Callable[..., Any], results: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    assert train(whole, *options, "train.epochs=2").code == 0
+    assert train(parted, *options, "train.epochs=1").code == 0
+    assert train(parted, *options, "train.epochs=2", "--resume").code == 0
+    assert results(parted) == results(whole)

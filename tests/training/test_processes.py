@@ -37,9 +37,12 @@ def jobs(
         Job("released", tiny_config, tiny_collection, [odd]),
         Job("paper", tiny_config, tiny_collection, [odd, "reading=paper"]),
         Job("corrected", tiny_config, tiny_collection, [odd, "reading=corrected", "loss.mask_same_item=true"]),
+        Job("micro", tiny_config, tiny_collection, [odd, "train.micro_batch=2"]),
         Job("mlcmr", mlcmr_config, both_languages, [odd]),
         Job("mlcmr_corrected", mlcmr_config, both_languages, [odd, "reading=corrected"]),
+        Job("mlcmr_micro", mlcmr_config, both_languages, [odd, "reading=corrected", "train.micro_batch=2"]),
         Job("c2kd", c2kd_config, tiny_languages),
+        Job("c2kd_micro", c2kd_config, tiny_languages, ["train.micro_batch=2"]),
         Job("c2kd_loop", c2kd_config, tiny_languages, [*teachers, "c2kd.precompute=false"]),
         Job("c2kd_mixed", c2kd_config, tiny_languages, [*teachers, "c2kd.pooling=learned_pools"]),
     ]
