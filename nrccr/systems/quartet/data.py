@@ -83,7 +83,7 @@ class QuartetBatch(TensorRecord):
     def between(self, start: int, stop: int) -> Self:
         """Some captions of the source language, with their translations and items."""
         texts = {}
-        for language, own in self.texts.items():
+        for language, own in self.texts.items():  # a GPU is asked where their rows lie
             first, last = torch.searchsorted(own.rows, torch.tensor([start, stop], device=own.rows.device)).tolist()
             cut = own.between(first, last)
             texts[language] = replace(cut, rows=cut.rows - start)
