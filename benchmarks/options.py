@@ -43,7 +43,7 @@ class Way:
 
     def step(self) -> float:
         """Take a step, to its end; returns the loss."""
-        return float(self.trainer.step(next(self.batches))["total"])
+        return self.trainer.step(next(self.batches))["total"].item()
 
 
 @contextmanager

@@ -23,6 +23,8 @@ def checkpoint_layers(network: nn.Module) -> None:
     for encoder in training:
         if not encoder.supports_gradient_checkpointing:
             raise UserError(f"train.checkpointing=true: {type(encoder).__name__} cannot; remove it")
+        if getattr(encoder.config, "use_cache", False):  # of decoders; transformers would say that it switches it off
+            encoder.config.use_cache = False
         # The older name warns where there is the newer one.
         enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
         enable({"use_reentrant": False, "preserve_rng_state": True})

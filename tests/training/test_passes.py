@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from nrccr.training.passes import InPieces, pieces_of
+from nrccr.distributed import Runtime
+from nrccr.errors import UserError
+from nrccr.systems.settings import load_config
+from nrccr.training.passes import InPieces, passes, pieces_of
 from tests.training.started import Started, require_same_step, said_of
 
 Places = dict[str, tuple[Path, Path]]
@@ -123,3 +126,38 @@ def test_a_run_resumes_to_the_byte(
     assert train(parted, *options, "train.epochs=1").code == 0
     assert train(parted, *options, "train.epochs=2", "--resume").code == 0
     assert results(parted) == results(whole)
+
+
+class Span:
+    """A part that is nothing but its rows."""
+
+    def __init__(self, rows: range) -> None:
+        self.rows = rows
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+    def between(self, start: int, stop: int) -> Span:
+        return Span(self.rows[start:stop])
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (1, [[[row]] for row in range(9)]),
+        (3, [[[0, 1, 2]], [[3]], [[4, 5, 6]], [[7, 8]]]),
+        (4, [[[0, 1, 2, 3]], [[4, 5, 6]], [[7, 8]]]),
+        (7, [[[0, 1, 2, 3], [4, 5, 6]], [[7, 8]]]),
+        (99, [[[0, 1, 2, 3], [4, 5, 6], [7, 8]]]),
+    ],
+)
+def test_micro_batches_fill_with_pieces_of_parts(size: int, expected: list[list[list[int]]]) -> None:
+    parts = [Span(range(4)), Span(range(4, 7)), Span(range(7, 9))]
+    assert [[[*piece.rows] for piece in pieces] for pieces in pieces_of(parts, size)] == expected
+
+
+def test_a_network_without_the_halves_is_refused(places: Places) -> None:
+    config = load_config(places["nrccr"][0], ["train.micro_batch=2"])
+    with pytest.raises(UserError, match=r"train\.micro_batch=2: model=nrccr takes its batches whole; remove it"):
+        passes(config, torch.nn.Linear(2, 2), Runtime(torch.device("cpu")))
