@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import ENGLISH, Parts, TensorRecord, TextBatch, VisualBatch
+from nrccr.data.batch import ENGLISH, Parts, VisualBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, match, read_captions
 from nrccr.data.check import FileGroup
@@ -29,6 +28,7 @@ from nrccr.data.sampling import PARTS, Indices, MaskedView, kept_frames, mask_to
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.data.vectors import open_vectors
 from nrccr.errors import UserError
+from nrccr.systems.quartet.batch import LanguageBatch, QuartetBatch
 from nrccr.systems.quartet.settings import QuartetSection, targets
 
 BACK: Literal["back"] = "back"  # the back-translations' place beside languages
@@ -38,63 +38,6 @@ def cleaning_of(config: Config) -> Cleaning:
     """All English is cleaned; where the source is another language, nothing is."""
     english = config.data.source == ENGLISH
     return Cleaning(training=english, back=english, queries=english)
-
-
-@dataclass(frozen=True)
-class LanguageBatch(TensorRecord):
-    """Captions of one language.
-
-    Attributes:
-        text: (n, L).
-        rows: (n,) integers, the captions of the source language that they translate; all of them for that itself.
-        masked: the captions with words hidden behind [MASK]; none without views.
-    """
-
-    text: TextBatch
-    rows: Tensor
-    masked: TextBatch | None
-
-
-@dataclass(frozen=True)
-class QuartetBatch(TensorRecord):
-    """Captions with translations and their items.
-
-    Attributes:
-        texts: by language, the source language first; `BACK` last where back-translations are read.
-        visual: the N items.
-        masked_visual: with most of their frames left out; none without views or for images.
-        items: (N,) integer; equal numbers are captions of one item.
-        pairs: (N,) integer, positions in the training set.
-        epoch: scalar integer, from 1.
-    """
-
-    texts: dict[str, LanguageBatch]
-    visual: VisualBatch
-    masked_visual: VisualBatch | None
-    items: Tensor
-    pairs: Tensor
-    epoch: Tensor
-
-    @property
-    def count(self) -> int:
-        """N."""
-        return len(self.items)
-
-    def between(self, start: int, stop: int) -> Self:
-        """Some captions of the source language, with their translations and items."""
-        texts = {}
-        for language, own in self.texts.items():  # a GPU is asked where their rows lie
-            first, last = torch.searchsorted(own.rows, torch.tensor([start, stop], device=own.rows.device)).tolist()
-            cut = own.between(first, last)
-            texts[language] = replace(cut, rows=cut.rows - start)
-        return replace(
-            self,
-            texts=texts,
-            visual=self.visual.between(start, stop),
-            masked_visual=None if self.masked_visual is None else self.masked_visual.between(start, stop),
-            items=self.items[start:stop],
-            pairs=self.pairs[start:stop],
-        )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
 from nrccr.models.levels import MultiLevelVideo
 from nrccr.models.text import TextEncoder
 from nrccr.models.video import VideoEncoder
-from nrccr.systems.quartet.data import BACK, QuartetBatch
+from nrccr.systems.quartet.batch import QuartetBatch
+from nrccr.systems.quartet.data import BACK
 from nrccr.systems.quartet.settings import QuartetSection, TextPooling
 
 LARGEST_SCALE = 100.0  # temperature 0.01
