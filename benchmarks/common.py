@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -91,6 +92,8 @@ def alternating(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str,
 def peak_memory() -> Iterator[list[float]]:
     """How far resident memory rises inside, in MB, as the list's only entry; NaN where the system does not say."""
     found = [float("nan")]
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what the way before has freed, and glibc holds, would hide a rise
     with suppress(OSError):
         RESET.write_text("5")  # the high-water mark falls to what is held now
     before = _status("VmHWM")

@@ -105,9 +105,7 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """The generators' states, as tensors; those of the second process as `cpu.1` and so on."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
+    state = own_random_state(device)
     every = gather(*(own[None] for own in state.values()))  # each (processes, bytes)
     return {
         f"{kind}.{process}" if process else kind: _apart(own)
@@ -131,6 +129,20 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> bool
     if not same and rank():
         make_different(int(torch.randint(2**31, ())))
     return same
+
+
+def own_random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of this process's generators, so that `draw_again` can repeat what it draws next."""
+    return {"cpu": torch.get_rng_state()} | (
+        {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    )
+
+
+def draw_again(state: dict[str, Tensor], device: torch.device) -> None:
+    """Put this process's generators back where `own_random_state` saw them."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def _apart(state: Tensor) -> Tensor:

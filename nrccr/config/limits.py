@@ -26,6 +26,14 @@ def check_together(config: Config, refuse: Refuse) -> None:
             "text.backbone",
             "text.pretrained",
         )
+    train = config.train
+    if train.micro_batch is not None and train.micro_batch >= train.batch_size:
+        refuse(
+            f"train.micro_batch={train.micro_batch} is not below train.batch_size={train.batch_size}; lower it, or "
+            "remove it",
+            "train.micro_batch",
+            "train.batch_size",
+        )
 
 
 def require_at_most(config: Config, key: str, most: int, words: str, refuse: Refuse) -> None:

@@ -263,6 +263,16 @@ class TrainSection(Section):
 
     epochs: int = key(50, "at most", changes="length", gt=0)
     batch_size: int = key(128, "pairs in a step", ge=2, words="2 or more (batch normalisation needs two)")
+    micro_batch: int | None = key(
+        None,
+        "pairs whose activations are held at a time: in two passes, with the loss of the whole batch; null: all",
+        gt=0,
+    )
+    checkpointing: bool = key(
+        False,
+        "true: layers of encoders that train keep their input alone and are computed again for their gradients",
+        changes="digits",
+    )
     learning_rate: float = key(1e-4, "of Adam, at the start", gt=0)
     learning_rate_decay: float = key(0.99, "factor after every epoch", gt=0)
     halve_after: int | None = key(

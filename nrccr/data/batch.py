@@ -28,6 +28,11 @@ class TensorRecord:
         changed = {f.name: _mapped(getattr(self, f.name), change) for f in fields(cast(Any, self))}
         return type(self)(**changed)
 
+    def between(self, start: int, stop: int) -> Self:
+        """Return the same record of some of its rows; every tensor and array in it has one row for each."""
+        cut = {f.name: _between(getattr(self, f.name), start, stop) for f in fields(cast(Any, self))}
+        return type(self)(**cut)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Return the record on `device`."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -54,6 +59,15 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_mapped(part, change) for part in value)
     raise TypeError(f"a {type(value).__name__} cannot be mapped: give tensors, records, lists, tuples or dicts of them")
+
+
+def _between(value: Any, start: int, stop: int) -> Any:
+    """Rows of a field's value; an array's too, which `map` leaves alone."""
+    if isinstance(value, np.ndarray):
+        return value[start:stop]
+    if isinstance(value, TensorRecord):
+        return value.between(start, stop)
+    return _mapped(value, lambda tensor: tensor[start:stop])
 
 
 Batch = TypeVar("Batch", bound=TensorRecord)
@@ -134,6 +148,11 @@ class PairBatch(TensorRecord):
     visual: VisualBatch
     items: Tensor
 
+    @property
+    def count(self) -> int:
+        """N."""
+        return len(self.items)
+
 
 @dataclass(frozen=True)
 class ViewBatch(TensorRecord):
@@ -155,6 +174,11 @@ class ViewBatch(TensorRecord):
     masked_target: TextBatch | None
     masked_visual: VideoBatch
     items: Tensor
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return len(self.items)
 
 
 @dataclass(frozen=True)

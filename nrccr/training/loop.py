@@ -27,6 +27,7 @@ from nrccr.terminal import say
 from nrccr.training.average import Average
 from nrccr.training.log import Log, NoLog, Window
 from nrccr.training.optim import Schedule, adam, set_learning_rate, share_of_rate, trainable
+from nrccr.training.passes import passes
 from nrccr.training.rows import cut_moments, parted_tables, whole_moments
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.state import position_of, require_adam, require_count, require_module, schedule_of, window_of
@@ -60,6 +61,7 @@ class Trainer:
         self.average = Average(self.network, config.train.average) if config.train.average else None
         self.memory = {name: module.to(runtime.device) for name, module in task.memory.items()}
         self.trainable = trainable(self.network)
+        self.passes = passes(config, self.network, runtime)
         self.losses = task.losses
         self.players = task.players
         self.optimizers = {
@@ -155,8 +157,7 @@ class Trainer:
 
     def step(self, batch: Parts[Any]) -> dict[str, Tensor]:
         """One training step, in the published order: players with losses of their own first, then the network."""
-        with self.runtime.autocast():
-            out = self.network(*batch.parts)
+        out = self.passes.forward(batch.parts)
         report = self._step_first(out)
         with self.runtime.autocast():
             losses = self.losses(out, batch)
@@ -164,6 +165,7 @@ class Trainer:
         for optimizer in self.together:
             optimizer.zero_grad()
         self.runtime.backward(loss)
+        self.passes.backward()
         average(self.learning)
         norm = self.runtime.clip(self.trainable, self.config.train.grad_clip)
         for optimizer in self.together:

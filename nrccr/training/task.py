@@ -101,7 +101,7 @@ class Task:
     """What a system brings to its training.
 
     Attributes:
-        network: `network(*batch.parts)` gives what the losses see.
+        network: `network(*batch.parts)` gives what the losses see; in micro-batches its halves `apart` and `together`.
         losses: named losses of the network's output and the batch; those that end in `_loss` are summed.
         players: by name, the modules that learn beside the network.
         pairs: the training set.

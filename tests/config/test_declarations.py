@@ -54,7 +54,7 @@ READERS = {
 CHANGES = {
     "length": {"train.epochs", "train.patience"},
     "test": {f"evaluation.{name}" for name in ("normalise", "beta", "k", "alpha", "memory_mb")},
-    "digits": {"train.log_every", "c2kd.precompute", "image.path"},
+    "digits": {"train.log_every", "train.checkpointing", "c2kd.precompute", "image.path"},
     "nothing": {"data.workers", "train.save_minutes", "evaluation.save_scores", "image.cache"},
 }
 

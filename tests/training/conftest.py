@@ -33,3 +33,17 @@ def results() -> Callable[[Path], tuple[bytes, list[dict[str, Any]]]]:
         return (folder / "model.safetensors").read_bytes(), log
 
     return of
+
+
+@pytest.fixture
+def places(
+    tiny_config: Path, tiny_collection: Path, mlcmr_config: Path, c2kd_config: Path, quartet_config: Path,
+    both_languages: Path, tiny_languages: Path,
+) -> dict[str, tuple[Path, Path]]:  # fmt: skip
+    """Configuration and root of every system."""
+    return {
+        "nrccr": (tiny_config, tiny_collection),
+        "mlcmr": (mlcmr_config, both_languages),
+        "c2kd": (c2kd_config, tiny_languages),
+        "quartet": (quartet_config, tiny_collection),
+    }

@@ -6,7 +6,7 @@ N videos in the batch, n of them with a caption in a language, L tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nrccr.data.batch import ENGLISH, PooledTextBatch, TensorRecord, TextBatch, VisualBatch
+from nrccr.data.batch import ENGLISH, PooledTextBatch, TensorRecord, TextBatch, VideoBatch, VisualBatch
 from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
 
 
@@ -41,6 +41,27 @@ class MultilingualBatch(TensorRecord):
     english: Tensor | None = None
     items: Tensor | None = None
     taught: Sequence[TextBatch] = ()
+
+    @property
+    def count(self) -> int:
+        """N."""
+        visual = self.visual
+        return len(visual.frames if isinstance(visual, VideoBatch) else visual.pixels_or_vectors)
+
+    def between(self, start: int, stop: int) -> Self:
+        """What of the batch an encoder takes at a time: some videos, and as large a share of the captions, in order.
+
+        Which belongs to which only the whole batch knows.
+        """
+        count, total = self.count, sum(len(text.tokens) for text in self.texts)
+        first, last = (total * edge // count for edge in (start, min(stop, count)))
+        texts, begin = [], 0  # of a part, among all captions
+        for text in self.texts:
+            end = begin + len(text.tokens)
+            if first < end and begin < last:
+                texts.append(text.between(max(first - begin, 0), last - begin))
+            begin = end
+        return replace(self, texts=texts, visual=self.visual.between(start, stop))
 
     @classmethod
     def of(

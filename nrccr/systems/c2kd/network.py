@@ -74,8 +74,8 @@ class TextBranch(nn.Module):
         states = self.backbone(input_ids=text.tokens, attention_mask=mask).last_hidden_state  # (N, L, H)
         return self._project(mean_over_positions(states, self.positions(text), "masked"))
 
-    def in_parts(self, texts: Sequence[TextBatch], places: Tensor) -> Tensor:
-        """Captions in parts of like length -> (N, D) as `forward`, `places` (N,) being where in the parts each is.
+    def in_parts(self, texts: Sequence[TextBatch]) -> Tensor:
+        """Captions in parts of like length -> (N, D) as `forward`, one part after the other.
 
         Several parts have one dense gradient of the word vectors, see backbone_states. LaBSE's mask takes one part: the
         positions of XLM-R's padding come from its ids.
@@ -86,7 +86,7 @@ class TextBranch(nn.Module):
         pooled = [
             mean_over_positions(own, self.positions(text), "masked") for own, text in zip(states, texts, strict=True)
         ]
-        return self._project(torch.cat(pooled)[places])
+        return self._project(torch.cat(pooled))
 
     def _project(self, pooled: Tensor) -> Tensor:
         """Means (N, H) -> (N, D)."""
@@ -175,6 +175,19 @@ class VideoBranch(nn.Module):
 
 
 @dataclass(frozen=True)
+class MultilingualRows(TensorRecord):
+    """What some captions and videos become, each for itself.
+
+    Attributes:
+        texts: (n, D) of unit length, in the order of the batch's parts.
+        visual: (m, D) of unit length.
+    """
+
+    texts: Tensor
+    visual: Tensor
+
+
+@dataclass(frozen=True)
 class MultilingualOutput(TensorRecord):
     """What the objective sees of a batch; vectors of unit length.
 
@@ -239,13 +252,21 @@ class C2KD(nn.Module):
         self.video = VideoBranch(features, joint, width, heads, layers)
 
     def forward(self, batch: MultilingualBatch) -> MultilingualOutput:
-        """One training batch. The captions of all languages pass the encoder together.
+        """One training batch. The captions of all languages pass the encoder together."""
+        return self.together([self.apart(batch)], batch)
 
-        Vectors of all processes come together.
-        """
-        vectors = unit(self.text.in_parts(batch.texts, batch.places))  # (all n, D)
+    def apart(self, batch: MultilingualBatch) -> MultilingualRows:
+        """The encoders' part of it: no caption or video sees another."""
+        visual = unit(self.video(batch.visual))  # (m, D)
+        texts = unit(self.text.in_parts(batch.texts)) if batch.texts else visual.new_zeros(0, visual.shape[1])
+        return MultilingualRows(texts, visual)
+
+    def together(self, rows: Sequence[MultilingualRows], batch: MultilingualBatch) -> MultilingualOutput:
+        """The rest: captions by language; vectors of all processes come together."""
+        vectors = torch.cat([own.texts for own in rows])[batch.places]  # (all n, D)
         texts = dict(zip(batch.rows, torch.split(vectors, [len(own) for own in batch.rows.values()]), strict=True))
-        return gathered(MultilingualOutput(texts, batch.rows, unit(self.video(batch.visual)), batch.kept))
+        visual = torch.cat([own.visual for own in rows])  # (N, D)
+        return gathered(MultilingualOutput(texts, batch.rows, visual, batch.kept))
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions -> (N, D), unit length; evaluation mode, no gradients."""

@@ -26,6 +26,20 @@ TEXTS = ("source", "target", "masked_source", "masked_target")  # in the order i
 
 
 @dataclass(frozen=True)
+class ViewRows(TensorRecord):
+    """What some pairs become, each for itself, before the mappings.
+
+    Attributes:
+        texts: (n, H) by name, in the order in which the mapping sees them.
+        visual, masked_visual: (n, the visual branch's width).
+    """
+
+    texts: dict[str, Tensor]
+    visual: Tensor
+    masked_visual: Tensor
+
+
+@dataclass(frozen=True)
 class ViewOutput(TensorRecord):
     """What the objective sees of a batch; vectors (N, J) of unit length.
 
@@ -100,30 +114,40 @@ class MLCMR(nn.Module):
         return self.visual.feature_width
 
     def forward(self, *parts: ViewBatch) -> ViewOutput:
-        """One training batch, whole or in parts of like length, each padded for itself.
+        """One training batch, whole or in parts of like length, each padded for itself."""
+        return self.together([self.apart(*parts)], *parts)
 
-        Parts, and those of all processes, come together before the mappings, whose batch statistics see all N pairs of
-        one kind at a time, in the order source, target, masked source, masked target; visual, masked visual.
-        """
+    def apart(self, *parts: ViewBatch) -> ViewRows:
+        """The encoders' part of it, up to the mappings: no pair sees another."""
         languages = ("source", "masked_source") if parts[0].target is None else TEXTS
         pooled = iter(self.text([getattr(part, name) for part in parts for name in languages]))  # each (N, H)
         of_parts = [{name: next(pooled) for name in languages} for _ in parts]
-        items, *captions = gather(
+        return ViewRows(
+            {name: torch.cat([part[name] for part in of_parts]) for name in languages},
+            visual=torch.cat([self.visual(part.visual) for part in parts]),
+            masked_visual=torch.cat([self.visual(part.masked_visual) for part in parts]),
+        )
+
+    def together(self, rows: Sequence[ViewRows], *parts: ViewBatch) -> ViewOutput:
+        """The rest: the rows of all parts, and those of all processes, come together before the mappings.
+
+        Batch statistics so see all N pairs of one kind at a time, in the order source, target, masked source, masked
+        target; visual, masked visual.
+        """
+        items, visual, masked_visual, *captions = gather(
             torch.cat([part.items for part in parts]),
-            *(torch.cat([part[name] for part in of_parts]) for name in languages),
+            torch.cat([own.visual for own in rows]),
+            torch.cat([own.masked_visual for own in rows]),
+            *(torch.cat([own.texts[name] for own in rows]) for name in rows[0].texts),
         )
-        texts = dict(zip(languages, map(self.map_text, captions), strict=True))  # each (N, J)
-        visual, masked_visual = (  # each (N, J)
-            self.map_visual(*gather(torch.cat([self.visual(getattr(part, name)) for part in parts])))
-            for name in ("visual", "masked_visual")
-        )
+        texts = dict(zip(rows[0].texts, map(self.map_text, captions), strict=True))  # each (N, J)
         return ViewOutput(
             source=texts["source"],
             target=texts.get("target"),
-            visual=visual,
+            visual=self.map_visual(visual),
             masked_source=texts["masked_source"],
             masked_target=texts.get("masked_target"),
-            masked_visual=masked_visual,
+            masked_visual=self.map_visual(masked_visual),
             items=items,
         )
 

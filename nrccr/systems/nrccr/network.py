@@ -5,6 +5,7 @@ N pairs in the batch, L tokens, F frames, H backbone width, D joint-space width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,6 +35,22 @@ class BackboneStates(TensorRecord):
 
 
 @dataclass(frozen=True)
+class PairRows(TensorRecord):
+    """What some pairs become, each for itself: all that their losses need of the encoders.
+
+    Attributes:
+        pooled: (n, W) by branch, in the order in which the mapping sees them.
+        visual: (n, W).
+        source_states, target_states: as in PairOutput; empty where nobody reads them.
+    """
+
+    pooled: dict[str, Tensor]
+    visual: Tensor
+    source_states: list[BackboneStates]
+    target_states: list[BackboneStates]
+
+
+@dataclass(frozen=True)
 class PairOutput(TensorRecord):
     """What the objective sees of a batch; vectors (N, D) of unit length.
 
@@ -42,7 +59,7 @@ class PairOutput(TensorRecord):
         teacher, back: h and c^B, or none where no loss uses them.
         items: (N,) which item each pair belongs to.
         source_states, target_states: backbone states m for the discriminator, one entry for each part of this process's
-            share of the batch.
+            share of the batch; none where nobody reads them.
     """
 
     source: Tensor
@@ -83,6 +100,7 @@ class NRCCR(nn.Module):
         visual: the visual branch.
         joint: width D of the joint space.
         with_teacher, with_back: leave out branches that no loss uses.
+        with_states: whether backbone states are given to the objective.
         independent: an embedding depends on its own caption or item alone, whatever else is in its batch.
     """
 
@@ -95,6 +113,7 @@ class NRCCR(nn.Module):
         dropout: float = 0.2,
         with_teacher: bool = True,
         with_back: bool = True,
+        with_states: bool = True,
         independent: bool = False,
     ) -> None:
         super().__init__()
@@ -104,6 +123,7 @@ class NRCCR(nn.Module):
         self.map_visual = JointMapping(visual.width, joint, dropout)
         self.with_teacher = with_teacher
         self.with_back = with_back
+        self.with_states = with_states
         self.independent = independent
 
     @property
@@ -112,16 +132,29 @@ class NRCCR(nn.Module):
         return self.visual.feature_width
 
     def forward(self, *parts: PairBatch) -> PairOutput:
-        """One training batch, whole or in parts of like length, each padded for itself.
+        """One training batch, whole or in parts of like length, each padded for itself."""
+        return self.together([self.apart(*parts)], *parts)
 
-        Parts, and those of all processes, come together before the mappings, whose batch statistics see all N pairs,
-        the text mapping's in the order source, target, teacher, back.
-        """
+    def apart(self, *parts: PairBatch) -> PairRows:
+        """The encoders' part of it, up to the mappings: no pair sees another."""
         branches = ("source", "target", "back") if self.with_back else ("source", "target")
         states = iter(self.text.states([getattr(part, name) for part in parts for name in branches]))  # each (N, L, H)
         texts = [self._texts(part, [next(states) for _ in branches]) for part in parts]
         pooled = {name: torch.cat([text.pooled[name] for text in texts]) for name in texts[0].pooled}  # each (N, W)
-        visual = torch.cat([self.visual(part.visual) for part in parts])  # (N, W)
+        return PairRows(
+            pooled,
+            visual=torch.cat([self.visual(part.visual) for part in parts]),  # (N, W)
+            source_states=[text.source for text in texts] if self.with_states else [],
+            target_states=[text.target for text in texts] if self.with_states else [],
+        )
+
+    def together(self, rows: Sequence[PairRows], *parts: PairBatch) -> PairOutput:
+        """The rest: the rows of all parts, and those of all processes, come together before the mappings.
+
+        Batch statistics so see all N pairs, the text mapping's in the order source, target, teacher, back.
+        """
+        pooled = {name: torch.cat([own.pooled[name] for own in rows]) for name in rows[0].pooled}  # each (N, W)
+        visual = torch.cat([own.visual for own in rows])  # (N, W)
         items, visual, *whole = gather(torch.cat([part.items for part in parts]), visual, *pooled.values())
         pooled = dict(zip(pooled, whole, strict=True))
         mapped = {name: self.map_text(vectors) for name, vectors in pooled.items()}  # each (N, D), in the order above
@@ -132,8 +165,8 @@ class NRCCR(nn.Module):
             teacher=mapped.get("teacher"),
             back=mapped.get("back"),
             items=items,
-            source_states=[text.source for text in texts],
-            target_states=[text.target for text in texts],
+            source_states=[states for own in rows for states in own.source_states],
+            target_states=[states for own in rows for states in own.target_states],
         )
 
     def _texts(self, pairs: PairBatch, states: list[Tensor]) -> _Texts:
@@ -206,6 +239,7 @@ def build_nrccr(
         dropout=config.joint.dropout,
         with_teacher=bool(config.loss.similarity or config.loss.feature),
         with_back=bool(config.loss.cycle),
+        with_states=bool(config.loss.adversary),
         independent=padding_free(config),
     )
     return use_fast_layers(network)

@@ -14,10 +14,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nrccr.config.schema import Config
-from nrccr.data.batch import ENGLISH, Parts, TensorRecord, TextBatch, VisualBatch
+from nrccr.data.batch import ENGLISH, Parts, VisualBatch
 from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, match, read_captions
 from nrccr.data.check import FileGroup
@@ -29,6 +28,7 @@ from nrccr.data.sampling import PARTS, Indices, MaskedView, kept_frames, mask_to
 from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.data.vectors import open_vectors
 from nrccr.errors import UserError
+from nrccr.systems.quartet.batch import LanguageBatch, QuartetBatch
 from nrccr.systems.quartet.settings import QuartetSection, targets
 
 BACK: Literal["back"] = "back"  # the back-translations' place beside languages
@@ -38,42 +38,6 @@ def cleaning_of(config: Config) -> Cleaning:
     """All English is cleaned; where the source is another language, nothing is."""
     english = config.data.source == ENGLISH
     return Cleaning(training=english, back=english, queries=english)
-
-
-@dataclass(frozen=True)
-class LanguageBatch(TensorRecord):
-    """Captions of one language.
-
-    Attributes:
-        text: (n, L).
-        rows: (n,) integers, the captions of the source language that they translate; all of them for that itself.
-        masked: the captions with words hidden behind [MASK]; none without views.
-    """
-
-    text: TextBatch
-    rows: Tensor
-    masked: TextBatch | None
-
-
-@dataclass(frozen=True)
-class QuartetBatch(TensorRecord):
-    """Captions with translations and their items.
-
-    Attributes:
-        texts: by language, the source language first; `BACK` last where back-translations are read.
-        visual: the N items.
-        masked_visual: with most of their frames left out; none without views or for images.
-        items: (N,) integer; equal numbers are captions of one item.
-        pairs: (N,) integer, positions in the training set.
-        epoch: scalar integer, from 1.
-    """
-
-    texts: dict[str, LanguageBatch]
-    visual: VisualBatch
-    masked_visual: VisualBatch | None
-    items: Tensor
-    pairs: Tensor
-    epoch: Tensor
 
 
 @dataclass(frozen=True)

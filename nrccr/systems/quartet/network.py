@@ -7,6 +7,7 @@ width. A scale 1 / T is trained with it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +24,31 @@ from nrccr.models.levels import MultiLevelVideo
 from nrccr.models.text import TextEncoder
 from nrccr.models.video import VideoEncoder
 from nrccr.processes import gather, rows_before
-from nrccr.systems.quartet.data import BACK, QuartetBatch
+from nrccr.systems.quartet.batch import QuartetBatch
+from nrccr.systems.quartet.data import BACK
 from nrccr.systems.quartet.settings import QuartetSection, TextPooling
 
 LARGEST_SCALE = 100.0  # temperature 0.01
+
+
+@dataclass(frozen=True)
+class QuartetRows(TensorRecord):
+    """What some captions and items become, each for itself, before the mappings.
+
+    Attributes:
+        pooled: (n, the text branch's width) by (language, whether masked), in the order in which the mapping sees them.
+        taught: (n, the text branch's width) by target language, from the teacher; none without one.
+        visual: (N, the visual branch's width).
+        masked_visual: the same of their views; none without.
+        states, mask: by language backbone states (n, L, H) and token masks, for the discriminator; none without one.
+    """
+
+    pooled: dict[tuple[str, bool], Tensor]
+    taught: dict[str, Tensor]
+    visual: Tensor
+    masked_visual: Tensor | None
+    states: dict[str, list[Tensor]]
+    mask: dict[str, list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -37,8 +59,7 @@ class LanguageOutput(TensorRecord):
         vectors: (n, D) of unit length.
         rows: (n,) which captions of the source language they translate.
         masked: (n, D), their masked views; none without views.
-        states, mask: backbone states (n, L, H) and token masks of each part of this process's share, for the
-            discriminator; none without one.
+        states, mask: backbone states (n, L, H) and token masks of each part, for the discriminator; none without one.
     """
 
     vectors: Tensor
@@ -160,50 +181,26 @@ class Quartet(nn.Module):
         return self.log_scale.exp().clamp(max=LARGEST_SCALE)
 
     def forward(self, *parts: QuartetBatch) -> QuartetOutput:
-        """One training batch, whole or in parts of like length.
+        """One training batch, whole or in parts of like length."""
+        return self.together([self.apart(*parts)], *parts)
 
-        Parts, and those of all processes, come together before the mappings, whose batch statistics see all captions of
-        a language at a time.
-        """
-        together = [list(_captions(part)) for part in parts]
-        states = iter(backbone_states(self.text.backbone, [text for own in together for _, text in own]))
-        found: list[dict[tuple[str, bool], tuple[Tensor, Tensor]]] = [
-            {name: (next(states), text.mask) for name, text in own} for own in together
-        ]
-        rows, items, pairs = _gathered_rows(parts)
-        texts = {}
-        for language in parts[0].texts:
-            own = [part.texts[language] for part in parts]
-            texts[language] = LanguageOutput(
-                vectors=self._mapped(found, (language, False)),
-                rows=rows[language],
-                masked=self._mapped(found, (language, True)) if own[0].masked is not None else None,
-                states=[part[language, False][0] for part in found] if self.with_states else [],
-                mask=[part[language, False][1] for part in found] if self.with_states else [],
-            )
+    def apart(self, *parts: QuartetBatch) -> QuartetRows:
+        """The encoders' part of it, up to the mappings: no caption or item sees another."""
+        named = [list(_captions(part)) for part in parts]
+        states = iter(backbone_states(self.text.backbone, [text for own in named for _, text in own]))
+        found = [{name: (next(states), text.mask) for name, text in own} for own in named]
         views = [part.masked_visual for part in parts if part.masked_visual is not None]
-        return QuartetOutput(
-            texts=texts,
-            visual=self._seen([part.visual for part in parts]),
-            masked_visual=self._seen(views) if views else None,
-            teachers=self._teachers(parts, found),
-            scale=self.scale,
-            items=items,
-            pairs=pairs,
-            epoch=parts[0].epoch,
+        languages = list(parts[0].texts) if self.with_states else []
+        return QuartetRows(
+            pooled={name: torch.cat([self.text.pool_states(*part[name]) for part in found]) for name in found[0]},
+            taught=self._taught(parts, found),
+            visual=torch.cat([self.visual(part.visual) for part in parts]),
+            masked_visual=torch.cat([self.visual(view) for view in views]) if views else None,
+            states={language: [part[language, False][0] for part in found] for language in languages},
+            mask={language: [part[language, False][1] for part in found] for language in languages},
         )
 
-    def _mapped(self, found: list[dict[tuple[str, bool], tuple[Tensor, Tensor]]], name: tuple[str, bool]) -> Tensor:
-        (pooled,) = gather(torch.cat([self.text.pool_states(*part[name]) for part in found]))  # (n, W)
-        mapped: Tensor = self.map_text(pooled)
-        return mapped
-
-    def _seen(self, visuals: list[VisualBatch]) -> Tensor:
-        (seen,) = gather(torch.cat([self.visual(part) for part in visuals]))  # (N, W)
-        mapped: Tensor = self.map_visual(seen)  # (N, D)
-        return mapped
-
-    def _teachers(
+    def _taught(
         self, parts: tuple[QuartetBatch, ...], found: list[dict[tuple[str, bool], tuple[Tensor, Tensor]]]
     ) -> dict[str, Tensor]:
         if not self.with_teacher or not isinstance(self.text, AttendedText):
@@ -216,8 +213,37 @@ class Quartet(nn.Module):
                 states, mask = own[source, False]
                 rows = part.texts[language].rows
                 pooled.append(self.text.teach_states(states[rows], mask[rows], *own[language, False]))
-            taught[language] = self.map_text(*gather(torch.cat(pooled)))
+            taught[language] = torch.cat(pooled)
         return taught
+
+    def together(self, rows: Sequence[QuartetRows], *parts: QuartetBatch) -> QuartetOutput:
+        """The rest: the rows of all parts, and of all processes, come together before the mappings.
+
+        Batch statistics so see all captions of a language at a time.
+        """
+        places, items, pairs = _gathered_rows(parts)
+        mapped = {name: _mapped(self.map_text, [own.pooled[name] for own in rows]) for name in rows[0].pooled}
+        texts = {
+            language: LanguageOutput(
+                vectors=mapped[language, False],
+                rows=places[language],
+                masked=mapped.get((language, True)),
+                states=[states for part in rows for states in part.states.get(language, [])],
+                mask=[mask for part in rows for mask in part.mask.get(language, [])],
+            )
+            for language in parts[0].texts
+        }
+        views = [own.masked_visual for own in rows if own.masked_visual is not None]
+        return QuartetOutput(
+            texts=texts,
+            visual=_mapped(self.map_visual, [own.visual for own in rows]),
+            masked_visual=_mapped(self.map_visual, views) if views else None,
+            teachers={name: _mapped(self.map_text, [own.taught[name] for own in rows]) for name in rows[0].taught},
+            scale=self.scale,
+            items=items,
+            pairs=pairs,
+            epoch=parts[0].epoch,
+        )
 
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions of any language -> (N, D), unit length; evaluation mode, no gradients."""
@@ -233,9 +259,15 @@ class Quartet(nn.Module):
             return embedded
 
 
+def _mapped(mapping: JointMapping, parts: Sequence[Tensor]) -> Tensor:
+    """Vectors of several parts, and those of all processes, through a mapping together."""
+    mapped: Tensor = mapping(*gather(torch.cat(list(parts))))
+    return mapped
+
+
 def _gathered_rows(parts: tuple[QuartetBatch, ...]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Which captions of the source language each language's translate, items and pairs, of all processes."""
-    sizes = [len(part.items) for part in parts]
+    sizes = [part.count for part in parts]
     first = rows_before(sum(sizes))
     starts = [first + sum(sizes[:index]) for index in range(len(parts))]
     own = {

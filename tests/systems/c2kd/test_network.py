@@ -130,11 +130,11 @@ def test_captions_in_parts_of_like_length_are_the_same(encoder: Path, count: int
     captions, rows = text([3, 9, 5, 1, 9, 2, 4][:count], 9, padding), {"en": torch.arange(count)}
     batch = MultilingualBatch.of({"en": captions}, rows, video([1], 1), padding=padding)
     assert len(batch.texts) == min(count, 4)
-    found = network.text.in_parts(batch.texts, batch.places)
+    found = network.text.in_parts(batch.texts)[batch.places]
     torch.testing.assert_close(found, network.text(captions), atol=1e-6, rtol=0)
     pooled = PooledTextBatch(captions.tokens, captions.mask, captions.mask.flip(1))
     released, whole = build(encoder, "labse"), MultilingualBatch.of({"en": pooled}, rows, video([1], 1))
-    assert torch.equal(released.text.in_parts(whole.texts, whole.places), released.text(pooled))
+    assert torch.equal(released.text.in_parts(whole.texts)[whole.places], released.text(pooled))
 
 
 def test_the_released_reading_averages_over_the_positions_of_labse(encoder: Path) -> None:
