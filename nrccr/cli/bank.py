@@ -50,6 +50,9 @@ def bank(
         rule = Rule.of(retriever.config, retriever.device)
         samples = list(splits_of(retriever, root, chosen, Sample(size, seed)))
         tested = list(splits_of(retriever, root, "test"))
+        if any(sample.by_language for sample in samples):
+            what = f"model={retriever.config.model}: its queries are in several languages, a query bank holds one"
+            raise UserError(f"{what}; use `nrccr test --tune`, which draws one for each")
         folder = bank_folder(path, out)
         for sample in samples:
             places = [Path(sample.folder, name) for name in WRITTEN]

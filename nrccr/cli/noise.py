@@ -85,6 +85,7 @@ def _compare(
     from nrccr.cli.test import EvaluationOptions, test_run
     from nrccr.cli.train import cache_of, train_run
     from nrccr.files import write_text
+    from nrccr.models.encoders import with_encoder
     from nrccr.report import noise as study
     from nrccr.report.screen import noise_table
     from nrccr.systems.settings import load_config
@@ -101,7 +102,8 @@ def _compare(
     cells = study.cells(
         {model: variants[model] for model in comparison.models}, comparison.translators, comparison.seeds
     )
-    configs = {cell: load_config(comparison.config, [*comparison.overrides, *cell.overrides]) for cell in cells}
+    given = {cell: load_config(comparison.config, [*comparison.overrides, *cell.overrides]) for cell in cells}
+    configs = {cell: with_encoder(config, root)[0] for cell, config in given.items()}  # as runs record them
     folders = {cell: RunFolder(out / cell.name) for cell in cells}
     for cell, folder in folders.items():
         if folder.config.is_file():

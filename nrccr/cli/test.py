@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +20,7 @@ from nrccr.errors import UserError
 if TYPE_CHECKING:
     from nrccr.config.schema import Config
     from nrccr.data.queries import Split
+    from nrccr.evaluation.choice import Choice
     from nrccr.evaluation.rule import Rule
     from nrccr.systems.retriever import Retriever
 
@@ -30,7 +32,7 @@ def test(
     split: SplitOption = "test",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write; default: <RUN_DIR>/<split>, or <RUN_DIR>/<split>-text-to-text."),
+        typer.Option(help="Folder to write; default: <RUN_DIR>/<split>, or with -text-to-text or -tuned after it."),
     ] = None,
     task: Annotated[
         str, typer.Option(help="text-to-visual, or text-to-text: queries against their translations.")
@@ -38,10 +40,16 @@ def test(
     by_length: Annotated[bool, typer.Option("--by-length", help="Also recalls by the query's length.")] = False,
     device: Devices = None,
     bank: Annotated[
-        Path | None, typer.Option(help="Folder of the bank for evaluation.normalise; default: <RUN_DIR>/bank.")
+        Path | None,
+        typer.Option(help="Folder of the bank for evaluation.normalise or --tune; default: <RUN_DIR>/bank."),
     ] = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Choose beta, k and alpha of evaluation.normalise on the validation split.")
+        bool,
+        typer.Option(
+            "--tune",
+            help="Choose weight and normalisation on the validation split; with evaluation.normalise=METHOD its "
+            "beta, k and alpha alone.",
+        ),
     ] = False,
 ) -> None:
     """Test a run or a published checkpoint: writes metrics.json and ranks.tsv, prints a table."""
@@ -64,8 +72,8 @@ class EvaluationOptions:
         device: see nrccr.distributed.choose_device.
         among_texts: rank the queries' translations, not the items.
         by_length: also recalls by the query's length.
-        bank: folder of the bank for `evaluation.normalise`; None takes the run's.
-        tune: choose the normalisation's parameters on the validation split.
+        bank: folder of the bank for `evaluation.normalise` or `tune`; None takes the run's.
+        tune: choose weight and normalisation on the validation split, or the parameters of the one that is set.
     """
 
     overrides: Sequence[str] = ()
@@ -87,13 +95,15 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     from nrccr.cli.bank import bank_folder
     from nrccr.config.schema import resolved_switches
     from nrccr.data.queries import among_texts
+    from nrccr.evaluation.banks import require_apart
     from nrccr.evaluation.encode import encode_split
     from nrccr.evaluation.evaluate import evaluate
+    from nrccr.evaluation.languages import write_together
     from nrccr.evaluation.outputs import written
     from nrccr.evaluation.rule import Rule
     from nrccr.files import refuse_links
     from nrccr.processes import is_first
-    from nrccr.report.screen import counts_line, test_tables
+    from nrccr.report.screen import counts_line, test_tables, together_table
     from nrccr.systems.base import splits_of
     from nrccr.systems.loading import load_retriever
     from nrccr.terminal import say
@@ -101,10 +111,14 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     retriever = load_retriever(path, options.overrides, options.device)
     config = retriever.config
     _require_together(config, options)
-    name = f"{options.split}-{TEXT_TO_TEXT}" if options.among_texts else options.split
+    both = options.tune and config.evaluation.normalise == "none"  # the weight, and which method
+    kind = TEXT_TO_TEXT if options.among_texts else "tuned" if both else ""
+    name = f"{options.split}-{kind}" if kind else options.split
     run = path if path.is_dir() else path.parent
     folder = options.out if options.out is not None else run / name
     _require_writable(folder)
+    rule = replace(Rule.of(config, retriever.device), by_length=options.by_length)
+    choices = _choices(retriever, path, root, rule, options.bank) if both else None  # before test queries are read
     splits = list(splits_of(retriever, root, options.split))
     for split in splits:
         inside = [Path(split.folder, file) for file in written(list(split.queries) if split.by_language else [])]
@@ -112,14 +126,20 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
             refuse_links(run, [Path(name, file) for file in inside])
         else:
             refuse_links(folder, inside)
-    rule = replace(Rule.of(config, retriever.device), by_length=options.by_length)
     rules = [rule] * len(splits)
+    if choices is not None:
+        for split, chosen in zip(splits, choices, strict=True):
+            for language, choice in chosen.items():
+                if choice.bank is not None:
+                    require_apart({language: choice.bank.query_ids}, choice.bank.split, split)
+        rules = [replace(rule, choices=chosen) for chosen in choices]
     if options.among_texts:
         rules = [replace(rule, save_scores=False)] * len(splits)
     elif config.evaluation.normalise != "none":  # all banks are read before anything is written
         bank = bank_folder(path, options.bank)
         held_out = list(splits_of(retriever, root, "val")) if options.tune else [None] * len(splits)
-        rules = [_normalising(retriever, rule, *both, bank) for both in zip(splits, held_out, strict=True)]
+        rules = [_normalising(retriever, rule, *pair, bank) for pair in zip(splits, held_out, strict=True)]
+    found: dict[str, dict[str, Any]] = {}
     for split, rule in zip(splits, rules, strict=True):
         label = f"{split.name}, queries in {split.language}" if len(splits) > 1 else split.name
         say(counts_line(label, dict(split.counts)))
@@ -135,10 +155,31 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
             with rule.encoding():
                 deque(encode_split(retriever.network, searched, rule.batch_size, rule.device), maxlen=0)
             continue
-        metrics = evaluate(retriever.network, searched, rule, folder / split.folder, header)
-        for table in test_tables(metrics, config):
+        found[split.language] = evaluate(retriever.network, searched, rule, folder / split.folder, header)
+        for table in test_tables(found[split.language], config):
             say(table)
+    if len(found) > 1 and not options.among_texts:
+        say(together_table(found, write_together(folder, found, [folder / split.folder for split in splits])))
     say(f"written: {folder}")
+
+
+def _choices(retriever: Retriever, path: Path, root: Path, rule: Rule, bank: Path | None) -> list[dict[str, Choice]]:
+    """Weight and normalisation of each folder of the test, with one line about each."""
+    from nrccr.cli.bank import bank_folder
+    from nrccr.report.screen import choice_line
+    from nrccr.systems.tuning import choose_on_validation
+    from nrccr.terminal import say
+
+    folder = bank_folder(path, bank)
+    is_there = bank is not None or (folder / "bank.json").is_file()
+    started = time.monotonic()
+    found = choose_on_validation(retriever, root, rule, folder if is_there else None)
+    seconds = time.monotonic() - started
+    several = sum(map(len, found)) > 1
+    for language, choice in ((language, choice) for chosen in found for language, choice in chosen.items()):
+        say(choice_line(choice, language if several else ""))
+    say(f"chosen in {seconds:.0f} s")
+    return found
 
 
 def _normalising(retriever: Retriever, rule: Rule, split: Split, held_out: Split | None, bank: Path) -> Rule:
@@ -161,21 +202,28 @@ def _normalising(retriever: Retriever, rule: Rule, split: Split, held_out: Split
 def _require_together(config: Config, options: EvaluationOptions) -> None:
     """Options that need each other, exclude each other, or do nothing for this model."""
     from nrccr.config.keys import declared
+    from nrccr.config.yaml import parse_override
     from nrccr.evaluation.normalise import TRANSDUCTIVE
 
     method = config.evaluation.normalise
-    given = {"--tune": options.tune, "--bank": options.bank is not None}
-    for option in (option for option, is_given in given.items() if is_given):
-        if config.model not in config.readers(declared(type(config))["evaluation.normalise"]):
-            raise UserError(f"{option}: scores of model={config.model} are not normalised; leave it out")
-        if method == "none":
-            raise UserError(f"{option}: no scores are normalised; give evaluation.normalise=dis or another method")
-        if option == "--bank" and method in TRANSDUCTIVE:
+    is_read = config.model in config.readers(declared(type(config))["evaluation.normalise"])
+    if options.bank is not None:
+        if not is_read:
+            raise UserError(f"--bank: scores of model={config.model} are not normalised by it; leave it out")
+        if method == "none" and not options.tune:
+            raise UserError("--bank: no scores are normalised; give evaluation.normalise=dis or another method, "
+                            "or --tune")  # fmt: skip
+        if method in TRANSDUCTIVE:
             raise UserError(f"--bank: {method} uses no bank; leave it out")
     if options.among_texts and (options.tune or method != "none"):
         raise UserError("--task text-to-text: scores among texts are not normalised; leave out evaluation.normalise")
     if options.tune and options.split == "val":
         raise UserError("--tune with --split val: parameters are chosen on val; test them on --split test")
+    chosen = ["beta", "k", "alpha", *(["target_weight"] if method == "none" else [])]
+    layers = [parse_override(override) for override in options.overrides] if options.tune else []
+    for key in (f"evaluation.{name}" for name in chosen):
+        if any(layer.sets(key) for layer in layers):
+            raise UserError(f"--tune chooses {key}; leave it out")
 
 
 def _require_writable(folder: Path) -> None:

@@ -63,8 +63,13 @@ def train_run(config: Config, root: Path, folder: RunFolder, device: str | None,
     Raises:
         UserError: damaged data, no such encoder, or a folder that cannot be used.
     """
+    from nrccr.models.encoders import with_encoder
     from nrccr.processes import is_first, wait_for_all
+    from nrccr.terminal import say
 
+    config, note = with_encoder(config, root)  # and recorded so: the run's own folder of the encoder has no name
+    if note:
+        say(note)
     if not is_first():
         wait_for_all()
         _train(config, root, folder, device, resume=start == "resume", test=test)

@@ -67,6 +67,7 @@ class Key:
         words: its range in words, for messages; for text that may not be empty, what to give.
         choices: the words it takes, if they are few.
         readings: a switch's value in each reading; none for other keys.
+        encoder: what of a text encoder's convention it is where it is null (nrccr.models.encoders); empty: nothing.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Key:
     words: str
     choices: tuple[Any, ...]
     readings: dict[str, Any]
+    encoder: str
 
 
 def key(
@@ -86,6 +88,7 @@ def key(
     changes: Changes = "all",
     own: bool = False,
     words: str = "",
+    encoder: str = "",
     **bounds: Unpack[Bounds],
 ) -> Any:
     """A field of a section.
@@ -96,9 +99,10 @@ def key(
         changes: which numbers it changes, see Changes.
         own: only systems that name it in their `READS` read it.
         words: the range in words; by default made of the bounds. Of text that may not be empty: what to give.
+        encoder: null takes this of the text encoder's convention, which `nrccr train` records.
         bounds: its range.
     """
-    extra: dict[str, Any] = {"changes": changes, "own": own, "words": words or _in_words(bounds)}
+    extra: dict[str, Any] = {"changes": changes, "own": own, "words": words or _in_words(bounds), "encoder": encoder}
     return Field(default, description=meaning, json_schema_extra=extra, **bounds)
 
 
@@ -149,6 +153,7 @@ def _walk(kind: type[BaseModel], prefix: str, *, own: bool) -> Iterator[Key]:
             words=facts.get("words", ""),
             choices=tuple(_choices(info.annotation)),
             readings=facts.get("readings", {}),
+            encoder=facts.get("encoder", ""),
         )
 
 

@@ -180,7 +180,12 @@ class TextSection(Section):
     trainable_layers: list[int] = key([5, 6, 7, 8, 9, 10, 11], "0-based layers of the backbone")
     width: int = key(768, "of the text branch", own=True, gt=0)
     heads: int = key(8, "of its attention", own=True, gt=0)
-    prefix: str = key("", "words before every caption and query, such as e5's `query: `", own=True)
+    prefix: str | None = key(
+        "",
+        "words before every caption and query, such as e5's `query: `; null: the encoder's",
+        own=True,
+        encoder="prefix",
+    )
     max_tokens: int = key(250, "longer captions are cut, special tokens included", ge=3)
 
 

@@ -130,7 +130,7 @@ class Sample:
     """A random sample of a split's captions.
 
     Attributes:
-        size: how many.
+        size: how many queries.
         seed: of the draw.
         at_most: take all where there are fewer.
     """
@@ -145,14 +145,25 @@ class Sample:
         Raises:
             UserError: fewer captions than `size`, unless that is the most.
         """
-        count = len(captions[0])
-        if self.size > count and not self.at_most:
-            raise UserError(
-                f"{captions[0].path}: split {split} has {count} captions, not {self.size}; give a smaller size"
-            )
-        generator = torch.Generator().manual_seed(self.seed)
-        chosen = torch.randperm(count, generator=generator)[: self.size].sort().values.tolist()
+        chosen = self._draw(len(captions[0]), "captions", f"{captions[0].path}: split {split}")
         return [part.take(chosen) for part in captions]
+
+    def take_items(self, split: str, captions: Captions) -> Captions:
+        """All captions of items that are drawn without repetition, in file order.
+
+        Raises:
+            UserError: fewer items than `size`, unless that is the most.
+        """
+        names, item_of = items_of(captions)
+        chosen = self._draw(len(names), "items", f"{captions.path}: split {split}")
+        return captions.take(np.flatnonzero(np.isin(item_of, chosen)).tolist())
+
+    def _draw(self, count: int, what: str, place: str) -> list[int]:
+        """Ascending positions among `count`."""
+        if self.size > count and not self.at_most:
+            raise UserError(f"{place} has {count} {what}, not {self.size}; give a smaller size")
+        generator = torch.Generator().manual_seed(self.seed)
+        return list(torch.randperm(count, generator=generator)[: self.size].sort().values.tolist())
 
 
 def items_of(captions: Captions) -> tuple[list[str], Indices]:

@@ -215,6 +215,7 @@ def mask_tokens(text: TextBatch, positions: Sequence[Indices], mask_id: int) -> 
         mask_id: the vocabulary's [MASK], 103 in the multilingual BERT.
     """
     tokens = text.tokens.clone()
-    rows = np.repeat(np.arange(len(positions)), [len(row) for row in positions])
-    tokens[torch.from_numpy(rows), torch.from_numpy(np.concatenate(positions))] = mask_id
+    rows = np.repeat(np.arange(len(positions)), np.array([len(row) for row in positions], dtype=np.int64))
+    columns = np.concatenate([np.empty(0, dtype=np.int64), *positions])  # there may be no caption
+    tokens[torch.from_numpy(rows), torch.from_numpy(columns)] = mask_id
     return TextBatch(tokens, text.mask)

@@ -5,6 +5,7 @@ M bank captions, P their items, N test items, D joint-space width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,27 +96,45 @@ def write_bank(
     return written
 
 
-def sampled_bank(network: Encoder, drawn: Split, tested: Split, rule: Rule, seed: int) -> Bank:
-    """A bank that is embedded now and not written.
+def sampled_banks(network: Encoder, drawn: Split, tested: Split, rule: Rule, seed: int) -> dict[str, Bank]:
+    """Banks by query language that are embedded now and not written.
 
     Args:
         network: the model.
-        drawn: the bank's captions, and their items as gallery.
-        tested: the split whose scores it will normalise.
+        drawn: the banks' captions, and their items as gallery.
+        tested: the split whose scores they will normalise.
         rule: how they are encoded.
         seed: of the draw, for the record.
 
     Raises:
-        UserError: an embedding is not finite, or a caption of the bank is a query that is tested.
+        UserError: an embedding is not finite, or a caption of a bank is a query that is tested.
     """
-    shared = set(drawn.headline.ids) & set(tested.headline.ids)
-    if shared:
-        raise UserError(
-            f"{drawn.collection}: {min(shared)} and {len(shared) - 1} others are in split {drawn.name} and in "
-            f"{tested.name}; rename them in one of the two"
-        )
-    _, encoded = next(encode_split(network, drawn, rule.batch_size, rule.device))
-    return Bank(encoded.embeddings, encoded.ids, drawn.name, seed, transductive=False)
+    require_apart({language: queries.ids for language, queries in drawn.queries.items()}, drawn.name, tested)
+    with rule.encoding():
+        return {
+            language: Bank(encoded.embeddings, encoded.ids, drawn.name, seed, transductive=False)
+            for language, encoded in encode_split(network, drawn, rule.batch_size, rule.device)
+        }
+
+
+def require_apart(drawn: Mapping[str, Sequence[str]], split: str, tested: Split) -> None:
+    """Make sure that no query of a bank is tested.
+
+    Args:
+        drawn: ids of the bank's queries, by language.
+        split: where they come from.
+        tested: the split that the bank's scores normalise.
+
+    Raises:
+        UserError: some are.
+    """
+    for language, ids in drawn.items():
+        shared = set(ids) & set(tested.queries[language].ids if language in tested.queries else ())
+        if shared:
+            raise UserError(
+                f"{tested.collection}: {min(shared)} and {len(shared) - 1} others are in split {split} and in "
+                f"{tested.name}; rename them in one of the two"
+            )
 
 
 def normalisation_with(settings: Settings, place: BankFolder, split: Split, device: torch.device) -> Normalisation:

@@ -74,10 +74,9 @@ def read_outcome(path: str | os.PathLike[str], split: str) -> Outcome:
     path = Path(path)
     folder = path / split if (path / split / "ranks.tsv").is_file() else path
     if not (folder / "ranks.tsv").is_file():
-        found = [*path.glob(f"{split}/*/ranks.tsv"), *path.glob("*/ranks.tsv")]
-        by_language = sorted(ranks for ranks in found if ranks.is_file())
+        by_language = [*_by_language(path / split), *_by_language(path)]
         if by_language:
-            raise UserError(f"{path}: tested by language; give the folder of one, such as {by_language[0].parent}")
+            raise UserError(f"{path}: tested by language; give the folder of one, such as {by_language[0]}")
     query_ids, columns = _read_table(folder / "ranks.tsv", 1)
     item_ids, item_columns = _read_table(folder / "ranks_visual.tsv", 2)
     places = {item: index for index, item in enumerate(item_ids)}
@@ -87,6 +86,25 @@ def read_outcome(path: str | os.PathLike[str], split: str) -> Outcome:
         raise UserError(f"{folder}/ranks_visual.tsv: no line for item {unknown[0]}; test again")
     item_of = np.array([places[item] for item in items], dtype=np.int64)
     return Outcome(folder, query_ids, columns[0], item_ids, item_columns[0], item_columns[1], item_of)
+
+
+def _by_language(folder: Path) -> list[Path]:
+    """The folders of query languages in a test folder; a run folder has none, it holds tests of several splits."""
+    if not (folder / "metrics.json").is_file():
+        return []
+    return sorted(ranks.parent for ranks in folder.glob("*/ranks.tsv") if ranks.is_file())
+
+
+def outcomes_of(path: Path, split: str) -> list[Outcome]:
+    """The ranks of a run folder or test folder, of all its query languages; the headline's first.
+
+    Raises:
+        UserError: no ranks there, or damaged ones.
+    """
+    folder = path / split if (path / split).is_dir() else path
+    inside = _by_language(folder)
+    own = [folder] if (folder / "ranks.tsv").is_file() or not inside else []
+    return [read_outcome(place, split) for place in (*own, *inside)]
 
 
 def bootstrap(a: Outcome, b: Outcome, resamples: int = 1000, seed: int = 0) -> dict[tuple[str, str], Interval]:
@@ -179,13 +197,19 @@ def common_ranks(runs: Sequence[Outcome]) -> list[Floats]:
     Raises:
         UserError: two tests without a common query.
     """
-    tables = [dict(zip(map(_key, run.query_ids), run.ranks, strict=True)) for run in runs]
-    keys = [key for key in tables[0] if all(key in table for table in tables)]
-    if not keys:
+    found = matched_ranks(runs)
+    if not len(found[0]):
         names = " and ".join(str(run.folder) for run in runs)
         raise UserError(
             f"{names}: no query has the same item and number in all; give tests of one collection and split"
         )
+    return found
+
+
+def matched_ranks(runs: Sequence[Outcome]) -> list[Floats]:
+    """As `common_ranks`; empty arrays where there is no common query."""
+    tables = [dict(zip(map(_key, run.query_ids), run.ranks, strict=True)) for run in runs]
+    keys = [key for key in tables[0] if all(key in table for table in tables)]
     return [np.array([table[key] for key in keys]) for table in tables]
 
 

@@ -16,7 +16,7 @@ from nrccr.config.choices import TEXT_TO_TEXT, ScoreKind
 from nrccr.data.queries import Split, TextGallery
 from nrccr.errors import UserError
 from nrccr.evaluation.blocks import Blocks, fits
-from nrccr.evaluation.directions import Directions
+from nrccr.evaluation.directions import Directions, Normalisation
 from nrccr.evaluation.encode import EncodedQueries, Encoder, encode_split
 from nrccr.evaluation.languages import mean_metrics, variance_across
 from nrccr.evaluation.metrics import recalls_by_length
@@ -92,8 +92,9 @@ class _Evaluation:
     def of_one_language(self, encoded: EncodedQueries) -> dict[str, Any]:
         """Headline metrics and, in a test, the sweep of weights."""
         split, rule = self.split, self.rule
-        at = self._scores(encoded)
-        scored = at(rule.target_weight)
+        target_weight, normalisation = self._chosen(split.language)
+        at = self._scores(encoded, normalisation)
+        scored = at(target_weight)
         ranked = scored.ranked(memory_mb=rule.memory_mb)
         if self.folder is None:
             return ranked.metrics()
@@ -102,8 +103,12 @@ class _Evaluation:
             named = {AMONG_TEXTS[name]: value for name, value in ranked.metrics().items() if name in AMONG_TEXTS}
             metrics = {"task": TEXT_TO_TEXT, "queries": len(encoded.ids), "batch_size": rule.batch_size, **named}
         else:
-            metrics |= {"target_weight": rule.target_weight, "batch_size": rule.batch_size}
-            metrics |= {"normalisation": self._normalisation_record(), **ranked.metrics()}
+            metrics |= {"target_weight": target_weight, "batch_size": rule.batch_size}
+            metrics |= {"normalisation": self._recorded(normalisation), **ranked.metrics()}
+            if split.language in rule.choices:
+                plain = self._scores(encoded, None)(rule.target_weight).ranked(memory_mb=rule.memory_mb)
+                untuned = {"target_weight": rule.target_weight, "normalisation": self._recorded(None)}
+                metrics |= {"tuned": rule.choices[split.language].record(), "untuned": untuned | plain.metrics()}
         if encoded.embeddings.source is not None:
             metrics["sweep"] = [
                 {"source_weight": w, **at(1.0 - w).ranked(memory_mb=rule.memory_mb).metrics()} for w in SWEEP
@@ -122,15 +127,23 @@ class _Evaluation:
         split, rule = self.split, self.rule
         if self.folder is not None:
             forget(self.folder)
-        metrics, optimistic, ranks, item_of = {}, {}, {}, {}
+        metrics, optimistic, ranks, item_of, untuned = {}, {}, {}, {}, {}
         counts: dict[str, dict[str, Any]] = {}
         for language, own in encoded.items():
-            scored = self._scores(own)(rule.target_weight)
+            target_weight, normalisation = self._chosen(language)
+            scored = self._scores(own, normalisation)(target_weight)
             ranked = scored.ranked(memory_mb=rule.memory_mb)
             metrics[language] = ranked.language_metrics()
             if self.folder is None:
                 continue
             counts[language] = {"queries": len(own.ids)}
+            if language in rule.choices:
+                counts[language] |= {
+                    "normalisation": self._recorded(normalisation),
+                    "tuned": rule.choices[language].record(),
+                }
+                plain = self._scores(own, None)(rule.target_weight).ranked(memory_mb=rule.memory_mb)
+                untuned[language] = plain.language_metrics()
             if rule.by_length:
                 lengths = split.queries[language].tokens.words
                 counts[language]["by_length"] = recalls_by_length(ranked.text_to_visual[0], lengths)
@@ -152,13 +165,21 @@ class _Evaluation:
                 for language, own in metrics.items()
             },
             "mean": {**mean, "optimistic": mean_metrics(optimistic)},
+            **({"untuned": {"mean": mean_metrics(untuned), "languages": untuned}} if untuned else {}),
             "rank_variance": variance,
             "rank_variance_items": compared,
         }
 
-    def _scores(self, encoded: EncodedQueries) -> Callable[[float], Scored]:
+    def _chosen(self, language: str) -> tuple[float, Normalisation | None]:
+        """w_T and the normalisation of queries in a language."""
+        choice = self.rule.choices.get(language)
+        if choice is None:
+            return self.rule.target_weight, self.rule.normalisation
+        return choice.target_weight, choice.normalisation
+
+    def _scores(self, encoded: EncodedQueries, normalisation: Normalisation | None) -> Callable[[float], Scored]:
         """A function of w_T: scores of both directions."""
-        rule, normalisation = self.rule, self.rule.normalisation
+        rule = self.rule
         kind: ScoreKind = "raw" if isinstance(self.split.gallery, TextGallery) else rule.kind
         bank = normalisation.bank if normalisation else None
         directions = Directions(encoded.embeddings, kind, rule.memory_mb, bank)
@@ -173,8 +194,7 @@ class _Evaluation:
 
         return at
 
-    def _normalisation_record(self) -> dict[str, Any]:
-        normalisation = self.rule.normalisation
+    def _recorded(self, normalisation: Normalisation | None) -> dict[str, Any]:
         if normalisation is None:
             return {"method": "none", "scores": self.rule.kind}
         return normalisation.record(self.rule.kind)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nrccr.data.sampling import Indices
-from nrccr.evaluation.compare import DIRECTIONS, rank_variance
+from nrccr.evaluation.compare import DIRECTIONS, matched_ranks, rank_variance, read_outcome
+from nrccr.evaluation.outputs import TOGETHER
+from nrccr.files import write_json
 
 
 def mean_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -21,6 +24,36 @@ def mean_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         }
         for direction in DIRECTIONS
     } | {"SumR": float(np.mean([own["SumR"] for own in metrics.values()]))}
+
+
+def write_together(folder: Path, metrics: Mapping[str, Mapping[str, Any]], places: Sequence[Path]) -> dict[str, Any]:
+    """What the tests of one model in several query languages are together, also as `languages.json`.
+
+    The rank variance is that of the ranks that queries with the same item and number have in all languages.
+
+    Args:
+        folder: of the test.
+        metrics: by language, what its `metrics.json` holds.
+        places: the folder of each, in that order.
+
+    Raises:
+        UserError: the ranks just written cannot be read.
+    """
+    first = next(iter(metrics.values()))
+    ranks = matched_ranks([read_outcome(place, "") for place in places])
+    found = {
+        "collection": first["collection"],
+        "split": first["split"],
+        "languages": list(metrics),
+        "mean": mean_metrics(metrics),
+        "rank_variance": rank_variance(ranks) if len(ranks[0]) else None,
+        "rank_variance_queries": len(ranks[0]),
+    }
+    untuned = {language: own["untuned"] for language, own in metrics.items() if "untuned" in own}
+    if untuned:
+        found["untuned"] = {"mean": mean_metrics(untuned)}
+    write_json(folder / TOGETHER, found)
+    return found
 
 
 def variance_across(

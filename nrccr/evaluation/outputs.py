@@ -19,13 +19,14 @@ from nrccr.evaluation.ranked import Ranked, Scored
 from nrccr.files import atomic_path, read_json, write_text
 
 TOP = 10
+TOGETHER = "languages.json"  # of a model that was tested in several query languages, folder by folder
 RANKS = ("ranks.tsv", "ranks_visual.tsv")
 
 
 def written(languages: Sequence[str]) -> list[Path]:
     """The files of a test folder; `languages` are those with a folder of their own."""
     ranks = [Path(language, name) for language in languages for name in RANKS]
-    return [Path("metrics.json"), Path("scores.npz"), *map(Path, RANKS), *ranks]
+    return [Path("metrics.json"), Path("scores.npz"), Path(TOGETHER), *map(Path, RANKS), *ranks]
 
 
 def forget(folder: Path) -> None:
@@ -39,7 +40,7 @@ def forget(folder: Path) -> None:
         if not (folder / language).is_symlink():  # it would lead elsewhere
             for name in RANKS:
                 (folder / language / name).unlink(missing_ok=True)
-    for name in ("metrics.json", "scores.npz"):
+    for name in ("metrics.json", "scores.npz", TOGETHER):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from nrccr.config.choices import Precision, ScoreKind
 from nrccr.config.schema import Config
+from nrccr.evaluation.choice import Choice
 from nrccr.evaluation.directions import Normalisation
 
 
@@ -26,6 +28,7 @@ class Rule:
         by_length: also recalls by the query's length.
         save_scores: also write `scores.npz`.
         precision: of the network's products while it encodes; embeddings and scores are float32.
+        choices: by query language, weight and normalisation that were chosen on another split; they replace the above.
     """
 
     batch_size: int
@@ -37,6 +40,7 @@ class Rule:
     by_length: bool = False
     save_scores: bool = False
     precision: Precision = "fp32"
+    choices: Mapping[str, Choice] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config, device: torch.device) -> Rule:

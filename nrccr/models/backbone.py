@@ -142,6 +142,6 @@ def backbone_states(backbone: PreTrainedModel, texts: Sequence[TextBatch]) -> li
         return packed_states(backbone, words, texts)
     parts = words.split([text.tokens.numel() for text in texts])
     return [
-        backbone(inputs_embeds=part.reshape(*text.tokens.shape, -1), attention_mask=text.mask.long()).last_hidden_state
+        backbone(inputs_embeds=part.reshape(*text.tokens.shape, part.shape[-1]), attention_mask=text.mask.long()).last_hidden_state
         for part, text in zip(parts, texts, strict=True)
     ]

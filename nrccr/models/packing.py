@@ -70,7 +70,7 @@ def packed_states(backbone: PreTrainedModel, words: Tensor, texts: Sequence[Text
         spans=spans,
     ).last_hidden_state[0]  # (T, H)
     parts = states.split([span.captions * span.length for span in spans])
-    return [part.reshape(span.captions, span.length, -1) for part, span in zip(parts, spans, strict=True)]
+    return [part.reshape(span.captions, span.length, part.shape[-1]) for part, span in zip(parts, spans, strict=True)]
 
 
 def _attend(

@@ -18,7 +18,7 @@ from nrccr.config.keys import declared
 from nrccr.data.batch import ENGLISH
 from nrccr.data.collections import SplitName
 from nrccr.data.queries import Sample
-from nrccr.evaluation.banks import sampled_bank
+from nrccr.evaluation.banks import sampled_banks
 from nrccr.evaluation.directions import Bank, Directions
 from nrccr.evaluation.hubness import Counts, Hubness, first_places, hubness, occurrences, places_of
 from nrccr.evaluation.normalise import Settings
@@ -113,7 +113,8 @@ def banks_of(run: ReportRun) -> list[Bank]:
     drawn = splits_of(run.retriever, run.root, split, Sample(SIZE, SEED, at_most=True))
     tested = (searched.split for searched in run.searched)
     pairs = zip(drawn, tested, strict=True)
-    return [sampled_bank(run.retriever.network, one, other, run.rule, SEED) for one, other in pairs]
+    banks = (sampled_banks(run.retriever.network, one, other, run.rule, SEED) for one, other in pairs)
+    return [bank for by_language in banks for bank in by_language.values()]
 
 
 @torch.inference_mode()

@@ -82,6 +82,8 @@ def is_other_model(differences: Mapping[str, Any]) -> bool:
 def find_runs(folders: Sequence[Path], table: PaperTable) -> list[Run]:
     """Finished runs below some folders, by path: those with `config.yaml` and the test of a table, of the split test.
 
+    A run that was tested with and without `--tune` is there twice.
+
     A table by language takes runs tested by language, the others all but these.
 
     Args:
@@ -96,12 +98,13 @@ def find_runs(folders: Sequence[Path], table: PaperTable) -> list[Run]:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give folders with finished runs as --runs")
         for path in sorted(folder.rglob("config.yaml")):
-            metrics = path.parent / table.folder / "metrics.json"
             hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # half-written, moved aside
-            if metrics.is_file() and not hidden and path.resolve() not in found:
-                run = _read_run(path, metrics, table)
-                if run is not None and run.metrics["split"] == "test":
-                    found[path.resolve()] = run
+            for tested in (table.folder, f"{table.folder}-tuned"):
+                metrics = path.parent / tested / "metrics.json"
+                if metrics.is_file() and not hidden and metrics.resolve() not in found:
+                    run = _read_run(path, metrics, table)
+                    if run is not None and run.metrics["split"] == "test":
+                        found[metrics.resolve()] = run
     return list(found.values())
 
 
@@ -170,6 +173,9 @@ def _values(config: Config, metrics: Mapping[str, Any], data: str | None) -> dic
         values[f"switches.{name}"] = None if used == config.usual_switches[name] else used
     # Hubness normalisation: which scores go into it is a switch already.
     normalisation = metrics.get("normalisation", {"method": "none"})
+    tuned = [metrics, *metrics.get("languages", {}).values()]
+    if any("tuned" in own for own in tuned):  # seeds may differ in what was chosen, and are averaged all the same
+        values["evaluation.target_weight"], normalisation = "tuned", {"method": "tuned"}
     values |= {f"normalisation.{key}": value for key, value in normalisation.items() if key != "scores"}
     values["data"] = data
     return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from nrccr.report.papers import SUMR, Figures, paper_figures
 from nrccr.report.seeds import in_words
 
 if TYPE_CHECKING:
+    from nrccr.evaluation.choice import Choice
     from nrccr.evaluation.compare import Interval, Outcome
     from nrccr.evaluation.normalise import Settings
     from nrccr.report.noise import NoiseRow
@@ -52,6 +53,9 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
         if paper:
             cells = (paper.get(SUMR if name == "SumR" else (direction, name), "") for name in COLUMNS)
             table.add_row("  paper, full size", *cells, style="dim")
+        if "untuned" in metrics:
+            plain = metrics["untuned"]
+            table.add_row("  not tuned", *_cells(plain[direction] | {"SumR": plain["SumR"]}))
     table.add_section()
     for entry in metrics["sweep"]:
         label = f"target weight {1 - entry['source_weight']:.1f}"
@@ -59,7 +63,28 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
     normalisation = metrics["normalisation"]
     method = "" if normalisation["method"] == "none" else f", normalised by {normalisation['method']}"
     table.caption = f"headline: target weight {metrics['target_weight']}, scores {normalisation['scores']}{method}"
+    if "tuned" in metrics:
+        plain = metrics["untuned"]
+        table.caption += (
+            f", chosen on {metrics['tuned']['split']}; not tuned: target weight {plain['target_weight']}, "
+            f"scores {plain['normalisation']['scores']}"
+        )
     return table
+
+
+def choice_line(choice: Choice, language: str) -> str:
+    """What `nrccr test --tune` chose, and what SumR it has on validation, in one line."""
+    where = f"chosen on validation{f', queries in {language}' if language else ''}"
+    weight = f"target weight {choice.target_weight:g}, SumR {choice.at_weight:.1f}"
+    if choice.target_weight != choice.configured:
+        weight += f" (at {choice.configured:g}: {choice.before:.1f})"
+    if choice.bank is None:
+        return f"{where}: {weight}; no bank of training queries, so that no normalisation was tried"
+    method = "no normalisation" if choice.settings is None else _method_words(choice.settings)
+    return (
+        f"{where}: {weight}; {method}, SumR {choice.best:.1f}, of {len(choice.methods)} with a bank of "
+        f"{len(choice.bank.query_ids):,} training queries"
+    )
 
 
 def multilingual_table(metrics: dict[str, Any]) -> Table:
@@ -72,11 +97,16 @@ def multilingual_table(metrics: dict[str, Any]) -> Table:
     def add(label: str, values: dict[str, float], style: str = "") -> None:
         table.add_row(label, *(f"{values[name]:.2f}" for name in names), style=style)
 
+    untuned = metrics["untuned"]["languages"] if "untuned" in metrics else {}
     for language, entry in metrics["languages"].items():
         add(language, entry["text_to_visual"])
+        if language in untuned:
+            add("  not tuned", untuned[language]["text_to_visual"])
     table.add_section()
     mean = metrics["mean"]
     add("mean", mean["text_to_visual"])
+    if untuned:
+        add("  not tuned", metrics["untuned"]["mean"]["text_to_visual"])
     add("backward", mean["visual_to_text"], "dim")
     add("optimistic", mean["optimistic"]["text_to_visual"], "dim")
     lines = ["backward: mean of visual to text; optimistic: mean with equal scores at the first of their places"]
@@ -84,6 +114,28 @@ def multilingual_table(metrics: dict[str, Any]) -> Table:
         over = f"over {metrics['rank_variance_items']:,} items"
         lines.append(f"rank variance across languages {metrics['rank_variance']:.1f}, {over}")
     table.caption = "\n".join(lines)
+    return table
+
+
+def together_table(metrics: Mapping[str, Mapping[str, Any]], together: Mapping[str, Any]) -> Table:
+    """Queries in several languages that one model was tested with, folder by folder: each, and their mean."""
+    table = Table(title=f"{together['collection']} {together['split']}, all query languages")
+    for name in ("", *(f"{short} R@{k}" for short in ("T2V", "V2T") for k in (1, 5, 10)), "SumR"):
+        table.add_column(name, justify="right" if name else "left")
+
+    def add(label: str, values: Mapping[str, Any], style: str = "") -> None:
+        both = [values[direction][f"R@{k}"] for direction in ("text_to_visual", "visual_to_text") for k in (1, 5, 10)]
+        table.add_row(label, *(f"{value:.2f}" for value in (*both, values["SumR"])), style=style)
+
+    for language, own in metrics.items():
+        add(language, own)
+    table.add_section()
+    add("mean", together["mean"])
+    if "untuned" in together:
+        add("  not tuned", together["untuned"]["mean"])
+    if together["rank_variance"] is not None:
+        over = f"over {together['rank_variance_queries']:,} queries that all have"
+        table.caption = f"rank variance across languages {together['rank_variance']:.1f}, {over}"
     return table
 
 
@@ -196,10 +248,13 @@ def languages_table(runs: Sequence[Outcome], variance: float, queries: int) -> T
     table = Table(title="languages")
     for name in ("test", "mean recall", "SumR", "MeanR"):
         table.add_column(name, justify="left" if name == "test" else "right")
+    every = []
     for run in runs:
         metrics = dict(zip(NAMES, weighted_metrics(run, np.ones((1, len(run.item_ids))))[0].tolist(), strict=True))
-        shown = [metrics["both", "mean_recall"], metrics["both", "SumR"], metrics["text_to_visual", "MeanR"]]
-        table.add_row(str(run.folder), *(f"{value:.2f}" for value in shown))
+        every.append([metrics["both", "mean_recall"], metrics["both", "SumR"], metrics["text_to_visual", "MeanR"]])
+        table.add_row(str(run.folder), *(f"{value:.2f}" for value in every[-1]))
+    table.add_section()
+    table.add_row("mean", *(f"{value:.2f}" for value in np.mean(every, axis=0)))
     table.caption = f"mean rank variance over languages: {variance:.2f} ({queries:,} queries in all of them)"
     return table
 

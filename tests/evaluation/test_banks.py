@@ -192,7 +192,6 @@ def test_other_weights_refuse_the_bank(make_bank: Command, run_test: Command, tr
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--tune"], "--tune: no scores are normalised"),
         (["--bank", "nowhere"], "--bank: no scores are normalised"),
         (["--bank", "nowhere", "evaluation.normalise=dsl"], "--bank: dsl uses no bank"),
         (["evaluation.normalise=softmax"], "evaluation.normalise"),

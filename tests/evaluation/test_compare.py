@@ -130,6 +130,8 @@ def test_bad_input_is_one_line(nrccr_command: Command, run_test: Command, traine
         ([trained, tmp_path / "none"], "ranks.tsv: cannot be read"),
         ([trained, tmp_path / "val"], "tests of other data"),
         ([trained, tmp_path / "val", "--languages"], "no query has the same item"),
+        ([trained, "--languages"], "has one query language"),
+        ([trained, "--languages", "--split", "val"], "ranks.tsv: cannot be read"),
         ([trained, tmp_path / "word"], "ranks.tsv:2: not a line of ranks"),
         ([trained, tmp_path / "twice"], "an id is duplicated"),
         ([trained, tmp_path / "empty"], "ranks.tsv"),

@@ -318,3 +318,17 @@ def test_headers_of_configurations_have_the_published_sum(table: Any, row: Any) 
             assert said is not None and said[1] == figures[SUMR]
     if not row.figures:
         assert said is None
+
+
+def test_tuned_tests_are_averaged_apart_from_plain_ones(runs: Path, finish: Finish) -> None:
+    """Whatever was chosen for each seed; a run stands in both groups."""
+    for seed, weight in ((0, 0.5), (1, 0.65)):
+        folder = finish(f"vatex-s{seed}", "vatex", 300.0 + seed, f"seed={seed}")
+        tuned = json.loads((folder / "test" / "metrics.json").read_text())
+        tuned |= {"SumR": 320.0 + seed, "target_weight": weight, "tuned": {"split": "val"}}
+        tuned |= {"normalisation": {"method": "dis", "beta": 10.0 + seed, "k": 1, "scores": "raw"}}
+        (folder / "test-tuned").mkdir()
+        (folder / "test-tuned" / "metrics.json").write_text(json.dumps(tuned))
+    plain, tuned = by_seed(find_runs([runs], PAPER_TABLES[0]))
+    assert plain.numbers(SUMR) == [300, 301] and tuned.numbers(SUMR) == [320, 321]
+    assert tuned.first.values["evaluation.target_weight"] == "tuned"

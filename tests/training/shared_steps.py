@@ -25,12 +25,13 @@ STEPS = 3
 
 @dataclass(frozen=True)
 class Job:
-    """A training to begin: configuration, root of the collection, overrides."""
+    """A training to begin: configuration, root of the collection, overrides; and which epoch's steps it takes."""
 
     name: str
     config: Path
     root: Path
     overrides: Sequence[str] = ()
+    epoch: int = 0
 
 
 def steps_of(job: Job) -> dict[str, Any]:
@@ -43,12 +44,12 @@ def steps_of(job: Job) -> dict[str, Any]:
     for module in modules.values():
         _without_dropout(module)
     trainer.network.train()
-    batches = epoch_batches(len(task.pairs), config.train.batch_size, config.seed, 0)
+    batches = epoch_batches(len(task.pairs), config.train.batch_size, config.seed, job.epoch)
     reports: list[dict[str, float]] = []
     gradients: dict[str, Tensor] = {}
     weights: dict[str, Tensor] = {}
     for whole in batches[:STEPS]:
-        report = trainer.step(Shared(task.pairs.at_epoch(0), rank(), world())[whole])
+        report = trainer.step(Shared(task.pairs.at_epoch(job.epoch), rank(), world())[whole])
         reports.append({name: value.item() for name, value in report.items()})
         if not gradients:
             for name, module in modules.items():
@@ -57,6 +58,8 @@ def steps_of(job: Job) -> dict[str, Any]:
                     for key, value in module.named_parameters()
                     if value.grad is not None
                 }
+                weights |= {f"{name}.{key}": value.clone() for key, value in module.state_dict().items()}
+            for name, module in task.memory.items():
                 weights |= {f"{name}.{key}": value.clone() for key, value in module.state_dict().items()}
     return {"reports": reports, "gradients": gradients, "weights": weights}
 

@@ -12,6 +12,7 @@ import torch
 import torch.multiprocessing
 
 from nrccr.distributed import random_state, restore_random_state
+from tests.systems.quartet.parts import EVERYTHING
 from tests.training.shared_steps import Job, in_process, steps_of
 
 PROCESSES = 2
@@ -23,6 +24,7 @@ def jobs(
     tiny_collection: Path,
     mlcmr_config: Path,
     both_languages: Path,
+    quartet_config: Path,
     c2kd_config: Path,
     tiny_languages: Path,
     nrccr_command: Callable[..., Any],
@@ -39,6 +41,9 @@ def jobs(
         Job("corrected", tiny_config, tiny_collection, [odd, "reading=corrected", "loss.mask_same_item=true"]),
         Job("mlcmr", mlcmr_config, both_languages, [odd]),
         Job("mlcmr_corrected", mlcmr_config, both_languages, [odd, "reading=corrected"]),
+        Job("quartet", quartet_config, tiny_collection, [odd, "quartet.trust_from=2"], epoch=1),
+        Job("quartet_everything", quartet_config, tiny_collection, [odd, *EVERYTHING], epoch=1),
+        Job("quartet_triplet", quartet_config, tiny_collection, [odd, "quartet.ranking=triplet"]),
         Job("c2kd", c2kd_config, tiny_languages),
         Job("c2kd_loop", c2kd_config, tiny_languages, [*teachers, "c2kd.precompute=false"]),
         Job("c2kd_mixed", c2kd_config, tiny_languages, [*teachers, "c2kd.pooling=learned_pools"]),

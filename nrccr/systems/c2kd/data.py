@@ -24,7 +24,7 @@ from nrccr.data.collections import SplitName
 from nrccr.data.images import EncodedImages, Vectors
 from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.languages import TEACHERS, LanguageCollection
-from nrccr.data.queries import Queries, Split, numbered
+from nrccr.data.queries import Queries, Sample, Split, numbered
 from nrccr.data.sampling import Indices, caption_draws
 from nrccr.data.tokens import Tokenizer, TokenTable
 from nrccr.data.vectors import open_vectors
@@ -262,8 +262,13 @@ class LanguageReader:
         texts = dict(zip(captions.keys, captions.texts, strict=True))
         return [texts.get(key, "") for key in english.keys]
 
-    def split(self, name: SplitName, tokenizer: Tokenizer) -> Split:
+    def split(self, name: SplitName, tokenizer: Tokenizer, sample: Sample | None = None) -> Split:
         """A split's queries by language; the gallery does not depend on the languages.
+
+        Args:
+            name: train, val or test.
+            tokenizer: of the queries.
+            sample: only so many queries of each language: captions, or where these are averaged items with all theirs.
 
         Raises:
             UserError: missing or malformed files, items without features.
@@ -273,6 +278,12 @@ class LanguageReader:
         for language in chosen:
             self.collection.file(name, language)  # raises if it is missing
         files = {language: every[language] for language in chosen}
+        if sample is not None:
+            averaged = self.collection.layout.averaged
+            files = every = {
+                language: sample.take_items(name, captions) if averaged else sample.take(name, [captions])[0]
+                for language, captions in files.items()
+            }
         slots = _slots(every.values())
         places = {item: index for index, item in enumerate(slots)}
         texts = {language: tokenizer.encode(captions.texts) for language, captions in files.items()}

@@ -131,9 +131,7 @@ def task_with(
 
 def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Iterator[Split]:
     """See System: one split, with queries in every language."""
-    if sample is not None:
-        raise UserError("model=c2kd: its queries are in several languages, a query bank holds one; use no bank")
-    return iter([open_reader(retriever.config, root).split(name, retriever.model.tokenizer)])
+    return iter([open_reader(retriever.config, root).split(name, retriever.model.tokenizer, sample)])
 
 
 def check(config: Config, root: Path) -> Checked:

@@ -114,12 +114,16 @@ class LanguagePairs:
         return replace(self, epoch=epoch)
 
     def __getitem__(self, indices: Indices) -> Parts[QuartetBatch]:
-        """The pairs at `indices` in parts of like length, each padded for itself."""
-        lengths = np.zeros(len(indices), dtype=np.int64)
+        """The pairs at `indices`, a batch of the loader's sampler."""
+        return self.share(indices, indices)
+
+    def share(self, own: Indices, whole: Indices) -> Parts[QuartetBatch]:
+        """Some pairs of a batch in parts of like length; padding never counts, so the others change nothing."""
+        lengths = np.zeros(len(own), dtype=np.int64)
         for language, table in self.texts.items():
-            place = self.places[language][indices]
+            place = self.places[language][own]
             lengths += np.where(place >= 0, table.lengths[place], 0)
-        return Parts([self.batch(indices[part]) for part in parts_of_like_length(lengths, PARTS)])
+        return Parts([self.batch(own[part]) for part in parts_of_like_length(lengths, PARTS)])
 
     def batch(self, indices: Sequence[int] | Indices) -> QuartetBatch:
         """The pairs at `indices`, every language padded to its own longest."""
@@ -131,8 +135,8 @@ class LanguagePairs:
         for order, (language, table) in enumerate(self.texts.items()):
             rows = np.flatnonzero(places[language] >= 0)  # (n,)
             text = table.batch(places[language][rows])
-            hidden = [view.tokens[order] for row in rows if (view := masks[row]) is not None and language != BACK]
-            masked = mask_tokens(text, hidden, self.mask_id) if hidden and self.mask_id is not None else None
+            hidden = [view.tokens[order] for row in rows if (view := masks[row]) is not None]
+            masked = None if self.mask_id is None or language == BACK else mask_tokens(text, hidden, self.mask_id)
             texts[language] = LanguageBatch(text, torch.from_numpy(rows), masked)
         return QuartetBatch(
             texts=texts,

@@ -22,6 +22,7 @@ from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
 from nrccr.models.levels import MultiLevelVideo
 from nrccr.models.text import TextEncoder
 from nrccr.models.video import VideoEncoder
+from nrccr.processes import gather, rows_before
 from nrccr.systems.quartet.data import BACK, QuartetBatch
 from nrccr.systems.quartet.settings import QuartetSection, TextPooling
 
@@ -36,7 +37,8 @@ class LanguageOutput(TensorRecord):
         vectors: (n, D) of unit length.
         rows: (n,) which captions of the source language they translate.
         masked: (n, D), their masked views; none without views.
-        states, mask: backbone states (n, L, H) and token masks of each part, for the discriminator; none without one.
+        states, mask: backbone states (n, L, H) and token masks of each part of this process's share, for the
+            discriminator; none without one.
     """
 
     vectors: Tensor
@@ -160,21 +162,21 @@ class Quartet(nn.Module):
     def forward(self, *parts: QuartetBatch) -> QuartetOutput:
         """One training batch, whole or in parts of like length.
 
-        Parts come together before the mappings, whose batch statistics see all captions of a language at a time.
+        Parts, and those of all processes, come together before the mappings, whose batch statistics see all captions of
+        a language at a time.
         """
         together = [list(_captions(part)) for part in parts]
         states = iter(backbone_states(self.text.backbone, [text for own in together for _, text in own]))
         found: list[dict[tuple[str, bool], tuple[Tensor, Tensor]]] = [
             {name: (next(states), text.mask) for name, text in own} for own in together
         ]
-        sizes = [len(part.items) for part in parts]
-        starts = [sum(sizes[:index]) for index in range(len(parts))]
+        rows, items, pairs = _gathered_rows(parts)
         texts = {}
         for language in parts[0].texts:
             own = [part.texts[language] for part in parts]
             texts[language] = LanguageOutput(
                 vectors=self._mapped(found, (language, False)),
-                rows=torch.cat([part.rows + start for part, start in zip(own, starts, strict=True)]),
+                rows=rows[language],
                 masked=self._mapped(found, (language, True)) if own[0].masked is not None else None,
                 states=[part[language, False][0] for part in found] if self.with_states else [],
                 mask=[part[language, False][1] for part in found] if self.with_states else [],
@@ -186,18 +188,19 @@ class Quartet(nn.Module):
             masked_visual=self._seen(views) if views else None,
             teachers=self._teachers(parts, found),
             scale=self.scale,
-            items=torch.cat([part.items for part in parts]),
-            pairs=torch.cat([part.pairs for part in parts]),
+            items=items,
+            pairs=pairs,
             epoch=parts[0].epoch,
         )
 
     def _mapped(self, found: list[dict[tuple[str, bool], tuple[Tensor, Tensor]]], name: tuple[str, bool]) -> Tensor:
-        pooled = torch.cat([self.text.pool_states(*part[name]) for part in found])  # (n, W)
+        (pooled,) = gather(torch.cat([self.text.pool_states(*part[name]) for part in found]))  # (n, W)
         mapped: Tensor = self.map_text(pooled)
         return mapped
 
     def _seen(self, visuals: list[VisualBatch]) -> Tensor:
-        mapped: Tensor = self.map_visual(torch.cat([self.visual(part) for part in visuals]))  # (N, D)
+        (seen,) = gather(torch.cat([self.visual(part) for part in visuals]))  # (N, W)
+        mapped: Tensor = self.map_visual(seen)  # (N, D)
         return mapped
 
     def _teachers(
@@ -213,7 +216,7 @@ class Quartet(nn.Module):
                 states, mask = own[source, False]
                 rows = part.texts[language].rows
                 pooled.append(self.text.teach_states(states[rows], mask[rows], *own[language, False]))
-            taught[language] = self.map_text(torch.cat(pooled))
+            taught[language] = self.map_text(*gather(torch.cat(pooled)))
         return taught
 
     def embed_text(self, text: TextBatch) -> Tensor:
@@ -228,6 +231,21 @@ class Quartet(nn.Module):
         with evaluating(self):
             embedded: Tensor = self.map_visual(self.visual(visual))
             return embedded
+
+
+def _gathered_rows(parts: tuple[QuartetBatch, ...]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Which captions of the source language each language's translate, items and pairs, of all processes."""
+    sizes = [len(part.items) for part in parts]
+    first = rows_before(sum(sizes))
+    starts = [first + sum(sizes[:index]) for index in range(len(parts))]
+    own = {
+        language: torch.cat([part.texts[language].rows + start for part, start in zip(parts, starts, strict=True)])
+        for language in parts[0].texts
+    }
+    items, pairs, *rows = gather(
+        torch.cat([part.items for part in parts]), torch.cat([part.pairs for part in parts]), *own.values()
+    )
+    return dict(zip(own, rows, strict=True)), items, pairs
 
 
 def _captions(part: QuartetBatch) -> list[tuple[tuple[str, bool], TextBatch]]:
@@ -257,7 +275,7 @@ def build_quartet(config: Config, backbone: PreTrainedModel, feature_width: int)
     if own.pooling == "attention":
         text = AttendedText(backbone, config.text.width, config.text.heads, mask="key", pooling="masked")
     else:
-        text = PooledText(backbone, own.pooling)
+        text = PooledText(backbone, own.pooling or "mean")
     network = Quartet(
         text,
         _build_visual(config, own, feature_width),

@@ -19,6 +19,7 @@ from nrccr.losses.multipositive import MultiPositiveContrast
 from nrccr.losses.similarity import similarity
 from nrccr.losses.triplet import TripletLoss
 from nrccr.losses.trust import pair_probability
+from nrccr.processes import as_first, gather
 from nrccr.systems.quartet.data import BACK
 from nrccr.systems.quartet.network import LanguageOutput, QuartetOutput
 from nrccr.systems.quartet.settings import QuartetSection
@@ -45,6 +46,7 @@ class Trust(nn.Module):
     @torch.no_grad()
     def update(self, language: str, pairs: Tensor, probability: Tensor) -> None:
         """Take the probabilities (n,) of the pairs at `pairs` (n,) into the average."""
+        probability = as_first(probability.detach().clone())  # the same memory in all processes, to the bit
         own = self.average[self.places[language]]
         own[pairs] = self.momentum * own[pairs] + (1 - self.momentum) * probability
 
@@ -187,6 +189,7 @@ def _same(out: QuartetOutput, text: LanguageOutput) -> Tensor:
 
 
 def _logits(text: LanguageOutput, discriminator: nn.Module, *, detached: bool) -> Tensor:
-    """The discriminator's logits of a language's captions."""
+    """The discriminator's logits of a language's captions, those of all processes."""
     states = [part.detach() if detached else part for part in text.states]
-    return torch.cat([discriminator(part, mask) for part, mask in zip(states, text.mask, strict=True)])
+    logits = torch.cat([discriminator(part, mask) for part, mask in zip(states, text.mask, strict=True)])
+    return gather(logits)[0]

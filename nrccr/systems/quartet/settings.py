@@ -20,7 +20,11 @@ class QuartetSection(Section):
     ranking: Ranking = key("contrast", "contrast: several positives | triplet: the hardest negative")
     temperature: float = key(0.07, "of the contrast at the start; it is trained, down to 0.01", ge=0.01)
     video: VideoParts = key("levels", "levels: mean, GRU, convolutions | transformer: attention | both")
-    pooling: TextPooling = key("mean", "of tokens: mean | first: the state of the first | attention: NRCCR's block")
+    pooling: TextPooling | None = key(
+        "mean",
+        "of tokens: mean | first: the state of the first | attention: NRCCR's block; null: the encoder's",
+        encoder="pooling",
+    )
     views: bool = key(True, "true: masked captions and videos enter the ranking beside the whole ones")
     dropped_frames: float = key(
         0.0, "share of a video's frames that training leaves out, drawn anew each epoch", ge=0, lt=1

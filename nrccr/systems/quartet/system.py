@@ -21,6 +21,7 @@ from nrccr.evaluation.rule import Rule
 from nrccr.files import write_text
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.discriminator import Discriminator
+from nrccr.models.encoders import with_encoder
 from nrccr.models.statedicts import Trained
 from nrccr.systems.base import Published, located, save_encoders
 from nrccr.systems.quartet.data import LanguagePairs, QuartetReader, caption_files, cleaning_of, locate_all
@@ -37,11 +38,12 @@ __all__ = ["check", "network", "published", "splits", "task"]
 
 def network(config: Config, features: int | None = None, trained: Trained | None = None) -> Model:
     """See System."""
-    return _network(config, _tokenizer(config), features, trained)
+    filled, _ = with_encoder(config)
+    return _network(filled, _tokenizer(filled), features, trained)
 
 
 def _tokenizer(config: Config) -> CaptionTokenizer:
-    return CaptionTokenizer(config.text.model, config.text.max_tokens, prefix=config.text.prefix)
+    return CaptionTokenizer(config.text.model, config.text.max_tokens, prefix=config.text.prefix or "")
 
 
 def _network(
@@ -66,7 +68,7 @@ def _first_weights(config: Config) -> str:
 
 def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
     """See System."""
-    found, own = located(config, root), config.section(QuartetSection)
+    found, own = located(with_encoder(config, root)[0], root), config.section(QuartetSection)
     tokenizer = _tokenizer(found)
     reader = QuartetReader.open(found, root, tokenizer)
     pairs, validation = reader.pairs(), reader.validation()
@@ -103,6 +105,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         places=(pairs.visuals.place, validation.visuals.place),
         write=None if trust is None else partial(_write_trust, trust, pairs),
         memory={} if trust is None else {"trust": trust},
+        several=True,
     )
 
 

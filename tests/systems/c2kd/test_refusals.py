@@ -74,8 +74,7 @@ def test_teachers_that_do_not_fit(
     ("options", "says"),
     [
         (["--by-length"], "--by-length: the captions of an item of multi_msrvtt are averaged into one query; leave it"),
-        (["--tune"], "--tune: scores of model=c2kd are not normalised; leave it out"),
-        (["--bank", "bank"], "--bank: scores of model=c2kd are not normalised; leave it out"),
+        (["--bank", "bank"], "--bank: scores of model=c2kd are not normalised by it; leave it out"),
         (["--task=text-to-text"], "--task text-to-text: these queries have no translations to be ranked; leave it out"),
         (["evaluation.normalise=dis"], "evaluation.normalise=dis is not used by model=c2kd"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from transformers import BertConfig, BertModel
 
 import nrccr
 from nrccr.data.generated.collection import Recipe, generate
@@ -19,14 +22,10 @@ from nrccr.evaluation.metrics import retrieval_metrics
 from nrccr.safeload.unpickle import load_checkpoint, load_weights
 from nrccr.systems.base import splits_of
 from nrccr.training.runfolder import RunFolder
+from tests.systems.quartet.parts import EVERYTHING
 
 Command = Callable[..., Any]
 Train = Callable[..., Any]
-EVERYTHING = (
-    *("quartet.pooling=attention", "text.width=32", "text.heads=4", "quartet.video=both", "visual.width=32"),
-    *("visual.heads=4", "quartet.dropped_frames=0.3", "quartet.trust_from=2", "train.backbone_learning_rate=1e-4"),
-    *("loss.similarity=0.4", "loss.feature=0.1", "loss.cycle=0.5", "loss.adversary=0.001", "train.warmup=3"),
-)
 NOTHING = ("quartet.views=false", "quartet.languages=0", "quartet.guidance=0", "quartet.trust=false", "train.average=0")
 
 
@@ -47,6 +46,12 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 def losses(run: Path) -> set[str]:
     return {name for line in lines(run) if line["kind"] == "train" for name in line if name.endswith("_loss")}
+
+
+def ranks_of(folder: Path) -> dict[tuple[str, str], int]:
+    """The rank of every query, by item and number."""
+    rows = [line.split("\t") for line in (folder / "ranks.tsv").read_text().splitlines()[1:]]
+    return {(row[0].split("#")[0], row[0].split("#")[2]): int(row[1]) for row in rows}
 
 
 def test_every_part_is_a_term_and_can_be_left_out(train: Train, tmp_path: Path) -> None:
@@ -142,6 +147,19 @@ def test_several_languages_in_one_model(nrccr_command: Command, generated: Path,
         scores = (weight * target + (1 - weight) * source) @ model.network.embed_visual(split.visuals.batch(range(6))).T
         assert metrics["text_to_visual"] == pytest.approx(retrieval_metrics(scores, queries.item_of))
     assert model.encode_text(["eine Fünf"]).shape == (1, 24)
+    together = json.loads((run / "test" / "languages.json").read_text())
+    each = [json.loads((run / "test" / name / "metrics.json").read_text()) for name in ("", "zh")]
+    assert together["mean"]["SumR"] == pytest.approx(sum(one["SumR"] for one in each) / 2)
+    ranks = [ranks_of(run / "test" / name) for name in ("", "zh")]
+    assert ranks[0].keys() == ranks[1].keys() and together["rank_variance_queries"] == len(ranks[0]) == 12
+    variance = np.mean([np.var([ranks[0][key], ranks[1][key]]) for key in ranks[0]])
+    assert together["rank_variance"] == pytest.approx(variance) and variance > 0
+    done = nrccr_command("compare", "--languages", run)
+    assert done.code == 0 and f"{together['mean']['SumR']:.2f}" in done.out, done.err
+    assert f"{variance:.2f} (12 queries" in done.out
+    done = nrccr_command("test", run, "--root", generated, "--device", "cpu", "--tune")
+    tuned = json.loads((run / "test-tuned" / "languages.json").read_text())
+    assert done.code == 0 and tuned["untuned"]["mean"] == together["mean"], done.err
     header, *rows = [line.split("\t") for line in (run / "trust.tsv").read_text("utf-8").splitlines()]
     assert header == ["trust", "caption", "language", "translation"] and len(rows) == 2 * 24
     assert [float(row[0]) for row in rows] == sorted(float(row[0]) for row in rows) and float(rows[0][0]) < 1
@@ -156,6 +174,36 @@ def test_a_prefix_is_part_of_every_caption(train: Train, tmp_path: Path) -> None
     assert tokens == bare
     assert json.loads((tmp_path / "run" / "run.json").read_text())["tokenizer"]["prefix"] == "red "
     np.testing.assert_array_equal(model.encode_text(["狗"]), nrccr.load(tmp_path / "run").encode_text(["狗"]))
+
+
+def test_parts_of_a_batch_without_a_language(train: Train, tiny_collection: Path, tmp_path: Path) -> None:
+    """Few translations: most parts of like length have none, and their views are none either."""
+    (path,) = (tiny_collection / "vatex" / "TextData").glob("vatextrain_google_enc2zh.caption.txt")
+    path.write_text("\n".join(path.read_text("utf-8").splitlines()[:3]) + "\n", "utf-8")
+    given = ("train.epochs=1", "train.batch_size=24", "train.log_every=1", "data.mismatch_tolerance=1")
+    done = train(tmp_path / "run", *given)
+    assert done.code == 0, done.err
+    assert {"languages_zh_loss", "guidance_zh_loss"} < losses(tmp_path / "run")
+
+
+def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_path: Path) -> None:
+    """An encoder that is found as LaBSE is pooled at its first token, and the run records that."""
+    encoder = Path(shutil.copytree(tiny_bert, tmp_path / "LaBSE"))
+    config = BertConfig.from_pretrained(encoder)
+    BertModel(config).save_pretrained(encoder)
+    given = ("train.epochs=1", f"text.model={encoder}", "text.pretrained=true", "text.freeze=none", "text.backbone={}")
+    run = tmp_path / "run"
+    done = train(run, *given)
+    assert done.code == 0, done.err
+    recorded = yaml.safe_load((run / "config.yaml").read_text())
+    assert (recorded["text"]["prefix"], recorded["quartet"]["pooling"]) == ("", "first")
+    assert nrccr.load(run).network.text.pooling == "first"
+    assert train(run, "--resume", *given).code == 0
+    assert train(tmp_path / "mean", *given, "quartet.pooling=mean").code == 0
+    assert nrccr.load(tmp_path / "mean").network.text.pooling == "mean"
+    named = Path(shutil.copytree(encoder, tmp_path / "unknown"))
+    done = train(tmp_path / "other", *given[:1], f"text.model={named}", *given[2:])
+    assert done.code == 0 and "no encoder of our table, so text.prefix='', quartet.pooling='mean'" in done.out
 
 
 @pytest.mark.parametrize(
