@@ -25,9 +25,8 @@ class Average:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = network
-        self.model = AveragedModel(  # type: ignore[no-untyped-call]
-            network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-        )
+        averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self.model = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
 
     def update(self) -> None:
         """Take the network's weights in; the first time the average is these."""
