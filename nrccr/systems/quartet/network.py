@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,15 @@ from nrccr.models.backbone import backbone_states, freeze_backbone
 from nrccr.models.fast import use_fast_layers
 from nrccr.models.image import ImageEncoder
 from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
-from nrccr.models.levels import MultiLevelVideo
+from nrccr.models.levels import MeanVideo, MultiLevelVideo
 from nrccr.models.text import TextEncoder
 from nrccr.models.video import VideoEncoder
 from nrccr.models.words import WordVectors
 from nrccr.processes import gather, rows_before
 from nrccr.systems.quartet.data import BACK, QuartetBatch
 from nrccr.systems.quartet.settings import QuartetSection, TextPooling
+
+VideoPart: TypeAlias = MeanVideo | MultiLevelVideo | VideoEncoder
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class AttendedText(TextEncoder):
 class JoinedVideo(nn.Module):
     """Several encoders of the same video side by side."""
 
-    def __init__(self, parts: list[MultiLevelVideo | VideoEncoder]) -> None:
+    def __init__(self, parts: list[VideoPart]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self.width = sum(part.width for part in parts)
@@ -308,7 +311,9 @@ def _build_visual(config: Config, own: QuartetSection, features: int) -> JoinedV
     ours = config.visual
     if ours.kind == "vectors":
         return ImageEncoder(features, ours.width)
-    parts: list[MultiLevelVideo | VideoEncoder] = []
+    parts: list[VideoPart] = []
+    if own.video == "mean":
+        parts.append(MeanVideo(features))
     if own.video in ("levels", "both"):
         parts.append(MultiLevelVideo(features, ours.gru, ours.maps, config.joint.dropout, "masked"))
     if own.video in ("transformer", "both"):

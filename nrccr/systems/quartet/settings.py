@@ -10,7 +10,7 @@ from nrccr.config.render import spelled
 from nrccr.config.schema import Config, Refuse
 
 Ranking: TypeAlias = Literal["contrast", "triplet"]
-VideoParts: TypeAlias = Literal["levels", "transformer", "both"]
+VideoParts: TypeAlias = Literal["mean", "levels", "transformer", "both"]
 TextPooling: TypeAlias = Literal["mean", "first", "attention"]
 
 
@@ -20,7 +20,9 @@ class QuartetSection(Section):
     ranking: Ranking = key("contrast", "contrast: several positives | triplet: the hardest negative")
     temperature: float = key(0.07, "of the contrast at the start; it is trained", gt=0)
     least_temperature: float = key(0.01, "that it is trained down to", gt=0)
-    video: VideoParts = key("levels", "levels: mean, GRU, convolutions | transformer: attention | both")
+    video: VideoParts = key(
+        "levels", "mean: of the frames | levels: that, GRU, convolutions | transformer: attention | both"
+    )
     pooling: TextPooling | None = key(
         "mean",
         "of tokens: mean | first: the state of the first | attention: NRCCR's block; null: the encoder's",
@@ -87,7 +89,7 @@ def check(config: Config, refuse: Refuse) -> None:
         refuse(
             f"visual.kind=clip does not go with model={config.model}; set visual.kind=vectors", "visual.kind", "model"
         )
-    if config.visual.kind == "video" and own.video != "levels":
+    if config.visual.kind == "video" and own.video in ("transformer", "both"):
         frames = f"at most {FRAME_POSITIONS}, the number of position vectors"
         require_at_most(config, "data.max_frames", FRAME_POSITIONS, frames, refuse)
         require_heads(config, "visual", refuse, QUERY_KEY_WIDTH)

@@ -63,8 +63,10 @@ def _first_weights(config: Config) -> str:
     """The matrix whose columns are the features."""
     if config.visual.kind == "vectors":
         return "visual.linear.weight"
-    levels = config.section(QuartetSection).video != "transformer"
-    return "visual.parts.0.gru.weight_ih_l0" if levels else "visual.parts.0.project.linear.weight"
+    return {
+        "mean": "map_visual.linear.weight",
+        "transformer": "visual.parts.0.project.linear.weight",
+    }.get(config.section(QuartetSection).video, "visual.parts.0.gru.weight_ih_l0")
 
 
 def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
