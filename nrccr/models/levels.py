@@ -17,6 +17,27 @@ from nrccr.models.layers import mean_over_positions
 KERNELS = (2, 3, 4, 5)  # frames that a convolution sees at once
 
 
+def mean_of_frames(video: VideoBatch) -> Tensor:
+    """Videos -> (N, D), the mean of all frames, of those too that a batch leaves out."""
+    return video.mean if video.mean is not None else mean_over_positions(video.frames, video.mask, "masked")
+
+
+class MeanVideo(nn.Module):
+    """Videos as the mean of their frames; nothing is learned before the mapping.
+
+    Args:
+        features: width D of the frame features.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.feature_width = self.width = features
+
+    def forward(self, video: VideoBatch) -> Tensor:
+        """Videos -> (N, D)."""
+        return mean_of_frames(video)
+
+
 class MultiLevelVideo(nn.Module):
     """Videos at three levels: mean of the frames, bidirectional GRU, convolutions over the GRU's states.
 
@@ -54,7 +75,7 @@ class MultiLevelVideo(nn.Module):
         levels = [
             self.dropout(mean_over_positions(states, video.mask, "masked")),  # (N, 2 G)
             self.dropout(self._convolve(states, video.mask)),  # (N, 4 M)
-            video.mean if video.mean is not None else mean_over_positions(video.frames, video.mask, "masked"),  # (N, D)
+            mean_of_frames(video),  # (N, D)
         ]
         return torch.cat(levels, dim=1)
 

@@ -53,10 +53,7 @@ class Trainer:
         self.config = config
         self.network = task.network.to(runtime.device)
         self.tables = parted_tables(self.network)
-        rate = config.train.backbone_learning_rate
-        self.optimizer = adam(
-            self.network, config.train.learning_rate, {} if rate is None else {"text.backbone.": rate}
-        )
+        self.optimizer = adam(self.network, config.train.learning_rate, task.apart)
         self.ratios = [group["lr"] / config.train.learning_rate for group in self.optimizer.param_groups]
         self.average = Average(self.network, config.train.average) if config.train.average else None
         self.memory = {name: module.to(runtime.device) for name, module in task.memory.items()}

@@ -13,22 +13,42 @@ from nrccr.config.sections import TrainSection
 from nrccr.training.rows import UsedRows
 
 
-def adam(module: nn.Module, learning_rate: float, apart: Mapping[str, float] | None = None) -> torch.optim.Adam:
+@dataclass(frozen=True)
+class Apart:
+    """How a part of a network learns.
+
+    Attributes:
+        learning_rate: at the start; none: that of everything else.
+        decay: share of the learning rate by which a step shrinks its weights, apart from their gradients (AdamW).
+    """
+
+    learning_rate: float | None = None
+    decay: float = 0.0
+
+
+def adam(module: nn.Module, learning_rate: float, apart: Mapping[str, Apart] | None = None) -> torch.optim.Adam:
     """Adam with default betas over the parameters that train; the fused kernel, one pass over memory.
 
     Args:
         module: what trains.
         learning_rate: at the start.
-        apart: learning rates of parts, by the beginning of their parameters' names; each is a group of its own.
+        apart: parts that learn in their own way, by the beginning of their parameters' names.
     """
     if not apart:
         return torch.optim.Adam(trainable(module), lr=learning_rate, fused=True)
-    groups: dict[str, list[nn.Parameter]] = {"": [], **{name: [] for name in apart}}
+    ways = {"": Apart(), **apart}
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in ways}
     for name, parameter in _named(module):
         groups[next((part for part in apart if name.startswith(part)), "")].append(parameter)
-    rates = {"": learning_rate, **apart}
     return torch.optim.Adam(
-        [{"params": own, "lr": rates[name]} for name, own in groups.items() if own], lr=learning_rate, fused=True
+        [
+            {"params": own, "lr": ways[name].learning_rate or learning_rate, "weight_decay": ways[name].decay}
+            for name, own in groups.items()
+            if own
+        ],
+        lr=learning_rate,
+        fused=True,
+        decoupled_weight_decay=True,
     )
 
 

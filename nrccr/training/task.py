@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nrccr.data.batch import Parts
 from nrccr.data.sampling import Indices, shares
 from nrccr.processes import as_first
+from nrccr.training.optim import Apart
 from nrccr.training.runfolder import RunFolder
 
 
@@ -113,6 +114,7 @@ class Task:
         places: feature folders or files that it reads; a resumed run finds them unchanged.
         write: writes what else there is to say of the run into its folder, after every epoch; none: nothing.
         memory: by name, modules that remember something of the steps and do not learn; kept in the state.
+        apart: parts of the network that learn in their own way, by the beginning of their parameters' names.
         several: whether several processes may share it: the training set is a SharedSet, and the network gathers all
             rows before batch statistics and losses.
     """
@@ -128,6 +130,7 @@ class Task:
     places: tuple[Path, ...] = ()
     write: Callable[[RunFolder], None] | None = None
     memory: Mapping[str, nn.Module] = field(default_factory=dict)
+    apart: Mapping[str, Apart] = field(default_factory=dict)
     several: bool = False
 
 

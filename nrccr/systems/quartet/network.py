@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +21,16 @@ from nrccr.models.backbone import backbone_states, freeze_backbone
 from nrccr.models.fast import use_fast_layers
 from nrccr.models.image import ImageEncoder
 from nrccr.models.layers import JointMapping, evaluating, mean_over_positions
-from nrccr.models.levels import MultiLevelVideo
+from nrccr.models.levels import MeanVideo, MultiLevelVideo
 from nrccr.models.text import TextEncoder
 from nrccr.models.video import VideoEncoder
+from nrccr.models.words import WordVectors
 from nrccr.processes import gather, rows_before
 from nrccr.systems.quartet.batch import QuartetBatch
 from nrccr.systems.quartet.data import BACK
 from nrccr.systems.quartet.settings import QuartetSection, TextPooling
 
-LARGEST_SCALE = 100.0  # temperature 0.01
+VideoPart: TypeAlias = MeanVideo | MultiLevelVideo | VideoEncoder
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class AttendedText(TextEncoder):
 class JoinedVideo(nn.Module):
     """Several encoders of the same video side by side."""
 
-    def __init__(self, parts: list[MultiLevelVideo | VideoEncoder]) -> None:
+    def __init__(self, parts: list[VideoPart]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self.width = sum(part.width for part in parts)
@@ -144,7 +146,8 @@ class Quartet(nn.Module):
         visual: the visual branch.
         joint: width D of the joint space.
         dropout: in both mappings.
-        temperature: T at the start.
+        temperature: T at the start, and the least that it is trained to.
+        words: word vectors beside the backbone's states; none: these alone.
         with_teacher: whether the cross-attention teacher is computed.
         with_states: whether backbone states are given to the objective.
     """
@@ -156,16 +159,19 @@ class Quartet(nn.Module):
         joint: int,
         *,
         dropout: float,
-        temperature: float,
+        temperature: tuple[float, float],
+        words: WordVectors | None = None,
         with_teacher: bool = False,
         with_states: bool = False,
     ) -> None:
         super().__init__()
         self.text = text
+        self.words = words
         self.visual = visual
-        self.map_text = JointMapping(text.width, joint, dropout)
+        self.map_text = JointMapping(text.width + (0 if words is None else words.width), joint, dropout)
         self.map_visual = JointMapping(visual.width, joint, dropout)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        start, self.least = temperature
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(start)))
         self.with_teacher = with_teacher
         self.with_states = with_states
         self.independent = True
@@ -177,8 +183,8 @@ class Quartet(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """1 / T, at most 100."""
-        return self.log_scale.exp().clamp(max=LARGEST_SCALE)
+        """1 / T."""
+        return self.log_scale.exp().clamp(max=1 / self.least)
 
     def forward(self, *parts: QuartetBatch) -> QuartetOutput:
         """One training batch, whole or in parts of like length."""
@@ -188,20 +194,27 @@ class Quartet(nn.Module):
         """The encoders' part of it, up to the mappings: no caption or item sees another."""
         named = [list(_captions(part)) for part in parts]
         states = iter(backbone_states(self.text.backbone, [text for own in named for _, text in own]))
-        found = [{name: (next(states), text.mask) for name, text in own} for own in named]
+        found = [{name: (next(states), text) for name, text in own} for own in named]
         views = [part.masked_visual for part in parts if part.masked_visual is not None]
         languages = list(parts[0].texts) if self.with_states else []
         return QuartetRows(
-            pooled={name: torch.cat([self.text.pool_states(*part[name]) for part in found]) for name in found[0]},
+            pooled={name: torch.cat([self._pooled(*part[name]) for part in found]) for name in found[0]},
             taught=self._taught(parts, found),
             visual=torch.cat([self.visual(part.visual) for part in parts]),
             masked_visual=torch.cat([self.visual(view) for view in views]) if views else None,
             states={language: [part[language, False][0] for part in found] for language in languages},
-            mask={language: [part[language, False][1] for part in found] for language in languages},
+            mask={language: [part[language, False][1].mask for part in found] for language in languages},
         )
 
+    def _pooled(self, states: Tensor, text: TextBatch) -> Tensor:
+        return self._with_words(self.text.pool_states(states, text.mask), text)
+
+    def _with_words(self, pooled: Tensor, text: TextBatch) -> Tensor:
+        """A caption's vector (n, W) from its states, and its words' beside it where there are any."""
+        return pooled if self.words is None else torch.cat([pooled, self.words(text)], dim=1)
+
     def _taught(
-        self, parts: tuple[QuartetBatch, ...], found: list[dict[tuple[str, bool], tuple[Tensor, Tensor]]]
+        self, parts: tuple[QuartetBatch, ...], found: list[dict[tuple[str, bool], tuple[Tensor, TextBatch]]]
     ) -> dict[str, Tensor]:
         if not self.with_teacher or not isinstance(self.text, AttendedText):
             return {}
@@ -210,9 +223,11 @@ class Quartet(nn.Module):
         for language in others:
             pooled = []
             for part, own in zip(parts, found, strict=True):
-                states, mask = own[source, False]
+                states, read = own[source, False]
+                translated, translation = own[language, False]
                 rows = part.texts[language].rows
-                pooled.append(self.text.teach_states(states[rows], mask[rows], *own[language, False]))
+                taught_states = self.text.teach_states(states[rows], read.mask[rows], translated, translation.mask)
+                pooled.append(self._with_words(taught_states, translation))
             taught[language] = torch.cat(pooled)
         return taught
 
@@ -249,7 +264,7 @@ class Quartet(nn.Module):
         """Captions of any language -> (N, D), unit length; evaluation mode, no gradients."""
         with evaluating(self):
             (states,) = backbone_states(self.text.backbone, [text])  # (N, L, H)
-            embedded: Tensor = self.map_text(self.text.pool_states(states, text.mask))
+            embedded: Tensor = self.map_text(self._pooled(states, text))
             return embedded
 
     def embed_visual(self, visual: VisualBatch) -> Tensor:
@@ -308,12 +323,16 @@ def build_quartet(config: Config, backbone: PreTrainedModel, feature_width: int)
         text = AttendedText(backbone, config.text.width, config.text.heads, mask="key", pooling="masked")
     else:
         text = PooledText(backbone, own.pooling or "mean")
+    words = None
+    if own.words:
+        words = WordVectors(int(backbone.get_input_embeddings().num_embeddings), own.words, own.dropped_words)
     network = Quartet(
         text,
         _build_visual(config, own, feature_width),
         config.joint.width,
         dropout=config.joint.dropout,
-        temperature=own.temperature,
+        temperature=(own.temperature, own.least_temperature),
+        words=words,
         with_teacher=bool(loss.similarity or loss.feature),
         with_states=bool(loss.adversary),
     )
@@ -324,7 +343,9 @@ def _build_visual(config: Config, own: QuartetSection, features: int) -> JoinedV
     ours = config.visual
     if ours.kind == "vectors":
         return ImageEncoder(features, ours.width)
-    parts: list[MultiLevelVideo | VideoEncoder] = []
+    parts: list[VideoPart] = []
+    if own.video == "mean":
+        parts.append(MeanVideo(features))
     if own.video in ("levels", "both"):
         parts.append(MultiLevelVideo(features, ours.gru, ours.maps, config.joint.dropout, "masked"))
     if own.video in ("transformer", "both"):

@@ -10,7 +10,7 @@ from nrccr.config.render import spelled
 from nrccr.config.schema import Config, Refuse
 
 Ranking: TypeAlias = Literal["contrast", "triplet"]
-VideoParts: TypeAlias = Literal["levels", "transformer", "both"]
+VideoParts: TypeAlias = Literal["mean", "levels", "transformer", "both"]
 TextPooling: TypeAlias = Literal["mean", "first", "attention"]
 
 
@@ -18,13 +18,20 @@ class QuartetSection(Section):
     """Its parts; a weight of 0 leaves a term out, and what only it needs."""
 
     ranking: Ranking = key("contrast", "contrast: several positives | triplet: the hardest negative")
-    temperature: float = key(0.07, "of the contrast at the start; it is trained, down to 0.01", ge=0.01)
-    video: VideoParts = key("levels", "levels: mean, GRU, convolutions | transformer: attention | both")
+    temperature: float = key(0.07, "of the contrast at the start; it is trained", gt=0)
+    least_temperature: float = key(0.01, "that it is trained down to", gt=0)
+    video: VideoParts = key(
+        "levels", "mean: of the frames | levels: that, GRU, convolutions | transformer: attention | both"
+    )
     pooling: TextPooling | None = key(
         "mean",
         "of tokens: mean | first: the state of the first | attention: NRCCR's block; null: the encoder's",
         encoder="pooling",
     )
+    words: int = key(0, "width of a table of word vectors beside the backbone, which begins near zero; 0: none", ge=0)
+    dropped_words: float = key(0.2, "share of the words that training leaves out of these", ge=0, lt=1)
+    words_learning_rate: float | None = key(None, "of this table at the start; null: as everything else", gt=0)
+    words_decay: float = key(0.0, "share of it by which a step shrinks this table", ge=0)
     views: bool = key(True, "true: masked captions and videos enter the ranking beside the whole ones")
     dropped_frames: float = key(
         0.0, "share of a video's frames that training leaves out, drawn anew each epoch", ge=0, lt=1
@@ -59,6 +66,7 @@ NOTES = {
 }
 VARIANTS: dict[str, tuple[str, ...]] = {
     "quartet": (),
+    "no-words": ("quartet.words=0", "quartet.words_learning_rate=null", "quartet.words_decay=0"),
     "no-views": ("quartet.views=false",),
     "no-languages": ("quartet.languages=0",),
     "no-guidance": ("quartet.guidance=0",),
@@ -81,7 +89,7 @@ def check(config: Config, refuse: Refuse) -> None:
         refuse(
             f"visual.kind=clip does not go with model={config.model}; set visual.kind=vectors", "visual.kind", "model"
         )
-    if config.visual.kind == "video" and own.video != "levels":
+    if config.visual.kind == "video" and own.video in ("transformer", "both"):
         frames = f"at most {FRAME_POSITIONS}, the number of position vectors"
         require_at_most(config, "data.max_frames", FRAME_POSITIONS, frames, refuse)
         require_heads(config, "visual", refuse, QUERY_KEY_WIDTH)
@@ -92,6 +100,9 @@ def check(config: Config, refuse: Refuse) -> None:
         value = getattr(own, name)
         if value != getattr(QuartetSection(), name):
             refuse(f"quartet.{name}={spelled(value)} is not used by quartet.{reason}; remove it", f"quartet.{name}")
+    if own.least_temperature > own.temperature:
+        message = f"quartet.least_temperature={own.least_temperature}: above quartet.temperature; set at most that"
+        refuse(message, "quartet.least_temperature", "quartet.temperature")
     if config.data.source in targets(config):
         message = f"data.source={config.data.source} is among the languages of the queries; leave it out there"
         refuse(message, "data.source", "data.languages")
@@ -104,6 +115,8 @@ def _unread(own: QuartetSection) -> dict[str, str]:
         unread |= dict.fromkeys(("trust_temperature", "trust_momentum", "trust_from"), "ranking=triplet")
     elif not own.trust:
         unread |= dict.fromkeys(("trust_temperature", "trust_momentum", "trust_from"), "trust=false")
+    if not own.words:
+        unread |= dict.fromkeys(("dropped_words", "words_learning_rate", "words_decay"), "words=0")
     if not own.guidance:
         unread["guidance_temperature"] = "guidance=0"
     return unread

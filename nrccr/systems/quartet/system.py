@@ -30,6 +30,7 @@ from nrccr.systems.quartet.network import build_quartet
 from nrccr.systems.quartet.objective import QuartetObjective, Trust
 from nrccr.systems.quartet.settings import QuartetSection, targets
 from nrccr.systems.retriever import Retriever
+from nrccr.training.optim import Apart
 from nrccr.training.rows import train_used_rows
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Player, Task, Validation
@@ -63,8 +64,10 @@ def _first_weights(config: Config) -> str:
     """The matrix whose columns are the features."""
     if config.visual.kind == "vectors":
         return "visual.linear.weight"
-    levels = config.section(QuartetSection).video != "transformer"
-    return "visual.parts.0.gru.weight_ih_l0" if levels else "visual.parts.0.project.linear.weight"
+    return {
+        "mean": "map_visual.linear.weight",
+        "transformer": "visual.parts.0.project.linear.weight",
+    }.get(config.section(QuartetSection).video, "visual.parts.0.gru.weight_ih_l0")
 
 
 def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:
@@ -80,6 +83,8 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     model = _network(found, tokenizer, width)
     used = used_ids(pairs.texts.values(), *([] if pairs.mask_id is None else [pairs.mask_id]))
     train_used_rows(model.network.text.backbone.get_input_embeddings(), used)
+    if model.network.words is not None:
+        train_used_rows(model.network.words.table, used)
     trust = None
     if own.trust and own.ranking == "contrast":
         trust = Trust(targets(config), len(pairs), own.trust_momentum, own.trust_from)
@@ -106,8 +111,19 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         places=(pairs.visuals.place, validation.visuals.place),
         write=None if trust is None else partial(_write_trust, trust, pairs),
         memory={} if trust is None else {"trust": trust},
+        apart=_apart(config),
         several=True,
     )
+
+
+def _apart(config: Config) -> dict[str, Apart]:
+    """The backbone and the words' own table learn in their own way."""
+    own, found = config.section(QuartetSection), {}
+    if config.train.backbone_learning_rate is not None:
+        found["text.backbone."] = Apart(config.train.backbone_learning_rate)
+    if own.words_learning_rate is not None or own.words_decay:
+        found["words."] = Apart(own.words_learning_rate, own.words_decay)
+    return found
 
 
 def _write_trust(trust: Trust, pairs: LanguagePairs, run: RunFolder) -> None:

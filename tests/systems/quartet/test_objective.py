@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from nrccr.data.batch import TextBatch
 from nrccr.data.sampling import kept_frames
 from nrccr.losses.multipositive import MultiPositiveContrast
+from nrccr.models.words import WordVectors
 from nrccr.systems.quartet.network import LanguageOutput, QuartetOutput
 from nrccr.systems.quartet.objective import QuartetObjective, Trust
 from nrccr.systems.settings import build_config
-from nrccr.training.optim import adam, share_of_rate
+from nrccr.training.optim import Apart, adam, share_of_rate
 
 
 def unit(rows: int, seed: int) -> torch.Tensor:
@@ -116,11 +118,38 @@ def test_rates_of_a_step() -> None:
     assert share_of_rate(7, 100, build_config([], []).train) == 1.0
 
 
-def test_a_part_may_have_a_learning_rate_of_its_own() -> None:
+def test_a_part_may_learn_in_its_own_way() -> None:
     module = torch.nn.ModuleDict({"text": torch.nn.Linear(2, 2), "other": torch.nn.Linear(2, 2)})
-    groups = adam(module, 0.1, {"text.": 0.01}).param_groups
-    assert [(group["lr"], len(group["params"])) for group in groups] == [(0.1, 2), (0.01, 2)]
+    groups = adam(module, 0.1, {"text.": Apart(0.01, decay=2.0)}).param_groups
+    assert [(group["lr"], group["weight_decay"], len(group["params"])) for group in groups] == [
+        (0.1, 0.0, 2),
+        (0.01, 2.0, 2),
+    ]
     assert [group["lr"] for group in adam(module, 0.1).param_groups] == [0.1]
+
+
+def test_decay_shrinks_a_part_apart_from_its_gradients() -> None:
+    module = torch.nn.ModuleDict({"text": torch.nn.Linear(2, 2), "other": torch.nn.Linear(2, 2)})
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    optimizer = adam(module, 0.1, {"text.": Apart(0.01, decay=2.0)})
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, value in module.named_parameters():
+        torch.testing.assert_close(value, before[name] * (0.98 if name.startswith("text.") else 1.0))
+
+
+def test_words_are_the_sum_of_a_captions_words_over_the_root_of_their_number() -> None:
+    words = WordVectors(20, 3, dropped=0.5).eval()
+    tokens = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0], [2, 3, 0, 0, 0]])  # 2 and 3 are special, 0 is padding
+    own = words.table.weight
+    expected = torch.stack([(own[5] + own[6] + own[7]) / 3**0.5, own[9], torch.zeros(3)])
+    torch.testing.assert_close(words(TextBatch(tokens, tokens > 0)), expected)
+    wider = torch.cat([tokens, torch.zeros(3, 4, dtype=torch.long)], dim=1)
+    torch.testing.assert_close(words(TextBatch(wider, wider > 0)), expected)
+    words.train()
+    seen = {tuple(words(TextBatch(tokens[:1], tokens[:1] > 0))[0].tolist()) for _ in range(64)}
+    assert len(seen) == 8  # every subset of three words
 
 
 def test_kept_frames_are_of_seed_epoch_and_pair_alone() -> None:

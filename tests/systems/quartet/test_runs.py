@@ -67,6 +67,18 @@ def test_every_part_is_a_term_and_can_be_left_out(train: Train, tmp_path: Path) 
         assert line["kind"] != "train" or line["temperature"] == pytest.approx(0.07)  # no term trains it
 
 
+@pytest.mark.parametrize("video", ["mean", "levels", "transformer", "both"])
+def test_every_kind_of_video_is_loaded_again(train: Train, tmp_path: Path, video: str) -> None:
+    run = tmp_path / video
+    assert train(run, "train.epochs=1", *NOTHING, f"quartet.video={video}", "visual.heads=4", "visual.width=32").code == 0
+    trained = nrccr.load(run)
+    names = {name.split(".")[2] for name in load_weights(run / "model.safetensors") if name.startswith("visual.parts.")}
+    assert names == {"mean": set(), "levels": {"0"}, "transformer": {"0"}, "both": {"0", "1"}}[video]
+    frames = np.random.default_rng(0).random((2, 3, trained.feature_width), np.float32)
+    alone = trained.encode_video([frames[0]])
+    np.testing.assert_allclose(trained.encode_video(list(frames))[:1], alone, atol=1e-5)
+
+
 @pytest.mark.parametrize("parts", [(), EVERYTHING], ids=["usual", "everything"])
 def test_resuming_gives_the_same_bytes(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...]
