@@ -180,7 +180,7 @@ def _attend(
         queries, keys, values = (part.unflatten(0, (span.captions, span.length)).transpose(1, 2) for part in own)
         context = _attention(queries, keys, values, span.keys, options)
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (N L, heads, width)
-    joined = torch.cat(contexts)
+    joined = torch.cat(contexts)  # (N L of all spans, heads, width)
     return (joined if layout.cells is None else joined.index_select(0, layout.cells)).unsqueeze(0), None
 
 
