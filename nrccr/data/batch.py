@@ -6,7 +6,7 @@ N items or captions, L tokens, F frames, D feature width, 3 x H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Self, TypeVar, cast
 
 import numpy as np
@@ -91,10 +91,17 @@ class TextBatch(TensorRecord):
     Attributes:
         tokens: (N, L) integer ids, padded at the end.
         mask: (N, L), true or 1 at real tokens.
+        lengths: (N,) the real tokens of each on the host, so that no step waits for the device to count them; none:
+            `mask` is counted.
     """
 
     tokens: Tensor
     mask: Tensor
+    lengths: npt.NDArray[np.int64] | None = field(default=None, kw_only=True)
+
+    def counted(self) -> npt.NDArray[np.int64]:
+        """The real tokens of each caption (N,), on the host."""
+        return self.mask.sum(dim=1).long().cpu().numpy() if self.lengths is None else self.lengths
 
 
 @dataclass(frozen=True)

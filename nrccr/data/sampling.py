@@ -218,4 +218,4 @@ def mask_tokens(text: TextBatch, positions: Sequence[Indices], mask_id: int) -> 
     rows = np.repeat(np.arange(len(positions)), np.array([len(row) for row in positions], dtype=np.int64))
     columns = np.concatenate([np.empty(0, dtype=np.int64), *positions])  # there may be no caption
     tokens[torch.from_numpy(rows), torch.from_numpy(columns)] = mask_id
-    return TextBatch(tokens, text.mask)
+    return TextBatch(tokens, text.mask, lengths=text.lengths)

@@ -18,7 +18,7 @@ from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line, require_content
 from nrccr.models.masks import use_unseen_masks
-from nrccr.models.packing import packed_states, packs, use_packed_attention
+from nrccr.models.packing import all_positions, packed_states, packs, real_tokens, use_packed_attention
 from nrccr.models.pretrained import load_pretrained
 from nrccr.models.statedicts import Trained, require_same_sizes
 from nrccr.sizes import require_model_files
@@ -136,17 +136,23 @@ def freeze_backbone(backbone: nn.Module, mode: Freeze, trainable_layers: Sequenc
         layers[index].requires_grad_(True)
 
 
-def backbone_states(backbone: PreTrainedModel, texts: Sequence[TextBatch]) -> list[Tensor]:
+def backbone_states(backbone: PreTrainedModel, texts: Sequence[TextBatch], *, real_only: bool = False) -> list[Tensor]:
     """Last hidden states (N, L, H) of several batches, each at its own padded length.
 
     The word embeddings of all are looked up at once: the gradient of a trainable table of 100,000 words is dense, and
     one is enough.
+
+    Args:
+        backbone: an encoder.
+        texts: the batches.
+        real_only: nobody reads states at padding. They are zeros where the backbone packs: no padding passes it.
     """
     ids = torch.cat([text.tokens.flatten() for text in texts])  # (all positions,)
-    words = backbone.get_input_embeddings()(ids)  # (all positions, width)
+    table = backbone.get_input_embeddings()
     if packs(backbone):
-        return packed_states(backbone, words, texts)
-    parts = words.split([text.tokens.numel() for text in texts])
+        layout = real_tokens(texts) if real_only else all_positions(texts)
+        return layout.put(packed_states(backbone, table(layout.take(ids)), layout), texts)
+    parts = table(ids).split([text.tokens.numel() for text in texts])  # each (positions, width)
     shaped = [part.reshape(*text.tokens.shape, part.shape[-1]) for part, text in zip(parts, texts, strict=True)]
     return [
         backbone(inputs_embeds=part, attention_mask=text.mask.long()).last_hidden_state

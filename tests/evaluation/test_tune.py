@@ -226,5 +226,3 @@ def test_tables_have_both(trained: Path, run_test: Command, nrccr_command: Comma
     assert f"{metrics_of(trained / 'test-tuned')['SumR']:.1f}" in done.out
     again = nrccr_command("compare", trained / "test", trained / "test-tuned", "--resamples", 100)
     assert again.code == 0 and "b = test-tuned" in again.out
-
-

@@ -193,7 +193,8 @@ class Quartet(nn.Module):
     def apart(self, *parts: QuartetBatch) -> QuartetRows:
         """The encoders' part of it, up to the mappings: no caption or item sees another."""
         named = [list(_captions(part)) for part in parts]
-        states = iter(backbone_states(self.text.backbone, [text for own in named for _, text in own]))
+        captions = [text for own in named for _, text in own]
+        states = iter(backbone_states(self.text.backbone, captions, real_only=True))
         found = [{name: (next(states), text) for name, text in own} for own in named]
         views = [part.masked_visual for part in parts if part.masked_visual is not None]
         languages = list(parts[0].texts) if self.with_states else []
@@ -263,7 +264,7 @@ class Quartet(nn.Module):
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions of any language -> (N, D), unit length; evaluation mode, no gradients."""
         with evaluating(self):
-            (states,) = backbone_states(self.text.backbone, [text])  # (N, L, H)
+            (states,) = backbone_states(self.text.backbone, [text], real_only=True)  # (N, L, H)
             embedded: Tensor = self.map_text(self._pooled(states, text))
             return embedded
 

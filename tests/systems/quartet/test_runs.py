@@ -70,7 +70,9 @@ def test_every_part_is_a_term_and_can_be_left_out(train: Train, tmp_path: Path) 
 @pytest.mark.parametrize("video", ["mean", "levels", "transformer", "both"])
 def test_every_kind_of_video_is_loaded_again(train: Train, tmp_path: Path, video: str) -> None:
     run = tmp_path / video
-    assert train(run, "train.epochs=1", *NOTHING, f"quartet.video={video}", "visual.heads=4", "visual.width=32").code == 0
+    assert (
+        train(run, "train.epochs=1", *NOTHING, f"quartet.video={video}", "visual.heads=4", "visual.width=32").code == 0
+    )
     trained = nrccr.load(run)
     names = {name.split(".")[2] for name in load_weights(run / "model.safetensors") if name.startswith("visual.parts.")}
     assert names == {"mean": set(), "levels": {"0"}, "transformer": {"0"}, "both": {"0", "1"}}[video]
