@@ -182,6 +182,14 @@ class TextSection(Section):
     heads: int = key(8, "of its attention", own=True, gt=0)
     prefix: str = key("", "words before every caption and query, such as e5's `query: `", own=True)
     max_tokens: int = key(250, "longer captions are cut, special tokens included", ge=3)
+    cache: FileName | None = key(
+        None,
+        "folder for what the frozen lower layers give of each caption, computed once, without their dropout; null: "
+        "computed in every step; see docs/training.md",
+        own=True,
+        min_length=1,
+        words="a folder",
+    )
 
 
 class VisualSection(Section):

@@ -6,7 +6,7 @@ N items or captions, L tokens, F frames, D feature width, 3 x H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Self, TypeVar, cast
 
 import numpy as np
@@ -71,16 +71,35 @@ class Parts(TensorRecord, Generic[Batch]):
 
 
 @dataclass(frozen=True)
+class LowerStates(TensorRecord):
+    """What the frozen lower layers of a backbone give of captions, H wide.
+
+    Attributes:
+        states: (T, H) of the real tokens of all captions, one after the other.
+        places: (N, L) integer, where among them each token is; 0 for padding, whose states are never read.
+    """
+
+    states: Tensor
+    places: Tensor
+
+    def padded(self) -> Tensor:
+        """The states (N, L, H)."""
+        return self.states[self.places]
+
+
+@dataclass(frozen=True)
 class TextBatch(TensorRecord):
     """Captions as token ids.
 
     Attributes:
         tokens: (N, L) integer ids, padded at the end.
         mask: (N, L), true or 1 at real tokens.
+        lower: what frozen lower layers give of them; none where it is not kept.
     """
 
     tokens: Tensor
     mask: Tensor
+    lower: LowerStates | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -26,18 +26,22 @@ from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
 
 META = torch.device("meta")
+CACHED = ["text.freeze=frozen", "text.trainable_layers=[1]", "text.cache=cache"]
 STEPS = {  # system, fixtures of configuration and collection, overrides
     "nrccr-released": ("nrccr", "tiny_config", "tiny_collection", ["reading=released"]),
     "nrccr-paper": ("nrccr", "tiny_config", "tiny_collection", ["reading=paper"]),
     "nrccr-corrected": ("nrccr", "tiny_config", "tiny_collection", ["reading=corrected"]),
     "nrccr-frozen": ("nrccr", "tiny_config", "tiny_collection", ["text.freeze=frozen", "text.trainable_layers=[1]"]),
     "nrccr-basic": ("nrccr", "tiny_config", "tiny_collection", [f"loss.{name}=0" for name in ("cycle", "adversary")]),
+    "nrccr-cached": ("nrccr", "tiny_config", "tiny_collection", ["reading=corrected", *CACHED]),
     "mlcmr-released": ("mlcmr", "mlcmr_config", "both_languages", ["reading=released"]),
     "mlcmr-corrected": ("mlcmr", "mlcmr_config", "both_languages", ["reading=corrected"]),
     "mlcmr-unparallel": ("mlcmr", "mlcmr_config", "both_languages", ["data.scenario=unparallel"]),
+    "mlcmr-cached": ("mlcmr", "mlcmr_config", "both_languages", ["reading=corrected", *CACHED]),
     "c2kd-translate-train": ("c2kd", "c2kd_config", "tiny_languages", []),
     "c2kd-zero-shot": ("c2kd", "c2kd_config", "tiny_languages", ["c2kd.stage=zero_shot"]),
     "quartet": ("quartet", "quartet_config", "tiny_collection", []),
+    "quartet-cached": ("quartet", "quartet_config", "tiny_collection", CACHED),
     "quartet-triplet": ("quartet", "quartet_config", "tiny_collection", ["quartet.ranking=triplet"]),
 }
 
@@ -63,9 +67,10 @@ class OneDevice(TorchDispatchMode):
 
 
 @pytest.fixture(params=STEPS)
-def trainer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Trainer:
+def trainer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainer:
     """A trainer of a system on the meta device."""
     system, config, root, overrides = STEPS[request.param]
+    monkeypatch.chdir(tmp_path)
     found = load_config(request.getfixturevalue(config), [*overrides, "text.pretrained=false"])
     task = part_of(system, "system").task(found, request.getfixturevalue(root), torch.device("cpu"), test=False)
     # The fused kernel is not made for meta tensors; it reads no values either.
