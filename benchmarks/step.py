@@ -38,7 +38,6 @@ from nrccr.models.backbone import backbone_config, build_backbone
 from nrccr.systems.nrccr.data import Pairs, Reader
 from nrccr.systems.nrccr.network import NRCCR, BackboneStates, PairOutput, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
-from nrccr.systems.nrccr.settings import AdversarySection
 from nrccr.systems.settings import load_config
 from nrccr.training.loop import Trainer
 from nrccr.training.rows import train_used_rows
@@ -162,7 +161,7 @@ def prepare(config: Config, reader: Reader, pairs: Pairs, device: torch.device, 
     nothing: Any = None
     runtime = Runtime(device, config.train.precision)
     objective = NRCCRObjective(config)
-    players = adversary(objective, discriminator, config.section(AdversarySection).learning_rate)
+    players = adversary(objective, discriminator, config.adversary.learning_rate)
     task = Task(network, lambda out, _: objective(out, discriminator), players, pairs, nothing, {}, nothing)
     return Trainer(config, task, runtime, RunFolder(Path("unused")))
 
