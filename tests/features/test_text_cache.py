@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from nrccr.data.tokens import CaptionTokenizer, TokenTable
 from nrccr.distributed import Runtime, make_deterministic
 from nrccr.errors import UserError
 from nrccr.features import text_cache
+from nrccr.features.store import Store
 from nrccr.features.text_cache import TextCache
 from nrccr.models.backbone import backbone_config, backbone_states, build_backbone, freeze_backbone, lower_states
 from nrccr.models.lower import cut
@@ -182,6 +185,28 @@ def test_a_stopped_computation_goes_on(open_cache: Open, tokens: TokenTable, mon
         assert (cache.folder / name.removesuffix(".partial") / file.name).read_bytes() == file.read_bytes()
 
 
+def test_two_processes_compute_half_of_the_blocks_each(
+    open_cache: Open, tokens: TokenTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = open_cache("whole").read("toys", tokens).batch(range(len(tokens)))
+    cache = open_cache()
+
+    def other_process(listed: list[int]) -> list[int]:
+        """What this process has to do; another one does its half meanwhile."""
+        monkeypatch.setattr(text_cache, "own_part", lambda rest: rest[1::2])
+        (partial,) = (path for path in cache.folder.iterdir() if path.name.endswith(".partial"))
+        fingerprint = json.loads((partial / "fingerprint.json").read_text())
+        blocks = [np.arange(start, min(start + 5, len(tokens))) for start in range(0, len(tokens), 5)]
+        cache._encode(Store(partial.with_suffix(""), fingerprint), "toys", tokens, blocks)
+        assert len(list(partial.glob("*.bin"))) == 1
+        return listed[0::2]
+
+    monkeypatch.setattr(text_cache, "own_part", other_process)
+    found = cache.read("toys", tokens).batch(range(len(tokens)))
+    assert whole.lower is not None and found.lower is not None
+    assert torch.equal(found.lower.states, whole.lower.states)
+
+
 # Of whole trainings
 
 SYSTEMS = {  # system, fixtures of configuration and collection, overrides
@@ -267,6 +292,14 @@ def test_training_test_and_resume(
     made = {path: path.stat().st_mtime_ns for path in cache.rglob("states.bin")}
     assert start("--out", run, *options, "--resume", "train.epochs=2").code == 0
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("states.bin")} == made
+    record = json.loads((run / "run.json").read_text())
+    assert record["frozen_layers"]["layers"] == 1
+    (run / "run.json").write_text(json.dumps(record | {"frozen_layers": {"layers": 1, "weights": "others"}}))
+    refused = start("--out", run, *options, "--resume", "train.epochs=3")
+    assert refused.code == 2 and "the frozen_layers changed since" in refused.err
+    shutil.rmtree(cache)  # a test does without, and does not write where a run says
+    assert nrccr_command("test", run, "--root", tiny_collection, "--device", "cpu").code == 0
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize(
