@@ -94,12 +94,19 @@ class TextBatch(TensorRecord):
     Attributes:
         tokens: (N, L) integer ids, padded at the end.
         mask: (N, L), true or 1 at real tokens.
+        lengths: (N,) the real tokens of each on the host, so that no step waits for the device to count them; none:
+            `mask` is counted.
         lower: what frozen lower layers give of them; none where it is not kept.
     """
 
     tokens: Tensor
     mask: Tensor
+    lengths: npt.NDArray[np.int64] | None = field(default=None, kw_only=True)
     lower: LowerStates | None = field(default=None, kw_only=True)
+
+    def counted(self) -> npt.NDArray[np.int64]:
+        """The real tokens of each caption (N,), on the host."""
+        return self.mask.sum(dim=1).long().cpu().numpy() if self.lengths is None else self.lengths
 
 
 @dataclass(frozen=True)

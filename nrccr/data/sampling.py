@@ -217,4 +217,4 @@ def mask_tokens(text: TextBatch, positions: Sequence[Indices], mask_id: int) -> 
     tokens = text.tokens.clone()
     rows = np.repeat(np.arange(len(positions)), [len(row) for row in positions])
     tokens[torch.from_numpy(rows), torch.from_numpy(np.concatenate(positions))] = mask_id
-    return TextBatch(tokens, text.mask)
+    return TextBatch(tokens, text.mask, lengths=text.lengths)

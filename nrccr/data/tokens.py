@@ -335,4 +335,4 @@ class TokenTable:
         mask = columns < self.lengths[chosen, None]  # (N, L)
         places = np.where(mask, self._starts[chosen, None] + columns, 0)
         tokens = np.where(mask, self._flat[places], self.pad).astype(np.int64)  # (N, L)
-        return TextBatch(torch.from_numpy(tokens), torch.from_numpy(mask))
+        return TextBatch(torch.from_numpy(tokens), torch.from_numpy(mask), lengths=self.lengths[chosen])

@@ -19,7 +19,7 @@ from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line, require_content
 from nrccr.models.layers import evaluating
 from nrccr.models.lower import cut, layers_of
-from nrccr.models.packing import packed_states, packs, use_packed_attention
+from nrccr.models.packing import all_positions, packed_states, packs, real_tokens, use_packed_attention
 from nrccr.models.pretrained import load_pretrained
 from nrccr.models.statedicts import Trained, require_same_sizes
 from nrccr.sizes import require_model_files
@@ -129,40 +129,48 @@ def freeze_backbone(backbone: nn.Module, mode: Freeze, trainable_layers: Sequenc
         layers[index].requires_grad_(True)
 
 
-def backbone_states(backbone: PreTrainedModel, texts: Sequence[TextBatch]) -> list[Tensor]:
+def backbone_states(backbone: PreTrainedModel, texts: Sequence[TextBatch], *, real_only: bool = False) -> list[Tensor]:
     """Last hidden states (N, L, H) of several batches, each at its own padded length.
 
     Where some bring the states of frozen layers, these layers are not computed for them. For the others, such as masked
     views, they are, without dropout too: all captions of a step are treated alike.
+
+    Args:
+        backbone: an encoder.
+        texts: the batches.
+        real_only: nobody reads states at padding, and no padding passes a backbone that packs.
     """
     if all(text.lower is None for text in texts):
-        return _states_of(backbone, texts)
+        return _states_of(backbone, texts, real_only=real_only)
     lower, upper, _ = cut(backbone)
     others = [text for text in texts if text.lower is None]
     computed = iter(lower_states(lower, others) if others else [])
     below = [next(computed) if text.lower is None else text.lower.padded() for text in texts]  # each (N, L, H)
     if upper is None:
         return below
-    return packed_states(upper, torch.cat([part.flatten(0, 1) for part in below]), texts)
+    layout = real_tokens(texts)
+    flat = layout.take(torch.cat([part.flatten(0, 1) for part in below]))  # (T, H)
+    return layout.put(packed_states(upper, flat, layout), texts)
 
 
 def lower_states(lower: PreTrainedModel, texts: Sequence[TextBatch]) -> list[Tensor]:
     """States (N, L, H) of the lower part of a backbone, without dropout and gradients; see nrccr.models.lower."""
     with evaluating(lower):
-        return _states_of(lower, texts)
+        return _states_of(lower, texts, real_only=True)
 
 
-def _states_of(backbone: PreTrainedModel, texts: Sequence[TextBatch]) -> list[Tensor]:
-    """Last hidden states from token ids.
+def _states_of(backbone: PreTrainedModel, texts: Sequence[TextBatch], *, real_only: bool) -> list[Tensor]:
+    """Last hidden states from token ids; zeros at padding that does not pass.
 
     The word embeddings of all are looked up at once: the gradient of a trainable table of 100,000 words is dense, and
     one is enough.
     """
     ids = torch.cat([text.tokens.flatten() for text in texts])  # (all positions,)
-    words = backbone.get_input_embeddings()(ids)  # (all positions, width)
+    table = backbone.get_input_embeddings()
     if packs(backbone):
-        return packed_states(backbone, words, texts)
-    parts = words.split([text.tokens.numel() for text in texts])
+        layout = real_tokens(texts) if real_only else all_positions(texts)
+        return layout.put(packed_states(backbone, table(layout.take(ids)), layout), texts)
+    parts = table(ids).split([text.tokens.numel() for text in texts])  # each (positions, width)
     return [
         backbone(inputs_embeds=part.reshape(*text.tokens.shape, -1), attention_mask=text.mask.long()).last_hidden_state
         for part, text in zip(parts, texts, strict=True)

@@ -1,13 +1,19 @@
 """Captions of several batches side by side in one call of a backbone, each attending to its own caption alone.
 
-N captions in a batch, L tokens, T positions of all batches, H backbone width.
+Where padding counts all positions pass the layers, otherwise real tokens alone: padding is never computed.
+
+N captions in a batch, L tokens, C captions of all batches, T tokens or positions that pass, P positions of all batches,
+H backbone width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -23,12 +29,88 @@ _FROM_ZERO = {"bert", "distilbert", "electra"}
 _AFTER_PADDING = {"camembert", "roberta", "xlm-roberta"}  # positions begin after the padding id
 
 
-class _Span(NamedTuple):
-    """Where a batch lies among all positions: N captions of L, and which keys (N, 1, 1, L) are real."""
+class Span(NamedTuple):
+    """Captions that attend together: how many, of what length, and which keys (N, 1, 1, L) are real; none: all are."""
 
     captions: int
     length: int
-    keys: Tensor
+    keys: Tensor | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What passes the layers, in a flat order; make one with `all_positions` or `real_tokens`.
+
+    Attributes:
+        positions: (T,) of each in its caption, from 0.
+        spans: who attends to whom: captions one after the other.
+        places: (T,) of each among the P positions of all batches, one batch after the other; none: all of them.
+        cells: (T,) of each among the positions of the only span, where this is padded although no padding passes the
+            layers; none: spans are made of what passes.
+        order: (C,) captions of all batches in the order in which they pass, on the host; none: as they are.
+        lengths: (C,) tokens or positions of each in that order, on the host.
+    """
+
+    positions: Tensor
+    spans: Sequence[Span]
+    places: Tensor | None = None
+    cells: Tensor | None = None
+    order: npt.NDArray[np.int64] | None = None
+    lengths: npt.NDArray[np.int64] | None = None
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Of something at each position of all batches (P, ...) what passes the layers (T, ...)."""
+        return rows if self.places is None else rows.index_select(0, self.places)
+
+    def put(self, states: Tensor, texts: Sequence[TextBatch]) -> list[Tensor]:
+        """States (T, H) at the places of their tokens, for each batch (N, L, H); zeros at padding that did not pass."""
+        sizes = [text.tokens.numel() for text in texts]
+        if self.places is not None:
+            states = states.new_zeros(sum(sizes), states.shape[1]).index_copy(0, self.places, states)  # (P, H)
+        parts = zip(states.split(sizes), texts, strict=True)
+        return [part.reshape(*text.tokens.shape, states.shape[1]) for part, text in parts]
+
+
+def all_positions(texts: Sequence[TextBatch]) -> Layout:
+    """All positions, padding too; every batch is a span."""
+    spans = [Span(len(text.tokens), text.tokens.shape[1], text.mask.bool()[:, None, None, :]) for text in texts]
+    device = texts[0].tokens.device
+    positions = [torch.arange(span.length, device=device).repeat(span.captions) for span in spans]
+    return Layout(torch.cat(positions), spans)
+
+
+def real_tokens(texts: Sequence[TextBatch], *, one_span: bool | None = None) -> Layout:
+    """Real tokens alone, captions in order of length.
+
+    Everything is computed on the host from the batches' lengths, so that no device is waited for.
+
+    Args:
+        texts: the batches.
+        one_span: all captions in one padded span, which takes few launches; otherwise captions of one length are a
+            span, without a mask. None: the first but on a processor.
+    """
+    device = texts[0].tokens.device
+    counted = [text.counted() for text in texts]
+    widths = np.repeat([text.tokens.shape[1] for text in texts], [len(own) for own in counted])  # (C,)
+    lengths, starts = np.concatenate(counted), np.cumsum(widths) - widths  # (C,) each
+    order = np.argsort(lengths, kind="stable")
+    lengths, starts = lengths[order], starts[order]
+    positions = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # (T,)
+    longest, count = int(lengths.max(initial=0)), len(lengths)
+    cells = np.repeat(np.arange(count) * longest, lengths) + positions
+    own, places, cell = _moved(np.stack([positions, np.repeat(starts, lengths) + positions, cells]), device)
+    if device.type != "cpu" if one_span is None else one_span:
+        keys = torch.zeros(count * longest, dtype=torch.bool, device=device).index_fill(0, cell, True)
+        spans = [Span(count, longest, keys.view(count, 1, 1, longest))]
+        return Layout(own, spans, places, cell, order, lengths)
+    groups = zip(*(found.tolist() for found in np.unique(lengths[lengths > 0], return_counts=True)), strict=True)
+    return Layout(own, [Span(captions, length, None) for length, captions in groups], places, None, order, lengths)
+
+
+def _moved(indices: npt.NDArray[np.int64], device: torch.device) -> Tensor:
+    """Indices on a device, which is not waited for."""
+    made = torch.from_numpy(indices)
+    return (made.pin_memory() if device.type == "cuda" else made).to(device, non_blocking=True)
 
 
 def packs(backbone: PreTrainedModel) -> bool:
@@ -52,25 +134,27 @@ def attention_mask(backbone: PreTrainedModel, mask: Tensor) -> Tensor:
     return mask.bool()[:, None, None, :] if packs(backbone) else mask.long()
 
 
-def packed_states(backbone: PreTrainedModel, words: Tensor, texts: Sequence[TextBatch]) -> list[Tensor]:
-    """Last hidden states (N, L, H) of several batches; they pass all layers together, without the padding in between.
+def packed_states(backbone: PreTrainedModel, vectors: Tensor, layout: Layout) -> Tensor:
+    """Last hidden states (T, H): one call of all layers.
 
     Args:
         backbone: one that packs.
-        words: (T, width) word vectors of all batches, one after the other.
-        texts: the batches.
+        vectors: (T, width) word vectors of what passes.
+        layout: what passes.
     """
     first = int(backbone.config.pad_token_id) + 1 if backbone.config.model_type in _AFTER_PADDING else 0
-    spans = [_Span(len(text.tokens), text.tokens.shape[1], attention_mask(backbone, text.mask)) for text in texts]
-    positions = [torch.arange(first, first + span.length, device=words.device).repeat(span.captions) for span in spans]
-    states = backbone(
-        inputs_embeds=words.unsqueeze(0),  # (1, T, width)
-        position_ids=torch.cat(positions).unsqueeze(0),  # (1, T)
-        attention_mask=spans[0].keys,  # a mask of four dimensions is passed on unseen; attention reads the spans
-        spans=spans,
-    ).last_hidden_state[0]  # (T, H)
-    parts = states.split([span.captions * span.length for span in spans])
-    return [part.reshape(span.captions, span.length, -1) for part, span in zip(parts, spans, strict=True)]
+    states: Tensor = backbone(
+        inputs_embeds=vectors.unsqueeze(0),  # (1, T, width)
+        position_ids=(layout.positions + first).unsqueeze(0),  # (1, T)
+        attention_mask=_passed_on(vectors),
+        layout=layout,
+    ).last_hidden_state[0]
+    return states
+
+
+def _passed_on(vectors: Tensor) -> Tensor:
+    """A mask of four dimensions, which transformers passes on unseen; attention reads the layout."""
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=vectors.device)
 
 
 def _attend(
@@ -80,24 +164,27 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    spans: Sequence[_Span] | None = None,
+    layout: Layout | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each caption: queries, keys, values (1, heads, T, width) -> (1, T, heads, width)."""
-    if spans is None:
+    if layout is None:
         attended: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return attended
-    sizes = [span.captions * span.length for span in spans]
-    parts = zip(spans, *(torch.split(states[0], sizes, dim=1) for states in (query, key, value)), strict=True)
-    contexts = []  # of each batch, from heads (N, heads, L, width)
-    for span, *own in parts:
-        queries, keys, values = (part.unflatten(1, (span.captions, span.length)).transpose(0, 1) for part in own)
+    flat = [states[0].transpose(0, 1) for states in (query, key, value)]  # each (T, heads, width)
+    sizes = [span.captions * span.length for span in layout.spans]
+    if layout.cells is not None:
+        flat = [states.new_zeros(sizes[0], *states.shape[1:]).index_copy(0, layout.cells, states) for states in flat]
+    contexts = []  # of each span, from heads (N, heads, L, width)
+    for span, *own in zip(layout.spans, *(states.split(sizes) for states in flat), strict=True):
+        queries, keys, values = (part.unflatten(0, (span.captions, span.length)).transpose(1, 2) for part in own)
         context = _attention(queries, keys, values, span.keys, options)
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (N L, heads, width)
-    return torch.cat(contexts).unsqueeze(0), None
+    joined = torch.cat(contexts)
+    return (joined if layout.cells is None else joined.index_select(0, layout.cells)).unsqueeze(0), None
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, keys: Tensor, options: Mapping[str, Any]) -> Tensor:
+def _attention(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None, options: Mapping[str, Any]) -> Tensor:
     """Attention (N, heads, L, width) to the real keys (N, 1, 1, L), fused where torch has a kernel for it."""
     rate, scale = options.get("dropout", 0.0), options.get("scaling") or query.shape[-1] ** -0.5
     if not rate or query.device.type != "cpu":
@@ -105,8 +192,10 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, keys: Tensor, options:
     # With dropout there is none for processors. Scale and mask come with the product.
     shape = query.shape
     query, key, value = (states.flatten(0, 1) for states in (query, key, value))  # each (N heads, L, width)
-    hidden = torch.zeros_like(keys, dtype=query.dtype).masked_fill_(~keys, -torch.inf)  # (N, 1, 1, L)
-    hidden = hidden.expand(-1, shape[1], -1, -1).flatten(0, 1)  # (N heads, 1, L)
+    hidden = query.new_zeros(1, 1, 1)
+    if keys is not None:
+        hidden = torch.zeros_like(keys, dtype=query.dtype).masked_fill_(~keys, -torch.inf)  # (N, 1, 1, L)
+        hidden = hidden.expand(-1, shape[1], -1, -1).flatten(0, 1)  # (N heads, 1, L)
     scores = torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=scale)  # (N heads, L, L)
     return (dropout(scores.softmax(dim=-1), rate) @ value).reshape(shape)
 

@@ -38,13 +38,14 @@ class TextEncoder(nn.Module):
         self.width = width
         self.pooling = pooling
         self.teacher = teacher
+        self.real_only = mask == "key" and pooling == "masked"  # nothing reads states at padding
         self.backbone = backbone
         self.project = Projection(int(backbone.config.hidden_size), width, TEXT_POSITIONS)
         self.block = AttentionBlock(width, heads, mask=mask, scale=scale, feed_forward=feed_forward)
 
     def states(self, texts: Sequence[TextBatch]) -> list[Tensor]:
-        """Backbone states m (N, L, H) of several batches, see backbone_states."""
-        return backbone_states(self.backbone, texts)
+        """Backbone states m (N, L, H) of several batches; zeros at padding where nothing reads it."""
+        return backbone_states(self.backbone, texts, real_only=self.real_only)
 
     def pool(self, hidden: Tensor, mask: Tensor, heads: Heads | None = None) -> Tensor:
         """c: mean over positions of block(x, x); token path states (N, L, W) -> (N, W)."""

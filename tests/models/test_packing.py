@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from transformers import AutoConfig, AutoModel
 
 from nrccr.data.batch import TextBatch
 from nrccr.models.backbone import backbone_states, build_backbone
-from nrccr.models.packing import NAME, _attention, packs
+from nrccr.models.packing import NAME, _attention, packed_states, packs, real_tokens
 
 PADDING = 1
 SMALL: dict[str, Any] = {
@@ -55,8 +56,9 @@ def gradients(states: list[Tensor], backbone: Any) -> list[Tensor]:
     return [parameter.grad for parameter in backbone.parameters() if parameter.grad is not None]
 
 
+@pytest.mark.parametrize("real_only", [False, True])
 @pytest.mark.parametrize("kind", [*TOGETHER, "deberta-v2", "modernbert"])
-def test_states_and_gradients_are_those_of_a_call_each(kind: str, texts: list[TextBatch]) -> None:
+def test_states_and_gradients_are_those_of_a_call_each(kind: str, real_only: bool, texts: list[TextBatch]) -> None:
     torch.manual_seed(0)
     # Eager ModernBERT spreads the attention of a position whose window is all padding, SDPA gives zeros.
     attention = "sdpa" if kind == "modernbert" else "eager"
@@ -71,22 +73,92 @@ def test_states_and_gradients_are_those_of_a_call_each(kind: str, texts: list[Te
         ).last_hidden_state
         for text in texts
     ]
-    found = backbone_states(ours, texts)
+    found = backbone_states(ours, texts, real_only=real_only)
+    if real_only:  # both without what nobody reads
+        silent = [~text.mask.unsqueeze(-1) for text in texts]
+        assert not packs(ours) or not any(states.masked_select(own).any() for states, own in zip(found, silent))
+        found = [states.masked_fill(own, 0.0) for states, own in zip(found, silent, strict=True)]
+        wanted = [states.masked_fill(own, 0.0) for states, own in zip(wanted, silent, strict=True)]
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     for one, other in zip(gradients(found, ours), gradients(wanted, plain), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("real_only", [False, True])
 @pytest.mark.parametrize("kind", TOGETHER)
-def test_all_layers_see_all_batches_at_once(kind: str, texts: list[TextBatch]) -> None:
+def test_all_layers_see_all_batches_at_once(kind: str, real_only: bool, texts: list[TextBatch]) -> None:
+    """And of real tokens alone no padding: neither word vectors nor layers."""
     backbone = build_backbone(configuration(kind), None).eval()
     seen: list[int] = []
     for module in backbone.modules():
-        if isinstance(module, torch.nn.LayerNorm):
+        if isinstance(module, torch.nn.LayerNorm | torch.nn.Linear):
             module.register_forward_hook(lambda _, inputs, out: seen.append(inputs[0].shape[:-1].numel()))
-    backbone_states(backbone, texts)
-    assert seen and set(seen) == {sum(text.tokens.numel() for text in texts)}
+    backbone.get_input_embeddings().register_forward_hook(lambda _, inputs, out: seen.append(inputs[0].numel()))
+    backbone_states(backbone, texts, real_only=real_only)
+    passing = sum(int(text.mask.sum()) if real_only else text.tokens.numel() for text in texts)
+    assert seen and set(seen) == {passing} and sum(int(text.mask.sum()) for text in texts) < 60
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_one_padded_span_is_spans_of_one_length(kind: str, texts: list[TextBatch]) -> None:
+    """What another device than a processor does, forwards and backwards."""
+    torch.manual_seed(0)
+    backbone = build_backbone(configuration(kind), None).eval()
+    spans, cells = real_tokens(texts), real_tokens(texts, one_span=True)
+    assert {span.keys for span in spans.spans} == {None} and sum(span.captions for span in spans.spans) == 9
+    (only,) = cells.spans
+    assert only.captions == 9 and only.keys is not None and int(only.keys.sum()) == len(cells.positions)
+    ids = torch.cat([text.tokens.flatten() for text in texts])
+    found = []
+    for layout in (spans, cells):
+        vectors = backbone.get_input_embeddings()(layout.take(ids))
+        found.append(layout.put(packed_states(backbone, vectors, layout), texts))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    for one, other in zip(gradients(found[0], backbone), gradients(found[1], backbone), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_padding_and_order_change_nothing(texts: list[TextBatch]) -> None:
+    """A caption's states are the same alone, wider padded with other ids there, and among others in another order."""
+    torch.manual_seed(0)
+    backbone = build_backbone(configuration("xlm-roberta"), None).eval()
+    wanted = backbone_states(backbone, texts, real_only=True)
+    wider = []
+    for text in reversed(texts):
+        tokens = torch.nn.functional.pad(text.tokens.where(text.mask, 7), (0, 3), value=7).flip(0)
+        mask = torch.nn.functional.pad(text.mask, (0, 3)).flip(0)
+        wider.append(TextBatch(tokens, mask, lengths=text.mask.sum(dim=1).flip(0).numpy()))
+    for states, own in zip(reversed(backbone_states(backbone, wider, real_only=True)), wanted, strict=True):
+        torch.testing.assert_close(states.flip(0)[:, : own.shape[1]], own, rtol=1e-5, atol=1e-5)
+        assert not states[:, own.shape[1] :].any()
+    length = int(texts[1].mask[2].sum())
+    alone = TextBatch(texts[1].tokens[2:3, :length], texts[1].mask[2:3, :length])
+    (states,) = backbone_states(backbone, [alone], real_only=True)
+    torch.testing.assert_close(states[0], wanted[1][2, :length], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("captions", [0, 2])
+def test_batches_without_captions_or_words(captions: int, texts: list[TextBatch]) -> None:
+    """They have states, of zeros, and change no other."""
+    backbone = build_backbone(configuration("bert"), None).eval()
+    nothing = TextBatch(torch.full((captions, 3), PADDING), torch.zeros(captions, 3, dtype=torch.bool))
+    empty, *found = backbone_states(backbone, [nothing, *texts], real_only=True)
+    assert empty.shape == (captions, 3, 32) and not empty.any()
+    for one, other in zip(found, backbone_states(backbone, texts, real_only=True), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_the_order_of_what_passes(texts: list[TextBatch]) -> None:
+    """Captions in order of length; a flat store of states can be read in that order."""
+    layout = real_tokens(texts)
+    assert layout.order is not None and layout.lengths is not None
+    lengths = torch.cat([text.mask.sum(dim=1) for text in texts])
+    assert torch.equal(torch.from_numpy(layout.lengths), lengths[layout.order]) and (np.diff(layout.lengths) >= 0).all()
+    captions = [row[:length] for text in texts for row, length in zip(text.tokens, text.mask.sum(dim=1).tolist())]
+    flat = layout.take(torch.cat([text.tokens.flatten() for text in texts]))
+    assert torch.equal(flat, torch.cat([captions[index] for index in layout.order]))
 
 
 def test_other_calls_and_the_saved_configuration_stay(texts: list[TextBatch]) -> None:

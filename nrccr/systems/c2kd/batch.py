@@ -65,8 +65,7 @@ class MultilingualBatch(TensorRecord):
             others: the other fields, by name.
         """
         together = _joined([captions[language] for language in rows], padding)  # (all n, L)
-        lengths = together.mask.sum(dim=1).numpy()  # (all n,)
-        cut = parts_of_like_length(lengths, 1 if isinstance(together, PooledTextBatch) else PARTS)
+        cut = parts_of_like_length(together.counted(), 1 if isinstance(together, PooledTextBatch) else PARTS)
         texts = [together] if len(cut) == 1 else [_trimmed(together, chosen) for chosen in cut]
         places = torch.from_numpy(np.argsort(np.concatenate(cut)))
         return cls(texts, places, rows, visual, **others)
@@ -86,11 +85,14 @@ def _joined(texts: Sequence[TextBatch], padding: int) -> TextBatch:
 
     tokens, mask = stack([text.tokens for text in texts], padding), stack([text.mask for text in texts], 0)
     pools = [text.pool for text in texts if isinstance(text, PooledTextBatch)]
-    return PooledTextBatch(tokens, mask, stack(pools, 0)) if pools else TextBatch(tokens, mask)
+    lengths = np.concatenate([text.counted() for text in texts])  # (all n,)
+    if pools:
+        return PooledTextBatch(tokens, mask, stack(pools, 0), lengths=lengths)
+    return TextBatch(tokens, mask, lengths=lengths)
 
 
 def _trimmed(text: TextBatch, chosen: Indices) -> TextBatch:
     """Some captions, padded to their own longest."""
-    mask = text.mask[chosen]
-    longest = int(mask.sum(dim=1).max())
-    return TextBatch(text.tokens[chosen, :longest], mask[:, :longest])
+    lengths = text.counted()[chosen]
+    longest = int(lengths.max())
+    return TextBatch(text.tokens[chosen, :longest], text.mask[chosen, :longest], lengths=lengths)

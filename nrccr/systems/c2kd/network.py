@@ -69,24 +69,31 @@ class TextBranch(nn.Module):
         Raises:
             ValueError: the reading needs LaBSE's mask and the batch has none.
         """
-        # Ids, not word vectors: from vectors XLM-R would count padding as positions, which LaBSE's mask may cover.
-        mask = attention_mask(self.backbone, text.mask)
-        states = self.backbone(input_ids=text.tokens, attention_mask=mask).last_hidden_state  # (N, L, H)
-        return self._project(mean_over_positions(states, self.positions(text), "masked"))
+        return self._project(self._pool([text]))
 
     def in_parts(self, texts: Sequence[TextBatch], places: Tensor) -> Tensor:
         """Captions in parts of like length -> (N, D) as `forward`, `places` (N,) being where in the parts each is.
 
-        Several parts have one dense gradient of the word vectors, see backbone_states. LaBSE's mask takes one part: the
-        positions of XLM-R's padding come from its ids.
+        Several parts have one dense gradient of the word vectors, see backbone_states.
         """
-        if len(texts) == 1:
-            return self.forward(texts[0])
-        states = backbone_states(self.backbone, texts)  # each (n, L, H)
-        pooled = [
-            mean_over_positions(own, self.positions(text), "masked") for own, text in zip(states, texts, strict=True)
+        return self._project(self._pool(texts)[places])
+
+    def _pool(self, texts: Sequence[TextBatch]) -> Tensor:
+        """The means (all n, H) of several batches, one after the other."""
+        means = zip(self._states(texts), texts, strict=True)
+        return torch.cat([mean_over_positions(states, self.positions(text), "masked") for states, text in means])
+
+    def _states(self, texts: Sequence[TextBatch]) -> list[Tensor]:
+        """The encoder's states (n, L, H) of several batches."""
+        if self.pool_mask == "own":
+            return backbone_states(self.backbone, texts, real_only=True)
+        # LaBSE's mask may cover padding. Ids, not word vectors: from vectors XLM-R would count it as positions.
+        return [
+            self.backbone(
+                input_ids=text.tokens, attention_mask=attention_mask(self.backbone, text.mask)
+            ).last_hidden_state
+            for text in texts
         ]
-        return self._project(torch.cat(pooled)[places])
 
     def _project(self, pooled: Tensor) -> Tensor:
         """Means (N, H) -> (N, D)."""

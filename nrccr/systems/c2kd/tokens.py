@@ -98,4 +98,4 @@ class PooledTokenTable(TokenTable):
         longest = max(lengths[part].max(initial=1) for lengths in both for part in (chosen, others))
         text = self._padded(chosen, int(longest))
         counted = torch.arange(text.mask.shape[1]) < torch.from_numpy(pool)[:, None]  # (N, L)
-        return PooledTextBatch(text.tokens, text.mask, counted)
+        return PooledTextBatch(text.tokens, text.mask, counted, lengths=text.lengths)

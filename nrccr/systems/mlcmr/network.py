@@ -60,7 +60,7 @@ class MeanText(nn.Module):
 
     def forward(self, texts: Sequence[TextBatch]) -> list[Tensor]:
         """Several batches of captions -> (N, H) each."""
-        states = backbone_states(self.backbone, texts)  # each (N, L, H)
+        states = backbone_states(self.backbone, texts, real_only=self.pooling == "masked")  # each (N, L, H)
         return [mean_over_positions(part, text.mask, self.pooling) for part, text in zip(states, texts, strict=True)]
 
 

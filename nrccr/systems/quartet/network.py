@@ -163,7 +163,8 @@ class Quartet(nn.Module):
         Parts come together before the mappings, whose batch statistics see all captions of a language at a time.
         """
         together = [list(_captions(part)) for part in parts]
-        states = iter(backbone_states(self.text.backbone, [text for own in together for _, text in own]))
+        texts_of_all = [text for own in together for _, text in own]
+        states = iter(backbone_states(self.text.backbone, texts_of_all, real_only=True))
         found: list[dict[tuple[str, bool], tuple[Tensor, Tensor]]] = [
             {name: (next(states), text.mask) for name, text in own} for own in together
         ]
@@ -219,7 +220,7 @@ class Quartet(nn.Module):
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions of any language -> (N, D), unit length; evaluation mode, no gradients."""
         with evaluating(self):
-            (states,) = backbone_states(self.text.backbone, [text])  # (N, L, H)
+            (states,) = backbone_states(self.text.backbone, [text], real_only=True)  # (N, L, H)
             embedded: Tensor = self.map_text(self.text.pool_states(states, text.mask))
             return embedded
 
