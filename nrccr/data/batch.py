@@ -82,6 +82,11 @@ class LowerStates(TensorRecord):
     states: Tensor
     places: Tensor
 
+    @classmethod
+    def of(cls, states: Tensor, mask: Tensor) -> Self:
+        """The states (T, H) of the real tokens of captions with this mask (N, L)."""
+        return cls(states, (mask.flatten().cumsum(0).view(mask.shape) - 1).where(mask.bool(), 0))
+
     def padded(self) -> Tensor:
         """The states (N, L, H)."""
         return self.states[self.places]

@@ -57,6 +57,4 @@ class StatesTable(TokenTable):
         self._states.take(rows, states)
         if not np.isfinite(states).all():
             raise UserError(f"{self._states.path}: holds a NaN or an infinity; {self._states.advice}")
-        counted = text.mask.flatten().cumsum(0).view_as(text.mask) - 1  # (N, L), real tokens before each
-        places = counted.where(text.mask, 0)
-        return replace(text, lower=LowerStates(torch.from_numpy(states), places))
+        return replace(text, lower=LowerStates.of(torch.from_numpy(states), text.mask))

@@ -37,7 +37,7 @@ READERS = {
     ),
     "nrccr mlcmr": "switches.pooling loss.mask_same_item",
     "nrccr mlcmr quartet": (
-        "text.cache switches.score loss.margin loss.temperature joint.dropout data.target data.mismatch_tolerance "
+        "switches.score loss.margin loss.temperature joint.dropout data.target data.mismatch_tolerance "
         "evaluation.target_weight evaluation.save_scores evaluation.normalise evaluation.beta evaluation.k "
         "evaluation.alpha"
     ),

@@ -213,6 +213,7 @@ SYSTEMS = {  # system, fixtures of configuration and collection, overrides
     "nrccr": ("nrccr", "tiny_config", "tiny_collection", ["reading=corrected"]),
     "nrccr-all-frozen": ("nrccr", "tiny_config", "tiny_collection", ["reading=paper", "text.freeze=all_frozen"]),
     "mlcmr": ("mlcmr", "mlcmr_config", "both_languages", ["reading=corrected"]),
+    "c2kd": ("c2kd", "c2kd_config", "tiny_languages", ["reading=corrected"]),
     "quartet": ("quartet", "quartet_config", "tiny_collection", []),
     "quartet-attention": (
         "quartet", "quartet_config", "tiny_collection",
@@ -310,12 +311,17 @@ def test_training_test_and_resume(
             "text.cache keeps no states of padding, which counts in this reading; set reading=",
         ),
         (("reading=corrected", "text.freeze=none"), "text.cache keeps what frozen layers give"),
-        (("model=c2kd",), "is not used by model=c2kd"),
     ],
 )
 def test_what_a_cache_does_not_go_with(options: tuple[str, ...], says: str, tiny_config: Path) -> None:
     with pytest.raises(UserError, match=says):
         load_config(tiny_config, ["text.cache=cache", *options])
+
+
+def test_padding_of_c2kd(c2kd_config: Path) -> None:
+    frozen = ("text.freeze=frozen", "text.cache=cache")
+    with pytest.raises(UserError, match="set reading=corrected, or switches.pool_mask=own"):
+        load_config(c2kd_config, ["reading=released", *frozen])
 
 
 def test_padding_of_mlcmr(mlcmr_config: Path) -> None:

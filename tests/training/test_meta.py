@@ -41,6 +41,7 @@ STEPS = {  # system, fixtures of configuration and collection, overrides
     "c2kd-translate-train": ("c2kd", "c2kd_config", "tiny_languages", []),
     "c2kd-zero-shot": ("c2kd", "c2kd_config", "tiny_languages", ["c2kd.stage=zero_shot"]),
     "quartet": ("quartet", "quartet_config", "tiny_collection", []),
+    "c2kd-cached": ("c2kd", "c2kd_config", "tiny_languages", ["reading=corrected", *CACHED]),
     "quartet-cached": ("quartet", "quartet_config", "tiny_collection", CACHED),
     "quartet-triplet": ("quartet", "quartet_config", "tiny_collection", ["quartet.ranking=triplet"]),
 }
