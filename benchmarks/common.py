@@ -71,16 +71,24 @@ class Measured:
         }
 
 
-def alternating(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Measured]:
-    """Run the ways in turn, `rounds` times each, so that a load of the machine falls on all of them."""
+def alternating(
+    ways: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device | None = None
+) -> dict[str, Measured]:
+    """Run the ways in turn, `rounds` times each, so that a load of the machine falls on all of them.
+
+    On a CUDA device memory is the device's, and a way ends when the device has.
+    """
+    gpu = device if device is not None and device.type == "cuda" else None
     measured = {name: Measured() for name in ways}
     for _ in range(rounds):
         for name, run in ways.items():
             own = measured[name]
             own.result = None
-            with peak_memory() as peak:
+            with peak_memory() if gpu is None else device_peak(gpu) as peak:
                 start, used = time.perf_counter(), time.process_time()
                 own.result = run()
+                if gpu is not None:
+                    wait(gpu)
                 own.seconds.append(time.perf_counter() - start)
                 own.processor_seconds.append(time.process_time() - used)
             own.peak_mb = max(own.peak_mb, peak[0])
@@ -96,6 +104,17 @@ def peak_memory() -> Iterator[list[float]]:
     before = _status("VmHWM")
     yield found
     found[0] = _status("VmHWM") - before
+
+
+@contextmanager
+def device_peak(device: torch.device) -> Iterator[list[float]]:
+    """As peak_memory, of a CUDA device's tensors."""
+    wait(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    found = [float("nan")]
+    yield found
+    found[0] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
 
 def _status(name: str) -> float:

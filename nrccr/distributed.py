@@ -83,10 +83,12 @@ def make_deterministic(seed: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32, in the discriminator's convolutions too
-    # The fused attention kernels of a GPU add up gradients in any order, and only warn of it.
-    torch.backends.cuda.enable_flash_sdp(False)
-    torch.backends.cuda.enable_mem_efficient_sdp(False)
-    torch.backends.cuda.enable_cudnn_sdp(False)
+    if torch.cuda.is_available():
+        # The fused attention kernels of a GPU add up gradients in any order, and only warn of it. The first of these
+        # switches off that of processors too, which keeps an order.
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
