@@ -111,7 +111,7 @@ class Ways:
 def measure(config: Config, reader: Reader, pairs: Pairs, plain: PlainBatches, steps: int) -> dict[str, Any]:
     """Figures of the three ways with one choice of frozen layers."""
     batches = epoch_batches(len(pairs), config.train.batch_size, config.seed, 0)
-    trainer = prepare(config, reader, pairs, CPU, plain=False)
+    trainer = prepare(config, reader, pairs, CPU, "fp32", plain=False)
     ways = Ways(trainer)
     with tempfile.TemporaryDirectory() as name:
         with_states, making = cached_pairs(pairs, trainer, Path(name), config.evaluation.batch_size)
