@@ -67,7 +67,7 @@ class Layout:
         sizes = [text.tokens.numel() for text in texts]
         if self.places is not None:
             states = states.new_zeros(sum(sizes), states.shape[1]).index_copy(0, self.places, states)  # (P, H)
-        parts = zip(states.split(sizes), texts, strict=True)
+        parts = zip(torch.split(states, sizes), texts, strict=True)
         return [part.reshape(*text.tokens.shape, states.shape[1]) for part, text in parts]
 
 
@@ -176,11 +176,11 @@ def _attend(
     if layout.cells is not None:
         flat = [states.new_zeros(sizes[0], *states.shape[1:]).index_copy(0, layout.cells, states) for states in flat]
     contexts = []  # of each span, from heads (N, heads, L, width)
-    for span, *own in zip(layout.spans, *(states.split(sizes) for states in flat), strict=True):
+    for span, *own in zip(layout.spans, *(torch.split(states, sizes) for states in flat), strict=True):
         queries, keys, values = (part.unflatten(0, (span.captions, span.length)).transpose(1, 2) for part in own)
         context = _attention(queries, keys, values, span.keys, options)
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (N L, heads, width)
-    joined = torch.cat(contexts)
+    joined = torch.cat(contexts)  # (N L of all spans, heads, width)
     return (joined if layout.cells is None else joined.index_select(0, layout.cells)).unsqueeze(0), None
 
 

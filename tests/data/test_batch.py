@@ -23,6 +23,14 @@ def test_a_view_batch_moves_with_its_parts(mean: torch.Tensor | None) -> None:
     assert batch.visual.mean is None if mean is None else batch.visual.mean is not None and batch.visual.mean.is_meta
 
 
+def test_the_lengths_of_captions_are_counted_or_stay_on_the_host() -> None:
+    text = TextBatch(torch.ones(2, 3, dtype=torch.long), torch.tensor([[1, 1, 0], [1, 1, 1]]))
+    assert text.lengths is None and text.counted().tolist() == [2, 3]
+    lengths = text.counted()
+    moved = TextBatch(text.tokens, text.mask, lengths=lengths).to("meta")
+    assert moved.tokens.is_meta and moved.counted() is lengths
+
+
 @dataclass(frozen=True)
 class Nested(TensorRecord):
     """One of everything that a field may hold."""

@@ -167,7 +167,9 @@ def test_masking_replaces_exactly_the_drawn_tokens(captions: Callable[..., TextB
     for row, chosen in enumerate(positions):
         expected = [103 if place in chosen else token for place, token in enumerate(before[row].tolist())]
         assert masked.tokens[row].tolist() == expected
-    assert torch.equal(masked.mask, text.mask) and torch.equal(text.tokens, before)
+    assert torch.equal(masked.mask, text.mask) and torch.equal(text.tokens, before) and masked.lengths is None
+    counted = TextBatch(text.tokens, text.mask, lengths=text.counted())
+    assert mask_tokens(counted, positions, mask_id=103).lengths is counted.lengths
 
 
 def test_captions_too_short_to_mask_stay(captions: Callable[..., TextBatch]) -> None:

@@ -87,6 +87,7 @@ def test_a_batch_is_what_a_loop_would_pad() -> None:
         longest = max(len(rows[index]) for index in indices)
         assert batch.tokens.tolist() == [rows[i] + [7] * (longest - len(rows[i])) for i in indices]
         assert batch.mask.tolist() == [[p < len(rows[i]) for p in range(longest)] for i in indices]
+        assert batch.lengths is not None and batch.counted().tolist() == batch.mask.sum(dim=1).tolist()
 
 
 def test_a_folder_without_vocabulary_is_refused(tiny_bert: Path, tmp_path: Path) -> None:

@@ -117,8 +117,12 @@ def test_captions_of_all_languages_come_in_parts_of_like_length(
         int(own.max()) for own in lengths
     ]
     assert torch.equal(torch.cat(lengths), torch.cat(lengths).sort().values) and len(set(map(len, lengths))) <= 2
+    assert [part.lengths.tolist() for part in batch.texts if part.lengths is not None] == [
+        own.tolist() for own in lengths
+    ]
     pooled = reader.pairs(PooledTokenizer(tokenizer, tokenizer), 3).batch(range(12))
     (one,) = pooled.texts  # padding counts with LaBSE's mask
+    assert one.lengths is not None and one.counted().tolist() == one.mask.sum(dim=1).tolist()
     assert isinstance(one, PooledTextBatch) and torch.equal(pooled.places, torch.arange(len(one.tokens)))
     assert captions_of(pooled) == captions_of(batch)
 
