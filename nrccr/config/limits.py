@@ -34,6 +34,19 @@ def check_together(config: Config, refuse: Refuse) -> None:
             "train.micro_batch",
             "train.batch_size",
         )
+    if config.text.cache is not None and config.text.freeze == "none":
+        refuse(
+            "text.cache keeps what frozen layers give, and with text.freeze=none no layer is frozen; set another "
+            "text.freeze, or text.cache=null",
+            "text.cache",
+            "text.freeze",
+        )
+
+
+def require_padding_free(config: Config, padding_free: bool, instead: str, refuse: Refuse) -> None:
+    """A cache of states has none of padding: refuse it where padding counts; `instead` says how it does not."""
+    if config.text.cache is not None and not padding_free:
+        refuse(f"text.cache keeps no states of padding, which counts in this reading; set {instead}", "text.cache")
 
 
 def require_at_most(config: Config, key: str, most: int, words: str, refuse: Refuse) -> None:

@@ -187,6 +187,14 @@ class TextSection(Section):
         encoder="prefix",
     )
     max_tokens: int = key(250, "longer captions are cut, special tokens included", ge=3)
+    cache: FileName | None = key(
+        None,
+        "folder for what the frozen lower layers give of each caption, computed once, without their dropout; null: "
+        "computed in every step; see docs/training.md",
+        own=True,
+        min_length=1,
+        words="a folder",
+    )
 
 
 class VisualSection(Section):

@@ -6,7 +6,7 @@ N items or captions, L tokens, F frames, D feature width, 3 x H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, Self, TypeVar, cast
 
 import numpy as np
@@ -85,6 +85,32 @@ class Parts(TensorRecord, Generic[Batch]):
 
 
 @dataclass(frozen=True)
+class LowerStates(TensorRecord):
+    """What the frozen lower layers of a backbone give of captions, H wide.
+
+    Attributes:
+        states: (T, H) of the real tokens of all captions, one after the other.
+        places: (N, L) integer, where among them each token is; 0 for padding, whose states are never read.
+    """
+
+    states: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, states: Tensor, mask: Tensor) -> Self:
+        """The states (T, H) of the real tokens of captions with this mask (N, L)."""
+        return cls(states, (mask.flatten().cumsum(0).view(mask.shape) - 1).where(mask.bool(), 0))
+
+    def between(self, start: int, stop: int) -> Self:
+        """Some captions; the states of all stay together."""
+        return replace(self, places=self.places[start:stop])
+
+    def padded(self) -> Tensor:
+        """The states (N, L, H)."""
+        return self.states[self.places]
+
+
+@dataclass(frozen=True)
 class TextBatch(TensorRecord):
     """Captions as token ids.
 
@@ -93,11 +119,13 @@ class TextBatch(TensorRecord):
         mask: (N, L), true or 1 at real tokens.
         lengths: (N,) the real tokens of each on the host, so that no step waits for the device to count them; none:
             `mask` is counted.
+        lower: what frozen lower layers give of them; none where it is not kept.
     """
 
     tokens: Tensor
     mask: Tensor
     lengths: npt.NDArray[np.int64] | None = field(default=None, kw_only=True)
+    lower: LowerStates | None = field(default=None, kw_only=True)
 
     def counted(self) -> npt.NDArray[np.int64]:
         """The real tokens of each caption (N,), on the host."""

@@ -21,12 +21,11 @@ from tqdm import tqdm
 
 from nrccr.config.choices import FrameSampling
 from nrccr.data.captions import written_otherwise
-from nrccr.data.videoframes import read_bytes, read_video_frames, short, unreadable
+from nrccr.data.matrix import FLOAT_BYTES, Matrix
+from nrccr.data.videoframes import read_bytes, read_video_frames, short
 from nrccr.errors import UserError, require_content
 from nrccr.files import atomic_folder
-from nrccr.sizes import require_regular
 
-FLOAT_BYTES = 4
 BLOCK_BYTES = 64 * 2**20
 
 Rows = npt.NDArray[np.int64]
@@ -37,7 +36,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class BigFile:
     """The frame features of a collection, read without loading the matrix.
 
-    Opening checks everything but the numbers. A pickled instance carries no data: a worker maps the file anew.
+    Opening checks everything but the numbers.
 
     Attributes:
         folder: where the four files lie.
@@ -55,7 +54,10 @@ class BigFile:
             raise UserError(f"{folder}: no such feature folder{_siblings(folder)}; check the root and the feature")
         require_content(folder)
         self.count, self.width = _read_shape(folder / "shape.txt")
-        self._features = self._map()
+        shape = (self.count, self.width)
+        self._features = Matrix(
+            folder / "feature.bin", shape, source=" as in shape.txt", advice="copy or extract it again"
+        )
         names = self._read_names()
         row_of = {name: row for row, name in enumerate(names)}
         if len(row_of) != len(names):
@@ -107,7 +109,7 @@ class BigFile:
         frames = np.empty((*mask.shape, self.width), dtype=np.float32)  # (N, F, D)
         if mask.size:
             places[mask] = np.concatenate(rows)
-            self._take(places, frames)  # each frame copied once, from the map to where it belongs
+            self._features.take(places, frames)  # each frame copied once, from the map to where it belongs
             frames[~mask] = 0.0
         return frames, mask
 
@@ -128,7 +130,7 @@ class BigFile:
         for start in tqdm(
             range(0, len(wanted), step), desc="features", disable=None if progress else True, leave=False
         ):
-            yield wanted[start : start + step], self._take(wanted[start : start + step])
+            yield wanted[start : start + step], self._features.take(wanted[start : start + step])
 
     def names(self, rows: Iterable[int]) -> list[str]:
         """The names of frames."""
@@ -140,44 +142,6 @@ class BigFile:
         """How many frames each of the videos has, shape (N,)."""
         positions = np.fromiter((self._position[video] for video in video_ids), dtype=np.int64)
         return self._offsets[positions + 1] - self._offsets[positions]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the mapped matrix, so that a worker gets the names and not the data."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_features", "_mapped")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the names and map the matrix again."""
-        self.__dict__.update(state)
-        self._features = self._map()
-
-    def _map(self) -> Frames:
-        path = self.folder / "feature.bin"
-        expected = self.count * self.width * FLOAT_BYTES
-        try:
-            require_regular(path)
-            found = path.stat().st_size
-            if found != expected:
-                raise UserError(
-                    f"{path}: {'truncated' if found < expected else 'too long'}, {found} bytes, not {expected} "
-                    f"({self.count} x {self.width} float32 as in shape.txt); copy or extract it again"
-                )
-            mapped = np.memmap(path, dtype="<f4", mode="r", shape=(self.count, self.width))
-            self._mapped: Any = mapped.base  # Python's mmap, which knows the file's size of today
-            return np.asarray(mapped)
-        except OSError as error:
-            raise unreadable(path, error) from error
-
-    def _take(self, rows: Rows, into: Frames | None = None) -> Frames:
-        """Rows of the matrix. Where the file was cut since it was mapped, the system would kill the process."""
-        found, expected = self._mapped.size(), self.count * self.width * FLOAT_BYTES
-        if found < expected:
-            raise UserError(
-                f"{self.folder / 'feature.bin'}: truncated while it is read, {found} bytes, not {expected}; copy or "
-                "extract it again"
-            )
-        if into is None:
-            return self._features[rows]
-        return self._features.take(rows, axis=0, out=into, mode="clip")  # with "raise" numpy would fill a copy first
 
     def _read_names(self) -> list[str]:
         path = self.folder / "id.txt"

@@ -323,6 +323,13 @@ class TokenTable:
         chosen, others = np.asarray(indices, dtype=np.int64), np.asarray(among, dtype=np.int64)
         return self._padded(chosen, int(max(self.lengths[part].max(initial=1) for part in (chosen, others))))
 
+    def positions(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the tokens of the captions at `indices`, one after the other, are among those of all captions: (T,)."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        counts = self.lengths[chosen]
+        begins = np.cumsum(counts) - counts  # of each caption among the T
+        return np.repeat(self._starts[chosen] - begins, counts) + np.arange(counts.sum())
+
     def _padded(self, chosen: npt.NDArray[np.int64], longest: int) -> TextBatch:
         columns = np.arange(longest)  # (L,)
         mask = columns < self.lengths[chosen, None]  # (N, L)

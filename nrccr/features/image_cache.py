@@ -12,13 +12,12 @@ from nrccr.data.images import EncodedImages, Pictures
 from nrccr.data.items import Images, Visuals, load_batches
 from nrccr.data.sampling import ordered_batches
 from nrccr.distributed import moved
-from nrccr.errors import PeerLostError, UserError
+from nrccr.features.cache import make_once
 from nrccr.features.fingerprint import fingerprint, hash_encoder
 from nrccr.features.store import Store
-from nrccr.files import not_written
 from nrccr.models.image import ImageEncoder
 from nrccr.models.layers import evaluating
-from nrccr.processes import any_says, as_first, is_first, own_part, wait_for_all
+from nrccr.processes import as_first, own_part
 
 
 class ImageCache:
@@ -52,29 +51,14 @@ class ImageCache:
         if not isinstance(images, Images) or not isinstance(images.source, Pictures):
             return images
         place = self.folder / f"{name}-{fingerprint(self._weights, images.source, images.ids)}"
-        (missing,) = any_says(is_first() and not place.is_dir())
-        if missing:
-            self._write(place, images)
-            wait_for_all()
+        make_once(
+            place,
+            {"encoder": self._weights, "batch_size": self.batch_size},
+            encode=lambda store: self._encode(store, images),
+            finish=lambda store: store.finish(images.ids),
+            key="image.cache",
+        )
         return Images(EncodedImages(BigFile(place)), images.ids, place)
-
-    def _write(self, place: Path, images: Images) -> None:
-        try:
-            store = Store(place, {"encoder": self._weights, "batch_size": self.batch_size})
-            try:
-                self._encode(store, images)
-            except PeerLostError:  # what this process has computed stays good
-                raise
-            except UserError:
-                store.give_up()  # a mended image changes the fingerprint
-                raise
-            wait_for_all()
-            if is_first():
-                store.finish(images.ids)
-        except OSError as error:
-            if isinstance(error, FileExistsError) and place.is_dir():
-                return  # another run computed the same meanwhile
-            raise not_written(place, error, "give another folder as image.cache=FOLDER") from error
 
     def _encode(self, store: Store, images: Images) -> None:
         """Encode what nobody has kept; of several processes each encodes some batches, into files of its own."""

@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nrccr.data.bigfile import write_bigfile
+from nrccr.data.matrix import FLOAT_BYTES
 from nrccr.errors import UserError
-from nrccr.files import make_parents, read_json, refuse_links, remove_empty, write_json
+from nrccr.files import atomic_folder, make_parents, read_json, refuse_links, remove_empty, write_json
 
 FINGERPRINT = "fingerprint.json"
-FLOAT_BYTES = 4
 Vectors = npt.NDArray[np.float32]
 Stamp = list[int]
 
@@ -138,10 +138,28 @@ class Store:
             UserError: an item cannot be written.
         """
         parts = self.parts()
-        fingerprint = (json.dumps(self.fingerprint, indent=2, ensure_ascii=False) + "\n").encode()
         vectors: Iterator[tuple[str, Vectors]] = ((item, parts[item].read()) for item in items)
-        write_bigfile(self.folder, vectors, {FINGERPRINT: fingerprint, **(others or {})})
+        write_bigfile(self.folder, vectors, {FINGERPRINT: self._told(), **(others or {})})
         self.remove()
+
+    def finish_flat(self, items: Iterable[str], name: str) -> None:
+        """Make a folder of one file of these items' vectors, one after the other, and remove what was kept.
+
+        Raises:
+            FileExistsError: another process was faster.
+        """
+        parts = self.parts()
+        with atomic_folder(self.folder, replace=False) as temporary:
+            with (temporary / name).open("wb") as file:
+                for item in items:
+                    file.write(parts[item].read().tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            (temporary / FINGERPRINT).write_bytes(self._told())
+        self.remove()
+
+    def _told(self) -> bytes:
+        return (json.dumps(self.fingerprint, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _entries(lines: Path) -> dict[str, Part]:

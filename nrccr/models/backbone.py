@@ -17,6 +17,8 @@ from nrccr.config.choices import Freeze
 from nrccr.config.schema import Config
 from nrccr.data.batch import TextBatch
 from nrccr.errors import UserError, first_line, require_content
+from nrccr.models.layers import evaluating
+from nrccr.models.lower import cut, layers_of
 from nrccr.models.masks import use_unseen_masks
 from nrccr.models.packing import all_positions, packed_states, packs, real_tokens, use_packed_attention
 from nrccr.models.pretrained import load_pretrained
@@ -120,13 +122,10 @@ def freeze_backbone(backbone: nn.Module, mode: Freeze, trainable_layers: Sequenc
     backbone.requires_grad_(False)
     if mode == "all_frozen":
         return
-    layers: nn.ModuleList | None = None
-    for name, module in backbone.named_modules():
-        if isinstance(module, nn.ModuleList) and name.endswith(("layer", "layers")):
-            layers = module
-            break
-    if layers is None:
+    found = layers_of(backbone)
+    if found is None:
         raise UserError("text.freeze=frozen: this backbone's layers have unknown names; use none or all_frozen")
+    _, layers = found
     for index in trainable_layers:
         if not 0 <= index < len(layers):
             raise UserError(
@@ -139,13 +138,38 @@ def freeze_backbone(backbone: nn.Module, mode: Freeze, trainable_layers: Sequenc
 def backbone_states(backbone: PreTrainedModel, texts: Sequence[TextBatch], *, real_only: bool = False) -> list[Tensor]:
     """Last hidden states (N, L, H) of several batches, each at its own padded length.
 
-    The word embeddings of all are looked up at once: the gradient of a trainable table of 100,000 words is dense, and
-    one is enough.
+    Where some bring the states of frozen layers, these layers are not computed for them. For the others, such as masked
+    views, they are, without dropout too: all captions of a step are treated alike.
 
     Args:
         backbone: an encoder.
         texts: the batches.
-        real_only: nobody reads states at padding. They are zeros where the backbone packs: no padding passes it.
+        real_only: nobody reads states at padding, and no padding passes a backbone that packs.
+    """
+    if all(text.lower is None for text in texts):
+        return _states_of(backbone, texts, real_only=real_only)
+    lower, upper, _ = cut(backbone)
+    others = [text for text in texts if text.lower is None]
+    computed = iter(lower_states(lower, others) if others else [])
+    below = [next(computed) if text.lower is None else text.lower.padded() for text in texts]  # each (N, L, H)
+    if upper is None:
+        return below
+    layout = real_tokens(texts)
+    flat = layout.take(torch.cat([part.flatten(0, 1) for part in below]))  # (T, H)
+    return layout.put(packed_states(upper, flat, layout), texts)
+
+
+def lower_states(lower: PreTrainedModel, texts: Sequence[TextBatch]) -> list[Tensor]:
+    """States (N, L, H) of the lower part of a backbone, without dropout and gradients; see nrccr.models.lower."""
+    with evaluating(lower):
+        return _states_of(lower, texts, real_only=True)
+
+
+def _states_of(backbone: PreTrainedModel, texts: Sequence[TextBatch], *, real_only: bool) -> list[Tensor]:
+    """Last hidden states from token ids; zeros at padding that does not pass.
+
+    The word embeddings of all are looked up at once: the gradient of a trainable table of 100,000 words is dense, and
+    one is enough.
     """
     ids = torch.cat([text.tokens.flatten() for text in texts])  # (all positions,)
     table = backbone.get_input_embeddings()

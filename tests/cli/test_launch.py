@@ -138,6 +138,26 @@ def test_processes_share_the_image_cache(
 
 
 @pytest.mark.slow
+def test_processes_share_the_cache_of_frozen_layers(
+    tiny_config: Path, tiny_collection: Path, tmp_path: Path, nrccr_command: Command
+) -> None:
+    def arguments(name: str) -> list[object]:
+        frozen = ("reading=corrected", "text.freeze=frozen", "text.trainable_layers=[1]", "train.epochs=1")
+        there = ("--root", tiny_collection, "--out", tmp_path / name, f"text.cache={tmp_path / name}-cache")
+        return ["train", tiny_config, *there, *frozen]
+
+    shared = started(*arguments("shared"), "--device", "cpu,cpu")
+    alone = nrccr_command(*arguments("alone"), "--device", "cpu")
+    _, said = shared.communicate(timeout=300)
+    assert (shared.returncode, alone.code) == (0, 0), (said, alone.err)
+    places = list((tmp_path / "alone-cache").iterdir())
+    assert len(places) == len(list((tmp_path / "shared-cache").iterdir())) == 5
+    for place in places:
+        for file in place.iterdir():
+            assert (tmp_path / "shared-cache" / place.name / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.slow
 def test_an_error_of_all_processes_is_one_line(tiny_config: Path, tiny_collection: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("")

@@ -35,15 +35,18 @@ from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
 
 META = torch.device("meta")
+CACHED = ["text.freeze=frozen", "text.trainable_layers=[1]", "text.cache=cache"]
 STEPS = {  # system, fixtures of configuration and collection, overrides
     "nrccr-released": ("nrccr", "tiny_config", "tiny_collection", ["reading=released"]),
     "nrccr-paper": ("nrccr", "tiny_config", "tiny_collection", ["reading=paper"]),
     "nrccr-corrected": ("nrccr", "tiny_config", "tiny_collection", ["reading=corrected"]),
     "nrccr-frozen": ("nrccr", "tiny_config", "tiny_collection", ["text.freeze=frozen", "text.trainable_layers=[1]"]),
     "nrccr-basic": ("nrccr", "tiny_config", "tiny_collection", [f"loss.{name}=0" for name in ("cycle", "adversary")]),
+    "nrccr-cached": ("nrccr", "tiny_config", "tiny_collection", ["reading=corrected", *CACHED]),
     "mlcmr-released": ("mlcmr", "mlcmr_config", "both_languages", ["reading=released"]),
     "mlcmr-corrected": ("mlcmr", "mlcmr_config", "both_languages", ["reading=corrected"]),
     "mlcmr-unparallel": ("mlcmr", "mlcmr_config", "both_languages", ["data.scenario=unparallel"]),
+    "mlcmr-cached": ("mlcmr", "mlcmr_config", "both_languages", ["reading=corrected", *CACHED]),
     "c2kd-translate-train": ("c2kd", "c2kd_config", "tiny_languages", []),
     "c2kd-gaps": ("c2kd", "c2kd_config", "gaps", []),
     "c2kd-distill": ("c2kd", "c2kd_config", "gaps", ["c2kd.stage=distill", "c2kd.precompute=false"]),
@@ -55,6 +58,8 @@ STEPS = {  # system, fixtures of configuration and collection, overrides
     "nrccr-vectors": ("nrccr", "clip_config", "tiny_images", ["visual.kind=vectors"]),
     "c2kd-zero-shot": ("c2kd", "c2kd_config", "tiny_languages", ["c2kd.stage=zero_shot"]),
     "quartet": ("quartet", "quartet_config", "tiny_collection", []),
+    "c2kd-cached": ("c2kd", "c2kd_config", "tiny_languages", ["reading=corrected", *CACHED]),
+    "quartet-cached": ("quartet", "quartet_config", "tiny_collection", CACHED),
     "quartet-triplet": ("quartet", "quartet_config", "tiny_collection", ["quartet.ranking=triplet"]),
 }  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {  # of encoders that do not pack
@@ -126,6 +131,7 @@ def trainer(
 ) -> Trainer:
     """A trainer of a system on the meta device."""
     system, config, root, overrides = STEPS[request.param]
+    monkeypatch.chdir(tmp_path)
     path, folder = request.getfixturevalue(config), request.getfixturevalue(root)
     if "c2kd.stage=distill" in overrides:
         teacher = ("--root", folder, "--device", "cpu", "--out", tmp_path / "teacher", "train.epochs=1")

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nrccr.data.batch import ENGLISH, PooledTextBatch, TensorRecord, TextBatch, VideoBatch, VisualBatch
+from nrccr.data.batch import (
+    ENGLISH,
+    LowerStates,
+    PooledTextBatch,
+    TensorRecord,
+    TextBatch,
+    VideoBatch,
+    VisualBatch,
+)
 from nrccr.data.sampling import PARTS, Indices, parts_of_like_length
 
 
@@ -132,11 +140,15 @@ def _joined(texts: Sequence[TextBatch], padding: int) -> TextBatch:
     lengths = np.concatenate([text.counted() for text in texts])  # (all n,)
     if pools:
         return PooledTextBatch(tokens, mask, stack(pools, 0), lengths=lengths)
-    return TextBatch(tokens, mask, lengths=lengths)
+    lower = [text.lower.states for text in texts if text.lower is not None]
+    return TextBatch(tokens, mask, lengths=lengths, lower=LowerStates.of(torch.cat(lower), mask) if lower else None)
 
 
 def _trimmed(text: TextBatch, chosen: Indices) -> TextBatch:
     """Some captions, padded to their own longest."""
     lengths = text.counted()[chosen]
     longest = int(lengths.max())
-    return TextBatch(text.tokens[chosen, :longest], text.mask[chosen, :longest], lengths=lengths)
+    mask, lower = text.mask[chosen, :longest], text.lower
+    if lower is not None:
+        lower = LowerStates.of(lower.states[lower.places[chosen, :longest][mask]], mask)
+    return TextBatch(text.tokens[chosen, :longest], mask, lengths=lengths, lower=lower)

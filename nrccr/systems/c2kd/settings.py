@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from nrccr.config.keys import FileName, Section, key
-from nrccr.config.limits import require_at_most, require_heads
+from nrccr.config.limits import require_at_most, require_heads, require_padding_free
 from nrccr.config.render import spelled
 from nrccr.config.schema import Config, Refuse
 
@@ -64,7 +64,7 @@ SECTIONS: dict[str, type[Section]] = {"c2kd": C2KDSection}
 READS = frozenset(
     {
         *("data.languages", "visual.width", "visual.heads", "visual.layers"),
-        *("switches.frames", "switches.pool_mask"),
+        *("switches.frames", "switches.pool_mask", "text.cache"),
     }
 )
 SWITCHES: dict[str, Any] = {"score": "raw", "frames": "first"}
@@ -85,6 +85,8 @@ def check(config: Config, refuse: Refuse) -> None:
     """Refuse raw images, captions beyond the encoder's positions, and keys that the stage does not read."""
     require_at_most(config, "text.max_tokens", LONGEST, f"between 3 and {LONGEST}", refuse)
     require_heads(config, "visual", refuse)
+    instead = "reading=corrected, or switches.pool_mask=own"
+    require_padding_free(config, config.switch("pool_mask") == "own", instead, refuse)
     if config.visual.kind == "clip":
         message = f"visual.kind={config.visual.kind} does not go with model={config.model}; set visual.kind=video"
         refuse(message, "visual.kind", "model")

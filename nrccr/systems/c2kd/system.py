@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nrccr.errors import UserError
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.metrics import recall_sum
 from nrccr.evaluation.rule import Rule
+from nrccr.features.text_cache import TextCache, recorded
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.statedicts import Trained
 from nrccr.systems.base import located
@@ -98,7 +99,12 @@ def task_with(
     for split in (held_out, tested):
         if split is not None:
             require_same_width(split.visuals, pairs.visuals)
-    record: dict[str, Any] = {"tokenizer": tokenizer.describe()}
+    states = TextCache.of(config, model.network.text.backbone, device)
+    if states is not None:
+        name = f"{reader.collection.name}-train"
+        tables = {language: states.read(f"{name}-{language}", table) for language, table in pairs.texts.items()}
+        pairs, held_out = replace(pairs, texts=tables), None if held_out is None else states.of_split(held_out)
+    record: dict[str, Any] = {"tokenizer": tokenizer.describe(), **recorded(states)}
     teach = None
     if teachers:
         record["teachers"] = [teacher.record(own) for teacher, own in zip(teachers, pairs.taught, strict=True)]

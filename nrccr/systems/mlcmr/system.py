@@ -16,6 +16,7 @@ from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer, used_ids
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.rule import Rule
+from nrccr.features.text_cache import TextCache, recorded
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.statedicts import Trained
 from nrccr.systems.base import located
@@ -61,6 +62,12 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     for split in (validation, *tested):
         require_same_width(split.visuals, pairs.videos)
     model = _network(found, tokenizer, reader.features.width)
+    texts = TextCache.of(config, model.network.text.backbone, device)
+    if texts is not None:
+        name = f"{reader.collection.name}-train"
+        target = None if pairs.target is None else texts.read(f"{name}-target", pairs.target)
+        pairs = replace(pairs, source=texts.read(f"{name}-source", pairs.source), target=target)
+        validation = texts.of_split(validation)
     used = used_ids(pairs.tables, pairs.mask_id)
     train_used_rows(model.network.text.backbone.get_input_embeddings(), used)
     objective = MLCMRObjective(
@@ -86,7 +93,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(validation.counts)},
         save_models=model.save_encoders,
-        record={"tokenizer": tokenizer.describe()},
+        record={"tokenizer": tokenizer.describe(), **recorded(texts)},
         places=(pairs.videos.place,),
         several=True,
     )

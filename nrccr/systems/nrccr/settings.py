@@ -5,13 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from nrccr.config.keys import Section
-from nrccr.config.limits import FRAME_POSITIONS, QUERY_KEY_WIDTH, TEXT_POSITIONS, require_at_most, require_heads
+from nrccr.config.limits import (
+    FRAME_POSITIONS,
+    QUERY_KEY_WIDTH,
+    TEXT_POSITIONS,
+    require_at_most,
+    require_heads,
+    require_padding_free,
+)
 from nrccr.config.schema import Config, Refuse
 
 SECTIONS: dict[str, type[Section]] = {}
 READS = frozenset(
     {
-        *("image", "loss", "adversary", "text.width", "text.heads", "visual.width", "visual.heads", "visual.layers"),
+        *(
+            "image",
+            "loss",
+            "adversary",
+            "text.width",
+            "text.heads",
+            "text.cache",
+            "visual.width",
+            "visual.heads",
+            "visual.layers",
+        ),
         *("joint.dropout", "data.task", "data.source", "data.target", "data.round_trips", "data.mismatch_tolerance"),
         *(f"evaluation.{name}" for name in ("target_weight", "save_scores", "normalise", "beta", "k", "alpha")),
         *("switches.pooling", "switches.attention_mask", "switches.teacher", "switches.feed_forward"),
@@ -50,6 +67,8 @@ def check(config: Config, refuse: Refuse) -> None:
     if config.switches.pixels is not None and config.visual.kind != "clip":
         message = f"switches.pixels={config.switches.pixels} says how raw images are read, and visual.kind="
         refuse(f"{message}{config.visual.kind} reads none; remove it", "switches.pixels", "visual.kind")
+    instead = "reading=corrected, or switches.attention_mask=key and switches.pooling=masked"
+    require_padding_free(config, padding_free(config), instead, refuse)
     if config.data.source == config.data.target:
         message = f"data.target={config.data.target} is data.source, too; give the language of the queries"
         refuse(message, "data.source", "data.target")

@@ -22,13 +22,14 @@ from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.metrics import recall_sum
 from nrccr.evaluation.rule import Rule
 from nrccr.features.image_cache import ImageCache
+from nrccr.features.text_cache import TextCache, recorded
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.image import ImageEncoder, build_image_encoder, image_config, require_pixels
 from nrccr.models.openai import visual_config
 from nrccr.models.statedicts import Trained
 from nrccr.systems.base import located
 from nrccr.systems.model import Model
-from nrccr.systems.nrccr.data import Reader, cleaning_of, locate_data
+from nrccr.systems.nrccr.data import Pairs, Reader, cleaning_of, locate_data
 from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.nrccr.published import published
@@ -85,6 +86,9 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
     if cache is not None:
         pairs = replace(pairs, visuals=cache.encoded(f"{reader.collection.name}-train", pairs.visuals))
         held_out = replace(held_out, gallery=cache.encoded(f"{reader.collection.name}-val", held_out.visuals))
+    texts = TextCache.of(config, model.network.text.backbone, device)
+    if texts is not None:
+        pairs, held_out = _with_states(texts, pairs, held_out, model.network.with_back)
     used = used_ids([pairs.source, pairs.target, pairs.back])
     train_used_rows(model.network.text.backbone.get_input_embeddings(), used)
     objective = NRCCRObjective(config)
@@ -103,10 +107,22 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(held_out.counts)},
         save_models=model.save_encoders,
-        record={"tokenizer": tokenizer.describe()},
+        record={"tokenizer": tokenizer.describe(), **recorded(texts)},
         places=(pairs.visuals.place, held_out.visuals.place),
         several=True,
     )
+
+
+def _with_states(texts: TextCache, pairs: Pairs, held_out: Split, with_back: bool) -> tuple[Pairs, Split]:
+    """Training pairs and validation whose captions bring what the frozen layers give of them."""
+    name = f"{held_out.collection}-train"
+    with_states = replace(
+        pairs,
+        source=texts.read(f"{name}-source", pairs.source),
+        target=texts.read(f"{name}-target", pairs.target),
+        back=texts.read(f"{name}-back", pairs.back) if with_back else pairs.back,
+    )
+    return with_states, texts.of_split(held_out)
 
 
 def splits(retriever: Retriever, root: Path, name: SplitName, sample: Sample | None = None) -> Iterator[Split]:

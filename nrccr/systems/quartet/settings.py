@@ -50,7 +50,16 @@ READS = frozenset(
     {
         *(f"loss.{name}" for name in ("margin", "similarity", "feature", "cycle", "adversary", "temperature")),
         *("adversary", "joint.dropout", "visual.width", "visual.heads", "visual.layers", "visual.gru", "visual.maps"),
-        *("text.width", "text.heads", "text.prefix", "data.source", "data.target", "data.task", "data.languages"),
+        *(
+            "text.width",
+            "text.heads",
+            "text.prefix",
+            "text.cache",
+            "data.source",
+            "data.target",
+            "data.task",
+            "data.languages",
+        ),
         *("data.mismatch_tolerance", "switches.frames", "switches.score", "train.average", "train.warmup"),
         *("train.schedule", "train.backbone_learning_rate"),
         *(f"evaluation.{name}" for name in ("target_weight", "save_scores", "normalise", "beta", "k", "alpha")),

@@ -18,6 +18,7 @@ from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer, used_ids
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.rule import Rule
+from nrccr.features.text_cache import TextCache, recorded
 from nrccr.files import write_text
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.discriminator import Discriminator
@@ -81,6 +82,11 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         require_same_width(split.visuals, pairs.visuals)
     width = pairs.visuals.width
     model = _network(found, tokenizer, width)
+    texts = TextCache.of(config, model.network.text.backbone, device)
+    if texts is not None:
+        name = f"{reader.collection.name}-train"
+        tables = {language: texts.read(f"{name}-{language}", table) for language, table in pairs.texts.items()}
+        pairs, validation = replace(pairs, texts=tables), texts.of_split(validation)
     used = used_ids(pairs.texts.values(), *([] if pairs.mask_id is None else [pairs.mask_id]))
     train_used_rows(model.network.text.backbone.get_input_embeddings(), used)
     if model.network.words is not None:
@@ -107,7 +113,7 @@ def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Tas
         validate=validate,
         counts={"train": asdict(pairs.counts), "val": dict(validation.counts)},
         save_models=model.save_encoders,
-        record={"tokenizer": tokenizer.describe()},
+        record={"tokenizer": tokenizer.describe(), **recorded(texts)},
         places=(pairs.visuals.place, validation.visuals.place),
         write=None if trust is None else partial(_write_trust, trust, pairs),
         memory={} if trust is None else {"trust": trust},
