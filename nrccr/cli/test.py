@@ -43,13 +43,14 @@ def test(
     tune: Annotated[
         bool, typer.Option("--tune", help="Choose beta, k and alpha of evaluation.normalise on the validation split.")
     ] = False,
+    trec: Annotated[Path | None, typer.Option(help="Folder for TREC files: run.trec, qrels.trec.")] = None,
 ) -> None:
     """Test a run or a published checkpoint: writes metrics.json and ranks.tsv, prints a table."""
     if task not in ("text-to-visual", TEXT_TO_TEXT):
         raise UserError(f"--task {task}: give text-to-visual or text-to-text")
 
     among_texts = task == TEXT_TO_TEXT
-    options = EvaluationOptions(overrides or [], split_of(split), out, device, among_texts, by_length, bank, tune)
+    options = EvaluationOptions(overrides or [], split_of(split), out, device, among_texts, by_length, bank, tune, trec)
     in_processes(device, lambda: test_run(path, root, options))
 
 
@@ -66,6 +67,7 @@ class EvaluationOptions:
         by_length: also recalls by the query's length.
         bank: folder of the bank for `evaluation.normalise`; None takes the run's.
         tune: choose the normalisation's parameters on the validation split.
+        trec: folder for TREC files; None writes none.
     """
 
     overrides: Sequence[str] = ()
@@ -76,6 +78,7 @@ class EvaluationOptions:
     by_length: bool = False
     bank: Path | None = None
     tune: bool = False
+    trec: Path | None = None
 
 
 def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
@@ -91,6 +94,7 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     from nrccr.evaluation.evaluate import evaluate
     from nrccr.evaluation.outputs import written
     from nrccr.evaluation.rule import Rule
+    from nrccr.evaluation.trec import trec_files
     from nrccr.files import refuse_links
     from nrccr.processes import is_first
     from nrccr.report.screen import counts_line, test_tables
@@ -104,7 +108,9 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     name = f"{options.split}-{TEXT_TO_TEXT}" if options.among_texts else options.split
     run = path if path.is_dir() else path.parent
     folder = options.out if options.out is not None else run / name
-    _require_writable(folder)
+    _require_writable(folder, "--out")
+    if options.trec is not None:
+        _require_writable(options.trec, "--trec")
     splits = list(splits_of(retriever, root, options.split))
     for split in splits:
         inside = [Path(split.folder, file) for file in written(list(split.queries) if split.by_language else [])]
@@ -112,6 +118,8 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
             refuse_links(run, [Path(name, file) for file in inside])
         else:
             refuse_links(folder, inside)
+        if options.trec is not None:
+            refuse_links(options.trec, trec_files(split))
     rule = replace(Rule.of(config, retriever.device), by_length=options.by_length)
     rules = [rule] * len(splits)
     if options.among_texts:
@@ -130,6 +138,8 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
             "checkpoint": str(retriever.checkpoint),
             "switches": resolved_switches(config),
         }
+        if options.trec is not None:
+            rule = replace(rule, trec=options.trec / split.folder)
         searched = among_texts(split) if options.among_texts else split
         if not is_first():  # all encode, the first ranks and writes
             with rule.encoding():
@@ -138,7 +148,7 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
         metrics = evaluate(retriever.network, searched, rule, folder / split.folder, header)
         for table in test_tables(metrics, config):
             say(table)
-    say(f"written: {folder}")
+    say(f"written: {folder}" + (f", {options.trec}" if options.trec is not None else ""))
 
 
 def _normalising(retriever: Retriever, rule: Rule, split: Split, held_out: Split | None, bank: Path) -> Rule:
@@ -178,8 +188,8 @@ def _require_together(config: Config, options: EvaluationOptions) -> None:
         raise UserError("--tune with --split val: parameters are chosen on val; test them on --split test")
 
 
-def _require_writable(folder: Path) -> None:
+def _require_writable(folder: Path, option: str) -> None:
     """Find out before hours of encoding that results cannot be written."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"{folder}: cannot be written; give another folder with --out")
+        raise UserError(f"{folder}: cannot be written; give another folder with {option}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -25,6 +26,7 @@ class Rule:
         normalisation: of the scores against hubs, with its bank.
         by_length: also recalls by the query's length.
         save_scores: also write `scores.npz`.
+        trec: folder that gets TREC files, those of several languages in folders of their own; none: no such files.
         precision: of the network's products while it encodes; embeddings and scores are float32.
     """
 
@@ -37,6 +39,7 @@ class Rule:
     by_length: bool = False
     save_scores: bool = False
     precision: Precision = "fp32"
+    trec: Path | None = None
 
     @classmethod
     def of(cls, config: Config, device: torch.device) -> Rule:
