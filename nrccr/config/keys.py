@@ -160,7 +160,7 @@ def _section(info: FieldInfo) -> type[Section] | None:
 def _choices(annotation: Any) -> Sequence[Any]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    if get_origin(annotation) in (Union, UnionType):
+    if get_origin(annotation) in (Union, UnionType, list):
         return [choice for part in get_args(annotation) for choice in _choices(part)]
     return (False, True) if annotation is bool else ()
 

@@ -55,7 +55,7 @@ CHANGES = {
     "length": {"train.epochs", "train.patience"},
     "test": {f"evaluation.{name}" for name in ("normalise", "beta", "k", "alpha", "memory_mb")},
     "digits": {"train.log_every", "c2kd.precompute", "image.path"},
-    "nothing": {"data.workers", "train.save_minutes", "evaluation.save_scores", "image.cache"},
+    "nothing": {"data.workers", "train.report_to", "train.save_minutes", "evaluation.save_scores", "image.cache"},
 }
 
 
