@@ -12,6 +12,7 @@ import typer
 
 from nrccr import __version__
 from nrccr.cli.bank import bank
+from nrccr.cli.baseline import baseline
 from nrccr.cli.check import check
 from nrccr.cli.compare import compare
 from nrccr.cli.config import config_app
@@ -63,6 +64,7 @@ for verb in (
     check,
     train,
     test,
+    baseline,
     bank,
     rank,
     compare,
