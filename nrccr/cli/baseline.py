@@ -19,7 +19,7 @@ def baseline(
     config: ConfigFile,
     root: Root,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/<config name>-s<seed>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/baseline-<config name>-s<seed>.")] = None,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder first.")] = False,
 ) -> None:
@@ -29,7 +29,7 @@ def baseline(
     from nrccr.training.runfolder import RunFolder
 
     loaded = load_config(config, overrides or [])
-    folder = RunFolder(out if out is not None else Path("runs") / f"{config.stem}-s{loaded.seed}")
+    folder = RunFolder(out if out is not None else Path("runs") / f"baseline-{config.stem}-s{loaded.seed}")
     fit_run(loaded, root, folder, device, overwrite=overwrite)
     test_run(folder.path, root, EvaluationOptions(device=device))
 
