@@ -73,10 +73,18 @@ def test_a_run_folder_that_everything_reads(
     assert table.code == 0, table.err
     listed = (tmp_path / "table" / "tables.md").read_text()
     assert f"{metrics['SumR']:.1f}" in listed and "| base |" in listed and "| run |" in listed
-    report = nrccr_command("report", fitted, trained, "--root", tiny_collection, "--out", tmp_path / "page")
-    assert report.code == 0, report.err
     model = nrccr.load(fitted, device="cpu")
     assert model.encode_text(["a man runs"], role="source").shape == (1, 16)
+
+
+@pytest.mark.slow
+def test_a_report_shows_it_beside_a_trained_run(
+    fitted: Path, trained: Path, nrccr_command: Command, tiny_collection: Path, tmp_path: Path
+) -> None:
+    assert nrccr_command("test", trained, "--root", tiny_collection, "--device", "cpu").code == 0
+    report = nrccr_command("report", fitted, trained, "--root", tiny_collection, "--out", tmp_path / "page")
+    assert report.code == 0, report.err
+    assert "base" in (tmp_path / "page" / "index.html").read_text("utf-8")
 
 
 def test_scores_are_cosines_of_mapped_texts_and_centred_means_of_frames(
@@ -223,7 +231,10 @@ def test_both_sides_of_a_clip_as_they_are(
         else:
             expected.append(vectors_of(model, "text", input_ids=tokens.tokens)[0])
     np.testing.assert_allclose(text, np.stack(expected), atol=1e-5)
-    assert not list((out / "image_encoder").glob("*.safetensors")) and (out / "backbone" / "vocab.txt").is_file()
+    assert (
+        not list((out / "image_encoder").glob("*.safetensors"))
+        and (out / "backbone" / "tokenizer_config.json").is_file()
+    )
 
 
 def test_padding_does_not_change_a_towers_vectors(pair: tuple[Path, Any]) -> None:
