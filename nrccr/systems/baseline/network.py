@@ -82,6 +82,7 @@ class Baseline(nn.Module):
     """
 
     independent = True  # padding never counts
+    mean: Tensor
 
     def __init__(self, text: FrozenText, visual: FrozenVisual, features: int, *, mapped: bool) -> None:
         super().__init__()

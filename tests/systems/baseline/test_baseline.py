@@ -84,7 +84,7 @@ def test_a_report_shows_it_beside_a_trained_run(
     assert nrccr_command("test", trained, "--root", tiny_collection, "--device", "cpu").code == 0
     report = nrccr_command("report", fitted, trained, "--root", tiny_collection, "--out", tmp_path / "page")
     assert report.code == 0, report.err
-    assert "base" in (tmp_path / "page" / "index.html").read_text("utf-8")
+    assert "base" in (tmp_path / "page" / "report.html").read_text("utf-8")
 
 
 def test_scores_are_cosines_of_mapped_texts_and_centred_means_of_frames(
