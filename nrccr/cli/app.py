@@ -12,6 +12,7 @@ import typer
 
 from nrccr import __version__
 from nrccr.cli.bank import bank
+from nrccr.cli.baseline import baseline
 from nrccr.cli.card import card
 from nrccr.cli.check import check
 from nrccr.cli.compare import compare
@@ -64,6 +65,7 @@ for verb in (
     check,
     train,
     test,
+    baseline,
     bank,
     rank,
     compare,

@@ -51,13 +51,14 @@ def test(
             "beta, k and alpha alone.",
         ),
     ] = False,
+    trec: Annotated[Path | None, typer.Option(help="Folder for TREC files: run.trec, qrels.trec.")] = None,
 ) -> None:
     """Test a run or a published checkpoint: writes metrics.json and ranks.tsv, prints a table."""
     if task not in ("text-to-visual", TEXT_TO_TEXT):
         raise UserError(f"--task {task}: give text-to-visual or text-to-text")
 
     among_texts = task == TEXT_TO_TEXT
-    options = EvaluationOptions(overrides or [], split_of(split), out, device, among_texts, by_length, bank, tune)
+    options = EvaluationOptions(overrides or [], split_of(split), out, device, among_texts, by_length, bank, tune, trec)
     in_processes(device, lambda: test_run(path, root, options))
 
 
@@ -74,6 +75,7 @@ class EvaluationOptions:
         by_length: also recalls by the query's length.
         bank: folder of the bank for `evaluation.normalise` or `tune`; None takes the run's.
         tune: choose weight and normalisation on the validation split, or the parameters of the one that is set.
+        trec: folder for TREC files; None writes none.
     """
 
     overrides: Sequence[str] = ()
@@ -84,6 +86,7 @@ class EvaluationOptions:
     by_length: bool = False
     bank: Path | None = None
     tune: bool = False
+    trec: Path | None = None
 
 
 def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
@@ -101,6 +104,7 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     from nrccr.evaluation.languages import write_together
     from nrccr.evaluation.outputs import written
     from nrccr.evaluation.rule import Rule
+    from nrccr.evaluation.trec import trec_files
     from nrccr.files import refuse_links
     from nrccr.processes import is_first
     from nrccr.report.screen import counts_line, test_tables, together_table
@@ -116,7 +120,9 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
     name = f"{options.split}-{kind}" if kind else options.split
     run = path if path.is_dir() else path.parent
     folder = options.out if options.out is not None else run / name
-    _require_writable(folder)
+    _require_writable(folder, "--out")
+    if options.trec is not None:
+        _require_writable(options.trec, "--trec")
     rule = replace(Rule.of(config, retriever.device), by_length=options.by_length)
     choices = _choices(retriever, path, root, rule, options.bank) if both else None  # before test queries are read
     splits = list(splits_of(retriever, root, options.split))
@@ -126,6 +132,8 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
             refuse_links(run, [Path(name, file) for file in inside])
         else:
             refuse_links(folder, inside)
+        if options.trec is not None:
+            refuse_links(options.trec, trec_files(split))
     rules = [rule] * len(splits)
     if choices is not None:
         for split, chosen in zip(splits, choices, strict=True):
@@ -150,6 +158,8 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
             "checkpoint": str(retriever.checkpoint),
             "switches": resolved_switches(config),
         }
+        if options.trec is not None:
+            rule = replace(rule, trec=options.trec / split.folder)
         searched = among_texts(split) if options.among_texts else split
         if not is_first():  # all encode, the first ranks and writes
             with rule.encoding():
@@ -160,7 +170,7 @@ def test_run(path: Path, root: Path, options: EvaluationOptions) -> None:
             say(table)
     if len(found) > 1 and not options.among_texts:
         say(together_table(found, write_together(folder, found, [folder / split.folder for split in splits])))
-    say(f"written: {folder}")
+    say(f"written: {folder}" + (f", {options.trec}" if options.trec is not None else ""))
 
 
 def _choices(retriever: Retriever, path: Path, root: Path, rule: Rule, bank: Path | None) -> list[dict[str, Choice]]:
@@ -226,8 +236,8 @@ def _require_together(config: Config, options: EvaluationOptions) -> None:
             raise UserError(f"--tune chooses {key}; leave it out")
 
 
-def _require_writable(folder: Path) -> None:
+def _require_writable(folder: Path, option: str) -> None:
     """Find out before hours of encoding that results cannot be written."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"{folder}: cannot be written; give another folder with --out")
+        raise UserError(f"{folder}: cannot be written; give another folder with {option}")

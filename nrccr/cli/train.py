@@ -111,7 +111,10 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
     from nrccr.training.features import describe_features
     from nrccr.training.loop import Trainer
     from nrccr.training.task import begin_alike
+    from nrccr.training.trackers import require_trackers
 
+    if is_first():
+        require_trackers(config.train.report_to)
     chosen = choose_device(device)
     make_deterministic(config.seed)
     runtime = Runtime(chosen, config.train.precision)

@@ -175,7 +175,7 @@ def _names_file(annotation: Any, metadata: Sequence[Any]) -> bool:
 def _choices(annotation: Any) -> Sequence[Any]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    if get_origin(annotation) in (Union, UnionType):
+    if get_origin(annotation) in (Union, UnionType, list):
         return [choice for part in get_args(annotation) for choice in _choices(part)]
     return (False, True) if annotation is bool else ()
 

@@ -27,6 +27,7 @@ from nrccr.config.choices import (
     SimilarityKind,
     Strength,
     TeacherKind,
+    Tracker,
     ValidationEnglish,
     VisualKind,
 )
@@ -309,6 +310,11 @@ class TrainSection(Section):
     drop_last: bool = key(False, "true: leave out an epoch's last batch where it is short")
     precision: Precision = key("fp32", "")
     log_every: int = key(10, "steps between log lines", changes="digits", gt=0)
+    report_to: list[Tracker] = key(
+        ["tensorboard"],
+        "trackers that get the numbers of metrics.jsonl too: tensorboard | trackio | wandb | mlflow; [] for none",
+        changes="nothing",
+    )
     save_minutes: float = key(
         5.0, "minutes between states to resume from, besides one after every epoch", changes="nothing", gt=0
     )

@@ -68,6 +68,7 @@ class CaptionTokenizer:
         try:
             require_model_files(model)
             config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+            config = getattr(config, "text_config", config)  # of a CLIP or SigLIP its text side
             kind = str(config.model_type)
             with encodable(model) as readable:
                 self.tokenizer = _read_tokenizer(readable, lower_case=lower_case and kind == "bert")

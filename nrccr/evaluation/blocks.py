@@ -206,10 +206,13 @@ def mean_of_highest(scores: Blocks, k: int, memory_mb: float | None = None) -> T
     return means
 
 
-def highest_columns(scores: Blocks, k: int, memory_mb: float | None = None) -> Tensor:
-    """The k columns that score highest in every row, best first, equal ones by index: (Q, min(k, N)) integers."""
+def highest(scores: Blocks, k: int, memory_mb: float | None = None) -> Iterator[tuple[range, Tensor, Tensor]]:
+    """The k highest scores of every row and their columns, best first, equal ones by index, some rows at a time.
+
+    Yields:
+        The rows, their scores and the columns of these, both (rows, min(k, N)).
+    """
     count = min(k, scores.shape[1])
-    found = torch.empty(scores.shape[0], count, dtype=torch.int64, device=scores.device)
     row_spans, column_spans = spans(scores.shape, memory_mb)
     for rows in row_spans if count else []:
         values = torch.empty(len(rows), 0, device=scores.device)
@@ -222,6 +225,13 @@ def highest_columns(scores: Blocks, k: int, memory_mb: float | None = None) -> T
             places = torch.cat([places, chosen + columns.start], dim=1)
             order = values.sort(dim=1, descending=True, stable=True).indices[:, :count]
             values, places = values.gather(1, order), places.gather(1, order)
+        yield rows, values, places
+
+
+def highest_columns(scores: Blocks, k: int, memory_mb: float | None = None) -> Tensor:
+    """The k columns that score highest in every row, best first, equal ones by index: (Q, min(k, N)) integers."""
+    found = torch.empty(scores.shape[0], min(k, scores.shape[1]), dtype=torch.int64, device=scores.device)
+    for rows, _, places in highest(scores, k, memory_mb):
         found[rows.start : rows.stop] = places
     return found
 

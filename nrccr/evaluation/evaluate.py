@@ -23,6 +23,7 @@ from nrccr.evaluation.metrics import recalls_by_length
 from nrccr.evaluation.outputs import forget, write_ranks, write_scores
 from nrccr.evaluation.ranked import Scored
 from nrccr.evaluation.rule import Rule
+from nrccr.evaluation.trec import write_trec
 from nrccr.files import write_json
 
 SWEEP = (1.0, 0.8, 0.5, 0.2, 0.0)  # weights of the source side, as the published test prints them
@@ -114,7 +115,9 @@ class _Evaluation:
                 {"source_weight": w, **at(1.0 - w).ranked(memory_mb=rule.memory_mb).metrics()} for w in SWEEP
             ]
         if rule.by_length:
-            metrics["by_length"] = recalls_by_length(ranked.text_to_visual[0], split.headline.tokens.words)
+            metrics["by_length"] = recalls_by_length(ranked.text_to_visual.best, split.headline.tokens.words)
+        if rule.trec is not None:
+            write_trec(rule.trec, scored, encoded.ids, split.gallery.ids, rule.memory_mb)
         forget(self.folder)
         if not isinstance(split.gallery, TextGallery):
             if rule.save_scores:
@@ -146,12 +149,14 @@ class _Evaluation:
                 untuned[language] = plain.language_metrics()
             if rule.by_length:
                 lengths = split.queries[language].tokens.words
-                counts[language]["by_length"] = recalls_by_length(ranked.text_to_visual[0], lengths)
-            ranks[language], item_of[language] = ranked.text_to_visual[0], own.item_of
+                counts[language]["by_length"] = recalls_by_length(ranked.text_to_visual.best, lengths)
+            ranks[language], item_of[language] = ranked.text_to_visual.best, own.item_of
             optimistic[language] = scored.ranked("optimistic", rule.memory_mb).language_metrics()
             place = self.folder / language
             place.mkdir(parents=True, exist_ok=True)
             write_ranks(place, ranked, scored, own.ids, split.visuals.ids, rule.memory_mb)
+            if rule.trec is not None:
+                write_trec(rule.trec / language, scored, own.ids, split.visuals.ids, rule.memory_mb)
         mean = mean_metrics(metrics)
         if self.folder is None:
             return {"mean": mean, "languages": metrics}

@@ -1,4 +1,4 @@
-"""Ranks and the metrics made from them: R@K, MedR, MeanR, mAP, SumR.
+"""Ranks and the metrics made from them: R@K, MedR, MeanR, mAP, MRR, nDCG@10, SumR.
 
 Nothing is sorted. The rank of a relevant item is a count: how many items of its row score higher, and how many of those
 that score the same come first. Counts are taken over blocks, so memory does not grow with the matrix, and a matrix that
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ Rows: TypeAlias = Scores | Sequence[Sequence[float]]
 Relevant: TypeAlias = npt.NDArray[Any] | Tensor | Sequence[int] | Sequence[Sequence[int]]
 
 RECALLS = (1, 5, 10)
+CUT = 10  # places that nDCG looks at
 LENGTHS = (10, 15, 20, 25, 30)  # tokens of the longest query in each bin of recalls_by_length but the last
 BLOCK_ENTRIES = 1 << 20  # entries of one block of scores: 4 MB of float32 stays in a processor's cache
 TALL = 2048  # rows of a transposed matrix that are read together, as they lie in memory
@@ -51,8 +52,9 @@ def retrieval_metrics(
         memory_mb: what a block may take, where `scores` are `Blocks`.
 
     Returns:
-        R@1, R@5, R@10 (percent), MedR, MeanR (of the 1-based rank of a row's best-placed relevant item) and mAP
-        (percent), unrounded. MedR of an even number of rows is the mean of the middle two.
+        R@1, R@5, R@10 (percent), MedR, MeanR (of the 1-based rank of a row's best-placed relevant item), mAP, MRR and
+        nDCG@10 (percent), unrounded. MedR of an even number of rows is the mean of the middle two; MRR is the mean of
+        1 / rank, not cut.
 
         R@K counts ranks below K + 1, and R@1 a rank of exactly 1. For whole ranks this is rank <= K; for averaged ones
         it is QB-Norm's rule (0-based rank below K, but 0 for K = 1): a tie for first misses R@1, rank 5.5 is in R@5.
@@ -60,6 +62,10 @@ def retrieval_metrics(
         The precision at a relevant item, for mAP, is its rank among the relevant items of its row over its rank
         among all, both by the same tie rule. With `index` this is the usual average precision; with the others a tie of
         relevant items alone costs nothing, and no precision exceeds 1.
+
+        nDCG@10 has linear gain, here 1 for a relevant item and 0 for others: sum of 1 / log2(1 + rank) over relevant
+        items of rank below 11, over the same sum of their ranks among the relevant ones; 0 where tied ranks leave none
+        below 11. With `index` this is the usual one.
 
     Raises:
         ValueError: empty scores, NaN, a row without a relevant item, a column out of range or duplicated.
@@ -72,15 +78,31 @@ def retrieval_metrics(
         >>> found["R@1"], found["R@5"], found["MeanR"]
         (50.0, 100.0, 1.5)
     """
-    return summarise(*ranks_and_precision(scores, relevant, ties, memory_mb))
+    return summarise(ranks_and_precision(scores, relevant, ties, memory_mb))
 
 
-def summarise(best: npt.NDArray[np.float64], precision: npt.NDArray[np.float64]) -> dict[str, float]:
+class Placed(NamedTuple):
+    """How the relevant items of every row are placed; arrays (Q,).
+
+    Attributes:
+        best: 1-based rank of the best-placed one.
+        precision: average precision, 0..1.
+        gain: nDCG@10, 0..1.
+    """
+
+    best: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
+    gain: npt.NDArray[np.float64]
+
+
+def summarise(placed: Placed) -> dict[str, float]:
     """Retrieval metrics of what `ranks_and_precision` returns."""
-    return recalls(best) | {
-        "MedR": float(np.median(best)),
-        "MeanR": float(np.mean(best)),
-        "mAP": 100.0 * float(np.mean(precision)),
+    return recalls(placed.best) | {
+        "MedR": float(np.median(placed.best)),
+        "MeanR": float(np.mean(placed.best)),
+        "mAP": 100.0 * float(np.mean(placed.precision)),
+        "MRR": 100.0 * float(np.mean(1 / placed.best)),
+        f"nDCG@{CUT}": 100.0 * float(np.mean(placed.gain)),
     }
 
 
@@ -96,7 +118,7 @@ def ranks(
 
     Ranks are whole numbers except with averaged ties.
     """
-    return ranks_and_precision(scores, relevant, ties, memory_mb)[0]
+    return ranks_and_precision(scores, relevant, ties, memory_mb).best
 
 
 def recalls_by_length(
@@ -140,8 +162,8 @@ def geometric_mean(summary: Mapping[str, float]) -> float:
 
 def ranks_and_precision(
     scores: Rows, relevant: Relevant, ties: Ties = "index", memory_mb: float | None = None
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Best rank and average precision (0..1) of every row, both (Q,); arguments and errors as `retrieval_metrics`."""
+) -> Placed:
+    """Best rank, average precision and nDCG@10 of every row; arguments and errors as `retrieval_metrics`."""
     if ties not in ("index", "average", "optimistic"):
         raise ValueError(f"ties is {ties!r}: choose index, average or optimistic")
     matrix: Scores = as_matrix(scores, "scores")
@@ -149,7 +171,7 @@ def ranks_and_precision(
         raise ValueError(f"scores have shape {tuple(matrix.shape)}: give a matrix of at least one query and one item")
     count, width = int(matrix.shape[0]), int(matrix.shape[1])
     columns, starts = _relevant_columns(relevant, count, width)
-    best, precision = np.empty(count), np.empty(count)
+    placed = Placed(np.empty(count), np.empty(count), np.empty(count))
     for strip in _strips(matrix, memory_mb):
         rows = slice(strip.rows.start, strip.rows.stop)
         padded, valid = _pad(columns, starts[rows.start : rows.stop + 1])  # (b, K)
@@ -164,10 +186,18 @@ def ranks_and_precision(
         among = own.masked_fill(~valid, torch.nan)
         slots = torch.arange(own.shape[1], device=own.device).expand_as(own).masked_fill(~valid, -1)
         within = 1 + places_ahead(among, own, slots, ties, gaps=True)  # (b, K)
-        block_best = overall.masked_fill(~valid, torch.inf).amin(dim=1)
-        block_precision = (within / overall).masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1)
-        best[rows], precision[rows] = block_best.cpu().numpy(), block_precision.cpu().numpy()
-    return best, precision
+        placed.best[rows] = overall.masked_fill(~valid, torch.inf).amin(dim=1).cpu().numpy()
+        precision = (within / overall).masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1)
+        placed.precision[rows] = precision.cpu().numpy()
+        gained, most = (_discounted(places, valid).cpu().numpy() for places in (overall, within))
+        placed.gain[rows] = gained / np.where(most > 0, most, 1.0)
+    return placed
+
+
+def _discounted(places: Tensor, valid: Tensor) -> Tensor:
+    """Sum over the first CUT of 1 / log2(1 + place), (b,), of 1-based places (b, K)."""
+    counted = valid & (places < CUT + 1)
+    return places.add(1).log2().reciprocal().masked_fill(~counted, 0.0).sum(dim=1)
 
 
 @dataclass

@@ -59,13 +59,13 @@ def write_ranks(
         item_ids: N of them.
         memory_mb: what a block may take.
     """
-    best, _ = ranked.text_to_visual
+    best = ranked.text_to_visual.best
     top = highest_columns(scored.forward, TOP, memory_mb).tolist()  # (Q, 10)
     lines = ["query\trank\ttop"]
     for query, rank, columns in zip(query_ids, best, top, strict=True):
         lines.append(f"{query}\t{int(rank)}\t{' '.join(item_ids[column] for column in columns)}")
     write_text(folder / "ranks.tsv", "\n".join(lines) + "\n")
-    best, precision = ranked.visual_to_text
+    best, precision, _ = ranked.visual_to_text
     top = highest_columns(scored.backward, TOP, memory_mb).tolist()  # (M, 10)
     lines = ["item\trank\tprecision\ttop"]
     for item, rank, mean, columns in zip(scored.queried.tolist(), best, precision, top, strict=True):

@@ -13,9 +13,7 @@ import numpy.typing as npt
 
 from nrccr.evaluation.blocks import Blocks, Columns, DenseScores, Transposed, dense, fits
 from nrccr.evaluation.counting import Ties
-from nrccr.evaluation.metrics import geometric_mean, ranks_and_precision, recall_sum, summarise
-
-Ranks = npt.NDArray[np.float64]
+from nrccr.evaluation.metrics import Placed, geometric_mean, ranks_and_precision, recall_sum, summarise
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Scored:
         return cls(forward, backward, item_of, queried)
 
     def ranked(self, ties: Ties = "index", memory_mb: float | None = None) -> Ranked:
-        """Best ranks and average precisions of both directions."""
+        """How both directions place what is relevant."""
         place = {item: row for row, item in enumerate(self.queried.tolist())}
         captions_of: list[list[int]] = [[] for _ in place]
         for query, item in enumerate(self.item_of.tolist()):
@@ -61,14 +59,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Best ranks and average precisions of queries, both (Q,), and of items that have a query, both (M,)."""
+    """How Q queries place their items, and M items that have a query their queries."""
 
-    text_to_visual: tuple[Ranks, Ranks]
-    visual_to_text: tuple[Ranks, Ranks]
+    text_to_visual: Placed
+    visual_to_text: Placed
 
     def metrics(self) -> dict[str, Any]:
         """Metrics of both directions, SumR and mean recall."""
-        forward, backward = summarise(*self.text_to_visual), summarise(*self.visual_to_text)
+        forward, backward = summarise(self.text_to_visual), summarise(self.visual_to_text)
         total = recall_sum(forward, backward)
         return {"text_to_visual": forward, "visual_to_text": backward, "SumR": total, "mean_recall": total / 6}
 
@@ -76,6 +74,6 @@ class Ranked:
         """Metrics of both directions, each with the geometric mean of its recalls, and SumR."""
         forward, backward = (
             summary | {"geometric_mean": geometric_mean(summary)}
-            for summary in (summarise(*self.text_to_visual), summarise(*self.visual_to_text))
+            for summary in (summarise(self.text_to_visual), summarise(self.visual_to_text))
         )
         return {"text_to_visual": forward, "visual_to_text": backward, "SumR": recall_sum(forward, backward)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -27,6 +28,7 @@ class Rule:
         normalisation: of the scores against hubs, with its bank.
         by_length: also recalls by the query's length.
         save_scores: also write `scores.npz`.
+        trec: folder that gets TREC files, those of several languages in folders of their own; none: no such files.
         precision: of the network's products while it encodes; embeddings and scores are float32.
         choices: by query language, weight and normalisation that were chosen on another split; they replace the above.
     """
@@ -40,6 +42,7 @@ class Rule:
     by_length: bool = False
     save_scores: bool = False
     precision: Precision = "fp32"
+    trec: Path | None = None
     choices: Mapping[str, Choice] = field(default_factory=dict)
 
     @classmethod

@@ -161,7 +161,7 @@ class Searched:
     @torch.inference_mode()
     def ranks(self, target_weight: float | None = None) -> Floats:
         """The rank (Q,) of each query's item, from 1."""
-        return self.scored(target_weight).ranked(memory_mb=self.run.rule.memory_mb).text_to_visual[0]
+        return self.scored(target_weight).ranked(memory_mb=self.run.rule.memory_mb).text_to_visual.best
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -191,7 +191,7 @@ class Searched:
         ranked = scored.ranked(memory_mb=self.run.rule.memory_mb)
         item_ids = [self.item_ids[at] for at in scored.queried.tolist()]
         item_of = np.searchsorted(scored.queried, self.encoded.item_of)
-        ranks, (item_ranks, precisions) = ranked.text_to_visual[0], ranked.visual_to_text
+        ranks, (item_ranks, precisions, _) = ranked.text_to_visual.best, ranked.visual_to_text
         folder = self.run.folder / "test"
         return Outcome(folder, self.encoded.ids, ranks, item_ids, item_ranks, precisions, item_of)
 

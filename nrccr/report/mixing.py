@@ -64,7 +64,7 @@ class Step:
             "after": self.after.name,
             "target weight before": self.before.target_weight,
             "target weight after": self.after.target_weight,
-            "queries": len(self.before.ranked.text_to_visual[0]),
+            "queries": len(self.before.ranked.text_to_visual.best),
             "SumR before": self.before.sumr,
             "SumR after": self.after.sumr,
             "median gain (places)": self.changes.median,
@@ -95,7 +95,7 @@ def steps(searched: Searched, label: str) -> list[Step]:
     found = weightings(searched)
     pairs = [(before, after) for at, after in enumerate(found) for before in found[:at]]
     return [
-        Step(label, before, after, rank_changes(before.ranked.text_to_visual[0], after.ranked.text_to_visual[0]))
+        Step(label, before, after, rank_changes(before.ranked.text_to_visual.best, after.ranked.text_to_visual.best))
         for before, after in pairs
     ]
 

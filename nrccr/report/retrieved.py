@@ -85,7 +85,7 @@ class Answers:
     @cached_property
     def ranks(self) -> Ranks:
         """(Q,) of each query's item."""
-        return self.scored.ranked(memory_mb=self.searched.run.rule.memory_mb).text_to_visual[0]
+        return self.scored.ranked(memory_mb=self.searched.run.rule.memory_mb).text_to_visual.best
 
     @cached_property
     def top(self) -> Indices:

@@ -62,14 +62,24 @@ def metrics_table(metrics: dict[str, Any], config: Config) -> Table:
         table.add_row(label, *_cells(entry["text_to_visual"] | {"SumR": entry["SumR"]}), style="dim")
     normalisation = metrics["normalisation"]
     method = "" if normalisation["method"] == "none" else f", normalised by {normalisation['method']}"
-    table.caption = f"headline: target weight {metrics['target_weight']}, scores {normalisation['scores']}{method}"
+    headline = f"headline: target weight {metrics['target_weight']}, scores {normalisation['scores']}{method}"
     if "tuned" in metrics:
         plain = metrics["untuned"]
-        table.caption += (
+        headline += (
             f", chosen on {metrics['tuned']['split']}; not tuned: target weight {plain['target_weight']}, "
             f"scores {plain['normalisation']['scores']}"
         )
+    labels = {"text_to_visual": f"text to {item}", "visual_to_text": f"{item} to text"}
+    table.caption = f"{headline}\n{_further(metrics, labels)}"
     return table
+
+
+def _further(metrics: dict[str, Any], labels: dict[str, str]) -> str:
+    """What a table of 80 columns has no room for, of each direction."""
+    return "; ".join(
+        f"{name} " + ", ".join(f"{label} {metrics[direction][name]:.2f}" for direction, label in labels.items())
+        for name in ("nDCG@10", "MRR")
+    )
 
 
 def choice_line(choice: Choice, language: str) -> str:
@@ -110,6 +120,7 @@ def multilingual_table(metrics: dict[str, Any]) -> Table:
     add("backward", mean["visual_to_text"], "dim")
     add("optimistic", mean["optimistic"]["text_to_visual"], "dim")
     lines = ["backward: mean of visual to text; optimistic: mean with equal scores at the first of their places"]
+    lines.append(_further(mean, {"text_to_visual": "mean", "visual_to_text": "backward"}))
     if metrics["rank_variance"] is not None:
         over = f"over {metrics['rank_variance_items']:,} items"
         lines.append(f"rank variance across languages {metrics['rank_variance']:.1f}, {over}")
@@ -154,6 +165,7 @@ def text_to_text_table(metrics: dict[str, Any], config: Config) -> Table:
         cells = [paper.get((direction, name), "") for name in COLUMNS[:-1]]
         if any(cells):
             table.add_row("  paper, full size", *cells, style="dim")
+    table.caption = _further(metrics, {"target_to_source": "query", "source_to_target": "translation"})
     return table
 
 

@@ -17,6 +17,7 @@ SYSTEMS = {
     "mlcmr": "nrccr.systems.mlcmr",
     "c2kd": "nrccr.systems.c2kd",
     "quartet": "nrccr.systems.quartet",
+    "baseline": "nrccr.systems.baseline",
 }
 
 
@@ -25,7 +26,7 @@ def part_of(name: str, part: str) -> ModuleType:
 
     Args:
         name: the system, as `model` names it.
-        part: `settings` or `system`; `convert` where it has one.
+        part: `settings` or `system`; `convert` or `fit` where it has one.
 
     Raises:
         UserError: no such system.

@@ -1,4 +1,4 @@
-"""What a run logs while it trains: metrics.jsonl and tensorboard."""
+"""What a run logs while it trains: metrics.jsonl, and the same numbers for tensorboard and other trackers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from nrccr.config.schema import Config
 from nrccr.errors import UserError
 from nrccr.files import encodable, not_written, open_to_append
 from nrccr.processes import mean_of_all
+from nrccr.training.trackers import Trackers
 
 
 class Window:
@@ -59,35 +61,43 @@ class Window:
 
 
 class Log:
-    """metrics.jsonl, one JSON object a line, and the same numbers for tensorboard.
+    """metrics.jsonl, one JSON object a line, and the same numbers for the trackers of `train.report_to`.
 
     Args:
         folder: the run folder.
         kept: bytes of metrics.jsonl that a resumed run keeps; later lines are written again as it replays.
         step: the step it resumes from; tensorboard forgets later ones.
+        config: names the trackers; tensorboard alone without it.
     """
 
-    def __init__(self, folder: Path, kept: int = 0, step: int = 0) -> None:
+    def __init__(self, folder: Path, kept: int = 0, step: int = 0, config: Config | None = None) -> None:
         self.path = folder / "metrics.jsonl"
         self._file = os.fdopen(open_to_append(self.path), "ab")
         self._file.truncate(kept)
         self._file.seek(kept)
         self._hook, threading.excepthook = threading.excepthook, self._in_thread
         self.board = folder / "tensorboard"
-        with _naming(self.board):
-            self.board.mkdir(exist_ok=True)
         self._names = ExitStack()
-        board = self._names.enter_context(encodable(str(self.board)))
-        self._board = SummaryWriter(board, purge_step=step + 1 if step else None)
+        self._board: SummaryWriter | None = None
+        if config is None or "tensorboard" in config.train.report_to:
+            with _naming(self.board):
+                self.board.mkdir(exist_ok=True)
+            board = self._names.enter_context(encodable(str(self.board)))
+            self._board = SummaryWriter(board, purge_step=step + 1 if step else None)
+        self._trackers = None if config is None else Trackers(config, folder, step)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Write one line; `kind` is train or validation, `values` scalars or dicts of scalars."""
         with _naming(self.path):
             self._file.write(json.dumps({"kind": kind, "step": step, **values}).encode() + b"\n")
             self._file.flush()
-        with _naming(self.board):
-            for name, value in _flatten(values):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {f"{kind}/{name}": value for name, value in _flatten(values)}
+        if self._board is not None:
+            with _naming(self.board):
+                for name, value in numbers.items():
+                    self._board.add_scalar(name, value, step)
+        if self._trackers is not None:
+            self._trackers.write(step, numbers)
 
     def _in_thread(self, raised: threading.ExceptHookArgs) -> None:
         """Keep tensorboard's own thread from printing what the next call of its writer raises again in ours."""
@@ -98,15 +108,17 @@ class Log:
         """Bytes written so far, safely on disk."""
         with _naming(self.path):
             os.fsync(self._file.fileno())
-        with _naming(self.board):
-            self._board.flush()
+        if self._board is not None:
+            with _naming(self.board):
+                self._board.flush()
         return self._file.tell()
 
     def close(self) -> None:
-        """Close both files; what could not be written was said before."""
-        for file in (self._file, self._board):
+        """Close all of it; what could not be written was said before."""
+        for file in (self._file, self._board, self._trackers):
             with suppress(OSError):
-                file.close()
+                if file is not None:
+                    file.close()
         self._names.close()
         threading.excepthook = self._hook
 

@@ -85,7 +85,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; the state was saved.
         """
         config, progress = self.config.train, self.progress
-        log = Log(self.folder.path, self.log_bytes, progress.step) if is_first() else NoLog()
+        log = Log(self.folder.path, self.log_bytes, progress.step, self.config) if is_first() else NoLog()
         try:
             with _stop_on_signal() as stop:
                 while progress.epoch < config.epochs and not progress.schedule.exhausted(config):

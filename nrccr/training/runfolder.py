@@ -27,7 +27,17 @@ from nrccr.sizes import regular_bytes
 from nrccr.training.features import changed_features
 from nrccr.training.workers import undisturbed
 
-WRITTEN = ("config.yaml", "run.json", "model.safetensors", "metrics.jsonl", "tensorboard", "last/state.pt")
+WRITTEN = (
+    "config.yaml",
+    "run.json",
+    "model.safetensors",
+    "metrics.jsonl",
+    "tensorboard",
+    "last/state.pt",
+    "trackers.json",
+    "wandb",
+    "mlruns",
+)
 PACKAGES = ("nrccr", "torch", "transformers", "accelerate", "pydantic", "numpy", "safetensors")
 # What run.json must hold, where it has it, for a run to be resumed.
 RECORDED: dict[str, type] = {"device": str, "fingerprint": str, "versions": dict, "features": dict, "resumed": list}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-DIRECTION = {"R@1", "R@5", "R@10", "MedR", "MeanR", "mAP"}
+DIRECTION = {"R@1", "R@5", "R@10", "MedR", "MeanR", "mAP", "MRR", "nDCG@10"}
 Command = Callable[..., Any]
 
 

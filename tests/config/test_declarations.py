@@ -17,6 +17,7 @@ from nrccr.config.schema import Config, Refuse, resolved_switches
 from nrccr.config.sections import Switches, TextSection
 from nrccr.config.yaml import Layer, merged, parse_yaml, read_layers
 from nrccr.errors import UserError
+from nrccr.systems.baseline.settings import BaselineSection
 from nrccr.systems.c2kd.settings import C2KDSection
 from nrccr.systems.quartet.settings import QuartetSection
 from nrccr.systems.settings import build_config, config_type, load_config
@@ -28,16 +29,18 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 READERS = {
     "nrccr": (
         "switches.attention_mask switches.teacher switches.feed_forward switches.attention_scale switches.similarity "
-        "switches.feature switches.adversary switches.english_cleaning switches.pixels image.model image.pretrained "
-        "image.path image.trainable image.cache data.round_trips loss.target"
+        "switches.feature switches.adversary image.trainable image.cache data.round_trips loss.target"
     ),
+    "nrccr baseline": "switches.english_cleaning switches.pixels image.model image.pretrained image.path",
+    "nrccr quartet baseline": "data.source data.task",
     "nrccr quartet": (
-        "adversary.discriminator adversary.learning_rate text.width text.heads data.source data.task loss.similarity "
+        "adversary.discriminator adversary.learning_rate text.width text.heads loss.similarity "
         "loss.feature loss.cycle loss.adversary"
     ),
     "nrccr mlcmr": "switches.pooling loss.mask_same_item",
-    "nrccr mlcmr quartet": (
-        "switches.score loss.margin loss.temperature joint.dropout data.target data.mismatch_tolerance "
+    "nrccr mlcmr quartet": "switches.score loss.margin loss.temperature joint.dropout",
+    "nrccr mlcmr quartet baseline": (
+        "data.target data.mismatch_tolerance "
         "evaluation.target_weight evaluation.save_scores evaluation.normalise evaluation.beta evaluation.k "
         "evaluation.alpha"
     ),
@@ -46,8 +49,10 @@ READERS = {
     "nrccr c2kd quartet": "visual.width visual.heads visual.layers",
     "c2kd": "switches.pool_mask " + " ".join(f"c2kd.{name}" for name in C2KDSection.model_fields),
     "c2kd quartet": "data.languages",
+    "quartet baseline": "text.prefix",
+    "baseline": " ".join(f"baseline.{name}" for name in BaselineSection.model_fields),
     "quartet": (
-        "text.prefix train.average train.warmup train.schedule train.backbone_learning_rate "
+        "train.average train.warmup train.schedule train.backbone_learning_rate "
         + " ".join(f"quartet.{name}" for name in QuartetSection.model_fields)
     ),
 }
@@ -55,7 +60,7 @@ CHANGES = {
     "length": {"train.epochs", "train.patience"},
     "test": {f"evaluation.{name}" for name in ("normalise", "beta", "k", "alpha", "memory_mb")},
     "digits": {"train.log_every", "train.checkpointing", "c2kd.precompute", "image.path"},
-    "nothing": {"data.workers", "train.save_minutes", "evaluation.save_scores", "image.cache"},
+    "nothing": {"data.workers", "train.report_to", "train.save_minutes", "evaluation.save_scores", "image.cache"},
 }
 
 
@@ -286,7 +291,7 @@ def test_a_new_system_is_a_line_in_the_table_and_its_settings() -> None:
     assert config.section(ToySection).size == 7 and resolved_switches(config) == {"pooling": "masked"}
     assert "toy.size" in keys_that_change(type(config), "nothing")
     text = base_yaml(config_type())
-    assert "model: nrccr            # nrccr | mlcmr | c2kd | quartet | toy: the system" in text
+    assert "model: nrccr            # nrccr | mlcmr | c2kd | quartet | baseline | toy: the" in text
     assert "  size: 3               # of the toy\n" in text and "toy: toys" in " ".join(text.split())
     assert "toy:                    # [toy] what the toy system adds\n" in text
     assert "toy" in json_schema(config_type())["properties"]

@@ -19,7 +19,9 @@ TINY = {
     "mlcmr": ["visual.gru=8", "visual.maps=6"],
     "c2kd": ["visual.width=32"],
     "quartet": ["visual.gru=8", "visual.maps=6"],
+    "baseline": ["baseline.map=ridge"],  # the tiny backbone is no CLIP
 }
+FITTED = "baseline"  # by a command, without a driver
 DRIVERS = {
     "nrccr": r"\./(do_all_\w+\.sh) (.*)",
     "mlcmr": r"(scripts/mlcmr/do_all\.sh) (.*)",
@@ -61,8 +63,13 @@ def test_model_can_be_built(path: Path, tiny_bert: Path, tiny_clip: Path) -> Non
     raw = config.visual.kind == "clip"
     encoders = [f"image.model={tiny_clip}", "image.pretrained=false"] if raw else []
     encoders += [f"c2kd.labse={tiny_bert}"] if config.model == "c2kd" and config.switch("pool_mask") == "labse" else []
-    config = load_config(path, [*shared, "joint.width=24", *encoders, *TINY[config.model]])
+    joint_width = [] if config.model == FITTED else ["joint.width=24"]
+    shared = [one for one in shared if config.model != FITTED or "trainable" not in one]
+    config = load_config(path, [*shared, *joint_width, *encoders, *TINY[config.model]])
     made = system_of(config.model).network(config, None if raw else 16)
+    if config.model == FITTED:
+        assert made.network.map.out_features == made.network.feature_width == (24 if raw else 16)
+        return
     joint = made.network.text.project if config.model == "c2kd" else made.network.map_text
     assert joint.linear.out_features == 24
     assert made.network.feature_width == (24 if raw else 16) and (made.preprocess is not None) == raw
@@ -77,6 +84,10 @@ def test_header_says_how_to_run_it_and_what_to_expect(path: Path) -> None:
     header = "".join(line for line in path.read_text(encoding="utf-8").splitlines(True) if line.startswith("#"))
     (run,) = re.findall(r"^#   run    (.+)$", header, re.MULTILINE)
     model = load_config(path).model
+    if model == FITTED:
+        assert re.fullmatch(rf"nrccr baseline {path.parent.name}/{path.stem} --root ROOTPATH( \[\S.*\])?", run)
+        assert re.search(r"^#   paper  none      ours  not run", header, re.MULTILINE)
+        return
     driver = re.search(DRIVERS[model], run)
     assert driver is not None and (CHECKOUT / driver[1]).is_file()
     named = re.search(r"CONFIG=(\S+)", run)

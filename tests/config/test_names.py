@@ -53,7 +53,7 @@ def test_an_unknown_name_is_told_what_is_near_or_where_to_look(tmp_path: Path) -
     assert "nrccr/vatex" in complaint("configs/nrccr/vatex.yaml").partition("did you mean")[2]
     for name in ("qqqqqqq", "/no/such/file.yaml"):
         assert f"{name}: no such configuration" in complaint(name)
-        assert f"{CONFIGS} (c2kd/, mlcmr/, nrccr/, quartet/)" in complaint(name)
+        assert f"{CONFIGS} (baseline/, c2kd/, mlcmr/, nrccr/, quartet/)" in complaint(name)
     (tmp_path / "zzz").mkdir()
     assert "zzz: is a folder" in complaint("zzz")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,24 +24,32 @@ Brute = Callable[..., dict[str, dict[str, float]]]
 VOCABULARY, WIDTH = 50, 6
 
 
+def discounted(places: Iterable[int]) -> float:
+    """DCG of the first ten places."""
+    return sum(1 / float(np.log2(1 + place)) for place in places if place <= 10)
+
+
 def direction(matrix: Array, relevant: Sequence[Sequence[int]], ties: Ties) -> dict[str, float]:
     """Metrics of rows by sorting each in Python."""
-    best, precisions = [], []
+    best, precisions, gains = [], [], []
     for row, wanted in zip(matrix, relevant, strict=True):
         if ties == "index":
             order = sorted(range(len(row)), key=lambda column: (-row[column], column))
             places = sorted(order.index(column) + 1 for column in wanted)
             precisions.append(np.mean([(n + 1) / place for n, place in enumerate(places)]))
+            gains.append(discounted(places) / discounted(range(1, len(places) + 1)))
         else:
             ahead = {column: 1 + sum(other > row[column] for other in row) for column in wanted}
             among = {column: 1 + sum(row[other] > row[column] for other in wanted) for column in wanted}
             places = list(ahead.values())
             precisions.append(np.mean([among[column] / ahead[column] for column in wanted]))
+            gains.append(discounted(places) / discounted(among.values()))
         best.append(min(places))
     recalls = {f"R@{k}": 100 * float(np.mean([place <= k for place in best])) for k in (1, 5, 10)}
     mean = float(np.prod(list(recalls.values())) ** (1 / 3))
     return recalls | {
         "MedR": float(np.median(best)), "MeanR": float(np.mean(best)), "mAP": 100 * float(np.mean(precisions)),
+        "MRR": 100 * float(np.mean([1 / place for place in best])), "nDCG@10": 100 * float(np.mean(gains)),
         "geometric_mean": mean,
     }  # fmt: skip
 

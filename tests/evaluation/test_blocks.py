@@ -80,8 +80,7 @@ def test_metrics_from_memory_mapped_embeddings(
             ranks_and_precision(mixed, owner, ties, memory),
             ranks_and_precision(Transposed(mixed), captions_of(owner, items), ties, memory),
         ]
-        for (best, precision), (wanted, wanted_precision) in zip(found, expected, strict=True):
-            assert np.array_equal(best, wanted) and np.array_equal(precision, wanted_precision)
+        assert all(np.array_equal(own, wanted) for own, wanted in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -97,7 +96,7 @@ def test_normalised_ranks_from_embeddings(method: Method, small_blocks: None) ->
         lazy = [Cosines(vectors, items) for vectors in (texts, bank, gallery)]
         made = normalised(*lazy, settings=settings, memory_mb=memory_of(times))
         found = ranks_and_precision(made, owner, memory_mb=memory_of(times))
-        assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
+        assert np.array_equal(found, expected)
 
 
 def test_the_usual_blocks() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nrccr.evaluation.compare import NAMES, Outcome, bootstrap, common_ranks, rank_variance, weighted_metrics
+from nrccr.evaluation.metrics import Placed
 from nrccr.evaluation.ranked import Ranked
 
 Command = Callable[..., Any]
@@ -38,9 +39,9 @@ def test_weights_are_repetitions() -> None:
     for row, found in zip(weights, weighted_metrics(run, weights), strict=True):
         items = np.repeat(np.arange(40), row.astype(int))
         queries = np.concatenate([np.flatnonzero(run.item_of == item) for item in items])
-        ranked = Ranked(
-            (run.ranks[queries], 1 / run.ranks[queries]), (run.item_ranks[items], run.precisions[items])
-        ).metrics()
+        texts = Placed(run.ranks[queries], 1 / run.ranks[queries], np.zeros(len(queries)))
+        visual = Placed(run.item_ranks[items], run.precisions[items], np.zeros(len(items)))
+        ranked = Ranked(texts, visual).metrics()
         expected = [ranked[name] if direction == "both" else ranked[direction][name] for direction, name in NAMES]
         assert found.tolist() == pytest.approx(expected)
 

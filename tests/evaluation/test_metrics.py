@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,24 +31,28 @@ def positions(row: list[float], ties: Ties) -> list[float]:
 
 
 def brute(scores: Array, relevant: list[list[int]], ties: Ties) -> tuple[list[float], dict[str, float]]:
-    best, precisions = [], []
+    best, precisions, gains = [], [], []
     for row, columns in zip(scores.tolist(), relevant, strict=True):
         overall = positions(row, ties)
         within = positions([row[column] for column in sorted(columns)], ties)
         pairs = zip(within, (overall[column] for column in sorted(columns)), strict=True)
         precisions.append(sum(order / rank for order, rank in pairs) / len(columns))
         best.append(min(overall[column] for column in columns))
+        most = sum(1 / math.log2(1 + place) for place in within if place < 11)
+        found = sum(1 / math.log2(1 + overall[column]) for column in columns if overall[column] < 11)
+        gains.append(found / most if most else 0.0)
     ordered, count = sorted(best), len(best)
     zero_based = [rank - 1 for rank in best]
-    found = {
+    return best, {
         "R@1": 100 * sum(rank == 0 for rank in zero_based) / count,
         "R@5": 100 * sum(rank < 5 for rank in zero_based) / count,
         "R@10": 100 * sum(rank < 10 for rank in zero_based) / count,
         "MedR": (ordered[(count - 1) // 2] + ordered[count // 2]) / 2,
         "MeanR": sum(best) / count,
         "mAP": 100 * sum(precisions) / count,
+        "MRR": 100 * sum(1 / rank for rank in best) / count,
+        "nDCG@10": 100 * sum(gains) / count,
     }
-    return best, found
 
 
 def case(levels: int, seed: int, queries: int = 41, items: int = 23) -> tuple[Array, list[list[int]]]:
@@ -66,6 +71,21 @@ def test_equal_to_the_loop(ties: Ties, levels: int, block: int, monkeypatch: pyt
     best, expected = brute(scores, relevant, ties)
     assert ranks(scores, relevant, ties).tolist() == best
     assert retrieval_metrics(scores, relevant, ties) == pytest.approx(expected, rel=1e-12)
+
+
+def test_gain_by_hand() -> None:
+    """Relevant items at the places 1, 3 and 11 of eleven; and twelve of them, of which ten can be among the first."""
+    scores = -np.arange(11.0)[None]
+    third = (1 + 1 / 2) / (1 + 1 / math.log2(3) + 1 / 2)
+    assert retrieval_metrics(scores, [[0, 2, 10]])["nDCG@10"] == pytest.approx(100 * third)
+    assert retrieval_metrics(-np.arange(30.0)[None], [list(range(12))])["nDCG@10"] == pytest.approx(100)
+    assert retrieval_metrics(-np.arange(30.0)[None], [[10]])["nDCG@10"] == 0
+
+
+@pytest.mark.parametrize(("ties", "expected"), [("index", 100.0), ("average", 0.0), ("optimistic", 100.0)])
+def test_more_tied_relevant_items_than_places(ties: Ties, expected: float) -> None:
+    """All 21 share the place 11 on average: none is among the first ten, and nothing is divided by 0."""
+    assert retrieval_metrics(np.zeros((1, 21)), [list(range(21))], ties)["nDCG@10"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("ties", TIES)
@@ -177,8 +197,12 @@ def test_worked_example() -> None:
     scores = np.array([[0.9, 0.8, 0.7, 0.6], [0.1, 0.4, 0.3, 0.2]])
     found = retrieval_metrics(scores, [[1, 3], [0]])
     assert ranks(scores, [[1, 3], [0]]).tolist() == [2, 4]
+    precision = ((1 / 2 + 2 / 4) / 2 + 1 / 4) / 2
+    first = (1 / math.log2(3) + 1 / math.log2(5)) / (1 + 1 / math.log2(3))
+    gain = (first + 1 / math.log2(5)) / 2
     assert found == pytest.approx(
-        {"R@1": 0, "R@5": 100, "R@10": 100, "MedR": 3, "MeanR": 3, "mAP": 100 * ((1 / 2 + 2 / 4) / 2 + 1 / 4) / 2}
+        {"R@1": 0, "R@5": 100, "R@10": 100, "MedR": 3, "MeanR": 3}
+        | {"mAP": 100 * precision, "MRR": 100 * (1 / 2 + 1 / 4) / 2, "nDCG@10": 100 * gain}
     )
 
 

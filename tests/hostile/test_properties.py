@@ -217,7 +217,7 @@ def test_ranks_are_read_as_written(tmp_path: Path, items: int, each: int, seed: 
     ranked = scored.ranked()
     write_ranks(tmp_path, ranked, scored, ids, names, 64.0)
     found = read_outcome(tmp_path, "test")
-    (best, _), (back, precision) = ranked.text_to_visual, ranked.visual_to_text
+    (best, *_), (back, precision, _) = ranked.text_to_visual, ranked.visual_to_text
     assert found.query_ids == ids and found.item_ids == names and found.item_of.tolist() == item_of.tolist()
     assert found.ranks.tolist() == best.tolist()
     assert found.item_ranks.tolist() == back.tolist() and found.precisions.tolist() == precision.tolist()
