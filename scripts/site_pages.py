@@ -81,9 +81,11 @@ def home(readme: str) -> str:
         raise ValueError(f"README.md has no heading {HOME_ENDS!r}, where the home page ends")
     return relinked(start) + (
         "## Where to go on\n\n"
+        "- [Tutorial](tutorial.md): from your own table of captions to a page that finds your films.\n"
         "- [One page for each system](howto.md): NRCCR, MLCMR, C2KD, Quartet, QB-Norm.\n"
         "- [Commands](commands.md), with [every option](reference/commands.md) and "
         "[every key of the configuration](reference/configuration.md); the same [from Python](python.md).\n"
+        "- [Troubleshooting](troubleshooting.md): the most frequent mistakes and what they print.\n"
     )
 
 
