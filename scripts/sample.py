@@ -18,6 +18,7 @@ from pathlib import Path
 from nrccr.cli.options import integers
 from nrccr.data.captions import read_captions
 from nrccr.data.generated.collection import Recipe, generate, translator_name
+from nrccr.errors import UserError
 from nrccr.files import atomic_folder, write_text
 
 RATE = 0.2
@@ -41,6 +42,8 @@ def rows(texts: Path) -> Iterator[tuple[str, ...]]:
 
 def make(out: Path, recipe: Recipe) -> None:
     """Films, table and backbone; the folder appears whole or not at all."""
+    if out.exists():
+        raise UserError(f"{out}: exists already; remove it or give another folder")
     table = io.StringIO(newline="")
     with atomic_folder(out, replace=False) as folder:
         collection = generate(folder / "made", recipe, media=True)
@@ -53,16 +56,21 @@ def make(out: Path, recipe: Recipe) -> None:
         (folder / "made").rmdir()
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Read the command line and make the folder."""
     parser = argparse.ArgumentParser(description="Make films and a table of captions to try the tutorial with.")
     parser.add_argument("out", metavar="FOLDER", type=Path)
     parser.add_argument("--videos", default="300,50,100", help="in training, validation, test")
     parser.add_argument("--captions", type=int, default=4, help="of a video")
-    given = parser.parse_args()
-    train, val, test = integers("--videos", given.videos)
-    make(given.out, Recipe(0, (RATE,), (train, val, test), given.captions))
-    print(f"{given.out}: {train + val + test} films and captions.csv")
+    given = parser.parse_args(arguments)
+    try:
+        videos = integers("--videos", given.videos)
+        if len(videos) != 3:
+            raise UserError(f"--videos {given.videos}: give three numbers, such as 300,50,100")
+        make(given.out, Recipe(0, (RATE,), (videos[0], videos[1], videos[2]), given.captions))
+    except UserError as error:
+        parser.error(str(error))
+    print(f"{given.out}: {sum(videos)} films and captions.csv")
 
 
 if __name__ == "__main__":

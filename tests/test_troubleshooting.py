@@ -183,7 +183,7 @@ MISTAKES: dict[str, Callable[[Stage], Any]] = {
 def page() -> dict[str, str]:
     """The message under each heading of the page."""
     text = PAGE.read_text(encoding="utf-8")
-    found = re.findall(r"^### (.+)\n\n```\n(nrccr: .+)\n```\n", text, re.MULTILINE)
+    found = re.findall(r"^### (.+)\n\n```text\n(nrccr: .+)\n```\n", text, re.MULTILINE)
     return dict(found)
 
 

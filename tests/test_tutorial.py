@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scripts.sample import HEAD
+from scripts.sample import HEAD, main
 from tests.search.serving import ask, post, served
 
 Command = Callable[..., Any]
@@ -26,9 +26,9 @@ SMALLER = {
 
 
 def commands() -> list[str]:
-    """The lines of the page's bash blocks."""
+    """The lines of the page's bash blocks, continued ones joined."""
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
+    return [line for block in blocks for line in re.sub(r"\\\n *", "", block).splitlines()]
 
 
 @pytest.fixture
@@ -88,6 +88,22 @@ def test_what_the_page_shows_of_the_table_is_what_a_table_has() -> None:
     shown = re.search(r"^\| (item \|.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert shown is not None
     assert tuple(shown[1].split(" | ")) == HEAD
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "exists already"),
+        (("--videos", "3,3"), "give three numbers"),
+        (("--videos", "a,b,c"), "give whole numbers"),
+    ],
+)
+def test_what_a_sample_cannot_be_is_said(
+    options: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path), *options])
+    assert stopped.value.code == 2 and says in capsys.readouterr().err
 
 
 def test_a_toy_changes_nothing_but_sizes() -> None:
