@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from nrccr.systems.retriever import Retriever
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = ["__version__", "load"]
 
 

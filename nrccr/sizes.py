@@ -53,13 +53,15 @@ def require_model_files(model: str) -> None:
         model: a folder; anything else is a name of a hub, whose files transformers itself has written.
 
     Raises:
-        OSError: one of them is not, or a link that leads nowhere.
+        OSError: one of them is not, or a link that leads nowhere; a path, which no hub has as a name, of no folder.
     """
     folder = Path(model)
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             if path.suffix in _MODEL_FILES or not path.is_dir():
                 require_regular(path)
+    elif model.startswith(("/", ".", "~")) or model.count("/") > 1:
+        raise FileNotFoundError("no such folder")
 
 
 def require_shape(shape: Sequence[int], available: int) -> None:

@@ -31,7 +31,7 @@ for extra in "$@"; do
 done
 stamp+=.stamp
 hashes='import hashlib, pathlib, sys; print([hashlib.sha256(pathlib.Path(p).read_bytes()).hexdigest() for p in sys.argv[1:]])'
-wanted="$here $("$python" -c "$hashes" "${pins[@]}" "$here/pyproject.toml")"
+wanted="$here $("$python" -c "$hashes" "${pins[@]}" "$here/pyproject.toml" "$here/nrccr/__init__.py")"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     "$python" -m pip install --quiet --disable-pip-version-check "${pins[@]/#/--requirement=}"
     "$python" -m pip install --quiet --disable-pip-version-check --no-deps --editable "$here"

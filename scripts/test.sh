@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs what is missing, then lint, types and tests: scripts/test.sh [pytest options]
+# Installs what is missing, then lint, types, the documentation site and tests: scripts/test.sh [pytest options]
 # Slow, GPU and network tests are left out; `-m slow` (gpu, network) runs those.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
-source scripts/setup.sh dev extract parquet translate search serve
+source scripts/setup.sh dev extract parquet translate search serve docs
 
 "$python" -m ruff check .
 "$python" -m mypy
+scripts/docs.sh
 "$python" -m pytest -q "$@"

@@ -40,11 +40,11 @@ def test_commands_exist(path: Path) -> None:
     assert set(named) <= known, f"{path.name} names {set(named) - known}"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/commands.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/commands.md", "docs/howto.md"])
 def test_configurations_exist(name: str) -> None:
     text = (CHECKOUT / name).read_text(encoding="utf-8")
     named = {
-        *re.findall(r"`((?:nrccr|mlcmr|c2kd)/[\w-]+)`", text),
+        *re.findall(r"`((?:nrccr|mlcmr|c2kd|quartet)/[\w-]+)`", text),
         *re.findall(r"nrccr (?:check|train|noise) ([\w-]+/[\w-]+)", text),
     }
     assert len(named) > 1 and named <= set(config_names())

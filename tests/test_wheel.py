@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works in an empty folder, away from the checkout."""
+"""Source distribution and wheel: what is in them, the index's checks, and the wheel at work away from the checkout."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import nrccr
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # Names of the command line; the generated collection as small as it can be, and one short epoch.
@@ -29,16 +31,25 @@ def run(*command: object, folder: Path, **variables: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built offline from a copy, so that the checkout stays clean."""
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What scripts/release.sh builds, built offline from a copy, so that the checkout stays clean."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, source)
     for name in ("nrccr", "configs", "tests", "scripts", "benchmarks"):
         shutil.copytree(CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", *offline, "--wheel-dir", built, source, folder=built)
-    (found,) = built.glob("nrccr-*.whl")
+    build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    run(sys.executable, "-c", build, built, folder=source)
+    (archive,) = built.glob("nrccr-*.tar.gz")
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", *offline, "--wheel-dir", built, archive, folder=built)
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    """The wheel, built of the source distribution."""
+    (found,) = dist.glob("nrccr-*.whl")
     return found
 
 
@@ -56,6 +67,16 @@ def test_the_wheel_holds_the_package_and_its_configurations_and_nothing_else(whe
     assert "py.typed" in package and "base.yaml" in configs and "nrccr/vatex.yaml" in configs
     wanted = {f"nrccr/{name}" for name in package} | {f"nrccr/configs/{name}" for name in configs}
     assert names == wanted, "a new folder needs an entry in pyproject.toml: packages, or package-data"
+
+
+def test_both_have_the_version_and_pass_the_checks_of_an_index(dist: Path) -> None:
+    names = sorted(path.name for path in dist.iterdir())
+    assert names == [f"nrccr-{nrccr.__version__}-py3-none-any.whl", f"nrccr-{nrccr.__version__}.tar.gz"]
+    for check in ("twine", "check_wheel_contents"):
+        pytest.importorskip(check, reason="needs the extra dev")
+    shown = run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *dist.iterdir(), folder=dist)
+    assert shown.count("PASSED") == 2
+    assert ": OK" in run(sys.executable, "-m", "check_wheel_contents", dist / names[0], folder=dist)
 
 
 def test_from_nothing_to_ranked_videos_without_the_checkout(wheel: Path, tmp_path: Path) -> None:

@@ -252,14 +252,20 @@ def describe_mismatch(files: Sequence[Captions], matched: Matched, tolerance: fl
 
 
 def _look_alike(one: Iterable[str], other: Iterable[str]) -> tuple[str, str] | None:
-    """Two ids whose items look the same, escaped; none if there are no such ids."""
+    """Two ids of other characters whose items look the same, escaped; none if there are no such ids."""
+    lost = {_item_and_number(caption): caption for caption in one}
+    there: dict[tuple[str, str], str] = {}
+    for caption in other:
+        item, number = _item_and_number(caption)
+        if (item, number) not in lost:  # else they are the same characters, and a third file lacks them
+            there[_look(item), number] = caption
+    looks = ((caption, (_look(item), number)) for (item, number), caption in lost.items())
+    return next(((ascii(caption), ascii(there[look])) for caption, look in looks if look in there), None)
 
-    def shown(caption: str) -> tuple[str, str]:
-        item, _, number = caption.rsplit("#", 2)
-        return _look(item), number
 
-    there = {shown(caption): caption for caption in other}
-    return next(((ascii(caption), ascii(there[look])) for caption in one if (look := shown(caption)) in there), None)
+def _item_and_number(caption: str) -> tuple[str, str]:
+    item, _, number = caption.rsplit("#", 2)
+    return item, number
 
 
 def _look(name: str) -> str:

@@ -76,6 +76,14 @@ def test_a_pointer_among_images(image_run: Command, tiny_images: Path, tmp_path:
         one_line(image_run("train", "--out", tmp_path / "run", *options), path, "a git-lfs pointer")
 
 
+def test_an_id_that_a_third_file_has_too_is_not_called_other_characters(start: Command, tiny_collection: Path) -> None:
+    path = tiny_collection / "vatex/TextData/vatextrain_google_enc2zh.caption.txt"
+    path.write_text(path.read_text(encoding="utf-8").replace("train1#", "train1.mp4#"), encoding="utf-8")
+    done = start()
+    one_line(done, "vatextrain.caption.txt", "(train1#enc#0, train1#enc#1)")
+    assert "look the same" not in done.err
+
+
 def test_id_txt_with_a_byte_order_mark_or_in_utf_8(start: Command, tiny_collection: Path) -> None:
     ids, frames = (tiny_collection / FEATURES / name for name in ("id.txt", "video2frames.txt"))
     before = ids.read_bytes()

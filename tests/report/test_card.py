@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,7 +50,7 @@ def test_facts(trained: Path, tiny_collection: Path) -> None:
     runs = read([trained], tiny_collection, "cpu")
     found = {row["fact"]: row["run"] for row in facts(runs).rows}
     assert found["train captions, count"] == 24 and found["test items, count"] == 8
-    assert found["seed"] == 0 and found["version of nrccr"] == "0.1.0"
+    assert found["seed"] == 0 and found["version of nrccr"] == version("nrccr")
     assert found["peak memory, MB"] == runs[0].record["finished"]["peak_memory_mb"]["process"] > 50
     assert found["peak memory of the device, MB"] is None
     weights = load_weights(trained / "model.safetensors")

@@ -48,7 +48,7 @@ def served(index: Path, *options: object) -> Iterator[tuple[int, subprocess.Pope
     finally:
         if child.poll() is None:
             child.send_signal(signal.SIGINT)
-            child.communicate(timeout=30)
+            child.communicate(timeout=120)
 
 
 def wait_for(port: int) -> None:
