@@ -31,7 +31,6 @@ from torch import Tensor, nn
 
 from nrccr.config.choices import Precision
 from nrccr.config.schema import Config
-from nrccr.config.sections import AdversarySection
 from nrccr.data.batch import PairBatch, Parts, TextBatch, VideoBatch
 from nrccr.data.captions import match, read_captions
 from nrccr.data.cleaning import clean_english

@@ -29,14 +29,13 @@ class WordVectors(nn.Module):
         super().__init__()
         self.table = nn.Embedding(vocabulary, width)
         self.width = width
-        self.dropped = dropped
+        self.dropout = nn.Dropout(dropped)
         nn.init.normal_(self.table.weight, std=SPREAD)
 
     def forward(self, text: TextBatch) -> Tensor:
         """Captions, their first and last real token special ones -> (N, W); 0 for a caption without words."""
         words, there = text.tokens[:, 1:-1], text.mask[:, 2:].bool()  # (N, L - 2); the last of a caption is special
-        if self.training and self.dropped:
-            there = there & (torch.rand(there.shape, device=there.device) >= self.dropped)
+        there = there & (self.dropout(torch.ones(there.shape, device=there.device)) > 0)
         vectors = self.table(words) * there.unsqueeze(-1)  # (N, L - 2, W)
         summed: Tensor = vectors.sum(dim=1) / there.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
         return summed

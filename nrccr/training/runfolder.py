@@ -34,9 +34,7 @@ WRITTEN = (
     "metrics.jsonl",
     "tensorboard",
     "last/state.pt",
-    "trackers.json",
-    "wandb",
-    "mlruns",
+    *("trackers.json", "wandb", "mlruns"),
 )
 PACKAGES = ("nrccr", "torch", "transformers", "accelerate", "pydantic", "numpy", "safetensors")
 # What run.json must hold, where it has it, for a run to be resumed.

@@ -37,6 +37,7 @@ READERS = {
         "adversary.discriminator adversary.learning_rate text.width text.heads loss.similarity "
         "loss.feature loss.cycle loss.adversary"
     ),
+    "nrccr mlcmr c2kd quartet": "text.cache",
     "nrccr mlcmr": "switches.pooling loss.mask_same_item",
     "nrccr mlcmr quartet": "switches.score loss.margin loss.temperature joint.dropout",
     "nrccr mlcmr quartet baseline": (

@@ -6,7 +6,7 @@ and trains the whole word table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nrccr.systems.settings import load_config
 from nrccr.systems.table import part_of
 from nrccr.training import loop
 from nrccr.training.loop import Trainer
+from nrccr.training.optim import Apart, adam
 from nrccr.training.rows import UsedRows
 from nrccr.training.runfolder import RunFolder
 
@@ -63,6 +64,13 @@ def train(system: str, config: Path, root: Path, overrides: list[str], plain: bo
     return trainer, [float(trainer.step(batch)["total"].detach()) for batch in islice(batches(trainer), STEPS)]
 
 
+def unfused(module: nn.Module, rate: float, apart: Mapping[str, Apart] | None = None) -> torch.optim.Adam:
+    """The same groups, one parameter after the other."""
+    groups = adam(module, rate, apart).param_groups
+    kept = [{name: group[name] for name in ("params", "lr", "weight_decay")} for group in groups]
+    return torch.optim.Adam(kept, rate, foreach=False, decoupled_weight_decay=bool(apart))
+
+
 @pytest.mark.parametrize("case", SYSTEMS)
 def test_fifty_steps(case: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     system, config, root, overrides = SYSTEMS[case]
@@ -72,9 +80,7 @@ def test_fifty_steps(case: str, request: pytest.FixtureRequest, monkeypatch: pyt
     assert all(optimizer.defaults["fused"] for optimizer in ours.together)
     monkeypatch.setattr(fast, "HAS_ONEDNN", False)
     monkeypatch.setattr(backbone, "packs", lambda _: False)
-    monkeypatch.setattr(
-        loop, "adam", lambda own, rate, _=None: torch.optim.Adam(loop.trainable(own), rate, foreach=False)
-    )
+    monkeypatch.setattr(loop, "adam", unfused)
     monkeypatch.setattr(f"nrccr.systems.{system}.system.train_used_rows", lambda table, used: None)
     plain, wanted = train(*given, plain=True)
     assert not any(isinstance(module, UsedRows) for module in plain.network.modules())

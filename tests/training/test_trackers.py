@@ -131,7 +131,7 @@ def test_numbers_stay_here_and_a_resumed_run_goes_on(
         (1, "train/total", 2.5), (1, "train/epoch", 1.0), (3, "train/total", 1.5),
         (2, f"validation/text_to_visual/R{at}1", 3.0), (2, f"validation/text_to_visual/nDCG{at}10", 4.0),
     }  # fmt: skip
-    for _ in range(300):  # wandb's own process may still be writing
+    for _ in range(900):  # wandb's own process may still be writing
         found = set(found_by(name, folder, own, tmp_path))
         if found == wanted:
             break
