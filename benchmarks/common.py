@@ -10,7 +10,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from nrccr.data.batch import TextBatch
 
 RESULTS = Path(__file__).parent / "results"
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -32,6 +34,16 @@ def step_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("overrides", nargs="*")
     return parser
+
+
+def padded_plainly(rows: Sequence[Sequence[int]]) -> TextBatch:
+    """Token ids of captions as the plain way pads them, one row after the other."""
+    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    mask = torch.zeros(tokens.shape, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = True
+    return TextBatch(tokens, mask)
 
 
 def wait(device: torch.device) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from common import RESULTS, alternating, copy_rate, record
+from common import RESULTS, alternating, copy_rate, padded_plainly, record
 
 from nrccr.data.batch import PairBatch, TextBatch, VideoBatch
 from nrccr.data.bigfile import BigFile, write_bigfile
@@ -82,12 +82,7 @@ class PlainBatches:
 
     def _tokens(self, texts: list[str]) -> TextBatch:
         rows = [self.tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"] for text in texts]
-        tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-        mask = torch.zeros(tokens.shape, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            tokens[index, : len(row)] = torch.tensor(row)
-            mask[index, : len(row)] = True
-        return TextBatch(tokens, mask)
+        return padded_plainly(rows)
 
 
 def random_videos(videos: list[str], frames: int, width: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:

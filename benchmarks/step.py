@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, alternating, record
+from common import RESULTS, alternating, padded_plainly, record
 from torch import Tensor, nn
 
 from nrccr.config.choices import Precision
@@ -85,12 +85,7 @@ class PlainBatches:
 
     def _tokens(self, texts: list[str]) -> TextBatch:
         rows = [self.reader.tokenizer.tokenizer(text)["input_ids"] for text in texts]
-        tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-        mask = torch.zeros(tokens.shape, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            tokens[index, : len(row)] = torch.tensor(row)
-            mask[index, : len(row)] = True
-        return TextBatch(tokens, mask)
+        return padded_plainly(rows)
 
 
 def plain_forward(network: NRCCR, pairs: PairBatch) -> PairOutput:
