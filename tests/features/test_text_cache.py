@@ -89,6 +89,14 @@ def test_states_are_those_of_the_lower_layers_and_computed_once(
     assert len(pickled) < 10_000 and torch.equal(of_worker.lower.states, text.lower.states)
 
 
+def test_states_are_found_under_another_systems_name(open_cache: Open, tokens: TokenTable) -> None:
+    first = open_cache().read("toys-train-source", tokens).batch([3, 9])
+    second = open_cache().read("toys-train-en", tokens).batch([3, 9])
+    assert len(folders(open_cache())) == 1
+    assert first.lower is not None and second.lower is not None
+    assert torch.equal(first.lower.states, second.lower.states)
+
+
 def test_padding_among_others_brings_no_states(open_cache: Open, tokens: TokenTable) -> None:
     found = open_cache().read("toys", tokens)
     text = found.batch([0, 1], among=[0, 1, 4])
