@@ -230,7 +230,9 @@ def measure(config: Config, root: Path, device: torch.device, steps: int, precis
     """Figures of both ways, which agree in their losses."""
     reader = Reader.open(config, root, CaptionTokenizer(config.text.model, config.text.max_tokens))
     pairs = reader.pairs()
-    batches = epoch_batches(len(pairs), config.train.batch_size, config.seed, 0)[: steps + 2]  # one before the rounds, one for memory
+    batches = epoch_batches(len(pairs), config.train.batch_size, config.seed, 0)[
+        : steps + 2
+    ]  # one before the rounds, one for memory
     keep_freed_memory(device)
     trainer = prepare(config, reader, pairs, device, "fp32", plain=True)
     ours = prepare(config, reader, pairs, device, precision, plain=False)  # last: accelerate remembers one precision
