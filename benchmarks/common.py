@@ -11,7 +11,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,25 +85,37 @@ class Measured:
 
 
 def alternating(
-    ways: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device | None = None
+    ways: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    device: torch.device | None = None,
+    *,
+    repeated: bool = False,
 ) -> dict[str, Measured]:
     """Run the ways in turn, `rounds` times each, so that a load of the machine falls on all of them.
 
-    On a CUDA device memory is the device's, and a way ends when the device has.
+    Args:
+        ways: what to run, by name.
+        rounds: how often.
+        device: on a CUDA device memory is the device's, and a way ends when the device has.
+        repeated: a way keeps what it had freed, as the steps of a training do: memory is measured in a last round,
+            without clock, since freed memory is given back to the system for it and has to be got anew.
     """
     gpu = device if device is not None and device.type == "cuda" else None
     measured = {name: Measured() for name in ways}
-    for _ in range(rounds):
+    for index in range(rounds + repeated):
         for name, run in ways.items():
             own = measured[name]
             own.result = None
-            with peak_memory() if gpu is None else device_peak(gpu) as peak:
+            timed, watched = index < rounds, not repeated or index == rounds
+            watch = nullcontext([0.0]) if not watched else peak_memory() if gpu is None else device_peak(gpu)
+            with watch as peak:
                 start, used = time.perf_counter(), time.process_time()
                 own.result = run()
                 if gpu is not None:
                     wait(gpu)
-                own.seconds.append(time.perf_counter() - start)
-                own.processor_seconds.append(time.process_time() - used)
+                if timed:
+                    own.seconds.append(time.perf_counter() - start)
+                    own.processor_seconds.append(time.process_time() - used)
             own.peak_mb = max(own.peak_mb, peak[0])
     return measured
 

@@ -126,7 +126,7 @@ def measure(config: Config, reader: Reader, pairs: Pairs, plain: PlainBatches, s
             own.batch()
             own.step()  # memory of optimisers and kernels is there afterwards
             calls |= {f"{way} batch": own.batch, f"{way} step": own.step}
-        measured = alternating(calls, steps)
+        measured = alternating(calls, steps, repeated=True)
     seconds = {way: measured[f"{way} step"].processor + measured[f"{way} batch"].processor for way in turns}
     return {
         "cache": making,

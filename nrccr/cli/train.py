@@ -103,7 +103,14 @@ def cache_of(config: Config) -> list[str]:
 
 
 def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *, resume: bool, test: bool) -> None:
-    from nrccr.distributed import Runtime, choose_device, make_deterministic, make_different, peak_memory
+    from nrccr.distributed import (
+        Runtime,
+        choose_device,
+        keep_freed_memory,
+        make_deterministic,
+        make_different,
+        peak_memory,
+    )
     from nrccr.processes import is_first, wait_for_all, world
     from nrccr.report.screen import counts_line
     from nrccr.systems.base import system_of
@@ -121,6 +128,7 @@ def _train(config: Config, root: Path, folder: RunFolder, device: str | None, *,
     task = system_of(config.model).task(config, root, chosen, test=test)
     require_parts(config, task, world())
     begin_alike(task)
+    keep_freed_memory(chosen)  # now: what reading the collection took is given back
     trainer = Trainer(config, task, runtime, folder)
     make_different(config.seed)
     for split, counts in task.counts.items():

@@ -8,6 +8,7 @@ N rows in all, K width of the input, M width of the output.
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,8 @@ from torch.nn import functional
 
 Module = TypeVar("Module", bound=nn.Module)
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+_ROWS = 1024  # oneDNN slows down in products over more rows, if these are the inner dimension
+_WIDTH = 512  # from which a weight's turned copy pays
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -92,10 +95,28 @@ class _Linear(torch.autograd.Function):
         states, weight = ctx.saved_tensors
         of_states, of_weight, of_bias = ctx.needs_input_grad
         return (
-            product(gradient, weight.t()) if of_states else None,  # (N, K)
-            _transposed_product(gradient, states) if of_weight else None,  # (M, K)
+            _states_gradient(gradient, weight) if of_states else None,  # (N, K)
+            _weight_gradient(gradient, states) if of_weight else None,  # (M, K)
             gradient.sum(dim=0) if of_bias else None,  # (M,)
         )
+
+
+def _states_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """gradient (N, M) @ weight (M, K) -> (N, K)."""
+    turned = weight.t()  # (K, M)
+    if len(gradient) > _ROWS and weight.shape[0] > weight.shape[1] >= _WIDTH:
+        turned = turned.contiguous()  # oneDNN takes several times as long to do so
+    return product(gradient, turned)
+
+
+def _weight_gradient(gradient: Tensor, states: Tensor) -> Tensor:
+    """gradient (N, M)^T @ states (N, K) -> (M, K), summed over blocks of rows."""
+    blocks = math.ceil(len(states) / _ROWS)
+    parts = zip(gradient.chunk(blocks), states.chunk(blocks), strict=True)
+    made = _transposed_product(*next(parts))
+    for part in parts:
+        made += _transposed_product(*part)
+    return made
 
 
 def _transposed_product(gradient: Tensor, states: Tensor) -> Tensor:

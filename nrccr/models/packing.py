@@ -148,8 +148,8 @@ def packed_states(backbone: PreTrainedModel, vectors: Tensor, layout: Layout) ->
         position_ids=(layout.positions + first).unsqueeze(0),  # (1, T)
         attention_mask=_passed_on(vectors),
         layout=layout,
-    ).last_hidden_state[0]
-    return states
+    ).last_hidden_state
+    return states.squeeze(0)
 
 
 def _passed_on(vectors: Tensor) -> Tensor:
@@ -171,7 +171,8 @@ def _attend(
     if layout is None:
         attended: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return attended
-    flat = [states[0].transpose(0, 1) for states in (query, key, value)]  # each (T, heads, width)
+    # Not [0], whose gradient is a copy among zeros.
+    flat = [states.squeeze(0).transpose(0, 1) for states in (query, key, value)]  # each (T, heads, width)
     sizes = [span.captions * span.length for span in layout.spans]
     if layout.cells is not None:
         flat = [states.new_zeros(sizes[0], *states.shape[1:]).index_copy(0, layout.cells, states) for states in flat]

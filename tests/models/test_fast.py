@@ -33,6 +33,19 @@ def test_output_and_gradients(inputs: int, outputs: int, bias: bool, shape: tupl
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(512, 520), (520, 512), (24, 40)])
+def test_gradients_over_many_rows(inputs: int, outputs: int) -> None:
+    """Rows are summed in blocks, of which the last is shorter; a high weight is turned first."""
+    torch.manual_seed(0)
+    layer = nn.Linear(inputs, outputs).double()
+    states = torch.randn(2 * fast._ROWS + 101, inputs)
+    wanted = with_gradients(layer, states.double())
+    found = with_gradients(use_fast_layers(layer.float()), states)
+    for ours, theirs in zip(found, wanted, strict=True):
+        error = (ours - theirs).abs().max() / theirs.abs().max()
+        assert error < 1e-5
+
+
 def test_slices_and_transposed_states() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(6, 4)
