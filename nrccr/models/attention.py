@@ -118,7 +118,8 @@ class AttentionBlock(nn.Module):
         return mixed
 
     def _split(self, states: Tensor) -> Tensor:
-        return states.reshape(*states.shape[:2], self.heads, -1).transpose(1, 2)  # (N, H, L, width of a head)
+        heads = states.reshape(*states.shape[:-1], self.heads, states.shape[-1] // self.heads)  # (N, L, H, its width)
+        return heads.transpose(1, 2)  # (N, H, L, width of a head)
 
     def _finish(self, states: Tensor) -> Tensor:
         if self.feed_forward is None:

@@ -55,7 +55,18 @@ class JointMapping(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Vectors (N, inputs) -> (N, D), unit length, float32 in any precision."""
+        """Vectors (N, inputs) -> (N, D), unit length, float32 in any precision.
+
+        In training fewer than two have no statistics of their own: they take the running ones, and leave them alone.
+        """
         with torch.autocast(vectors.device.type, enabled=False):
-            mapped = self.dropout(self.norm(self.linear(vectors.float())))  # (N, D)
-            return functional.normalize(mapped, dim=-1)
+            linear = self.linear(vectors.float())  # (N, D)
+            normed = self._by_running(linear) if self.training and len(linear) < 2 else self.norm(linear)
+            return functional.normalize(self.dropout(normed), dim=-1)
+
+    def _by_running(self, linear: Tensor) -> Tensor:
+        """Normalised by the running statistics: copies, since later calls change these before the backward pass."""
+        norm = self.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        mean, variance = norm.running_mean.clone(), norm.running_var.clone()
+        return functional.batch_norm(linear, mean, variance, norm.weight, norm.bias, eps=norm.eps)

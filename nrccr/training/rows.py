@@ -1,7 +1,8 @@
 """A word table of which only the rows that a training set uses train.
 
-Adam leaves a row without any gradient as it is, so this is exact; a table of 100,000 words costs no more than its few
-thousand used ones. V words in the vocabulary, R of them used, W width of a word vector.
+Adam leaves a row without any gradient as it is, so this is exact, but for a decay, which shrinks the used rows alone; a
+table of 100,000 words costs no more than its few thousand used ones. V words in the vocabulary, R of them used, W width
+of a word vector.
 """
 
 from __future__ import annotations

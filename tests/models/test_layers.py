@@ -174,3 +174,16 @@ def test_dropout_is_where_the_specification_has_it() -> None:
     assert not torch.equal(block(states, mask), block(states, mask))
     block.eval()
     assert torch.equal(block(states, mask), block(states, mask))
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_too_few_vectors_for_statistics_take_the_running_ones(rows: int) -> None:
+    mapping = JointMapping(6, 8, dropout=0.0)
+    mapping(torch.randn(5, 6))
+    before = {name: value.clone() for name, value in mapping.named_buffers()}
+    vectors = torch.randn(rows, 6)
+    mapped = mapping(vectors)
+    assert all(torch.equal(before[name], value) for name, value in mapping.named_buffers())
+    torch.testing.assert_close(mapped, mapping.eval()(vectors))
+    mapping.train()(torch.randn(5, 6))  # moves the statistics before the gradients are taken
+    mapped.sum().backward()

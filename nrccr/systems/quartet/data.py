@@ -213,7 +213,7 @@ class QuartetReader:
             ids=source.ids,
             translations={language: files[language] for language in self.collections},
             seed=self.config.seed,
-            mask_id=self.tokenizer.mask_id if own.views else None,
+            mask_id=self.tokenizer.mask_id if own.views and own.ranking == "contrast" else None,
             dropped=own.dropped_frames,
         )
 

@@ -98,6 +98,8 @@ class QuartetObjective:
         losses = {"rank_loss": self._rank(out, trusted), "temperature": 1 / out.scale.detach()}
         for language in others:
             text = out.texts[language]
+            if not len(text.rows):  # nothing to compare, and a mean of nothing is no number
+                continue
             english = out.texts[source].vectors[text.rows]  # (n, D)
             items = out.items[text.rows]
             if own.languages:
@@ -113,8 +115,8 @@ class QuartetObjective:
                 losses[f"feature_{language}_loss"] = (
                     w.feature / len(others) * self.feature(out.teachers[language], text.vectors)
                 )
-        if w.cycle and BACK in out.texts:
-            back = out.texts[BACK]
+        back = out.texts.get(BACK)
+        if w.cycle and back is not None and len(back.rows):
             again = out.texts[source].vectors[back.rows]
             losses["cycle_loss"] = w.cycle * self._compare(again, back.vectors, out.items[back.rows], out.scale, None)
         if discriminator is not None:
@@ -125,7 +127,8 @@ class QuartetObjective:
         """Every language's captions and their views against the items and theirs, in one softmax (1-to-K)."""
         texts = {language: text for language, text in out.texts.items() if language != BACK}
         if self.own.ranking == "triplet":
-            parts = [self.triplet(text.vectors, out.visual[text.rows], _same(out, text)) for text in texts.values()]
+            there = [text for text in texts.values() if len(text.rows)]
+            parts = [self.triplet(text.vectors, out.visual[text.rows], _same(out, text)) for text in there]
             return torch.stack([part / len(out.items) for part in parts]).sum()
         rows, items, weights = [], [], []
         for language, text in texts.items():
@@ -167,6 +170,8 @@ class QuartetObjective:
         source, *others = (language for language in out.texts if language != BACK)
         real = _logits(out.texts[source], discriminator, detached=True)
         fake = torch.cat([_logits(out.texts[language], discriminator, detached=True) for language in others])
+        if not len(fake):  # no translation in the batch: there is nothing to tell apart
+            return {"discriminator_loss": 0 * real.sum()}
         first, second = discriminator_terms(real, fake)
         of_source, of_target = accuracy(real, fake)
         return {
@@ -178,8 +183,8 @@ class QuartetObjective:
         }
 
     def _confuse(self, out: QuartetOutput, others: list[str], discriminator: nn.Module) -> Tensor:
-        logits = [_logits(out.texts[language], discriminator, detached=False) for language in others]
-        return non_saturating_encoder_loss(torch.cat(logits))
+        logits = torch.cat([_logits(out.texts[language], discriminator, detached=False) for language in others])
+        return non_saturating_encoder_loss(logits) if len(logits) else logits.sum()
 
 
 def _same(out: QuartetOutput, text: LanguageOutput) -> Tensor:

@@ -32,7 +32,7 @@ class QuartetSection(Section):
     dropped_words: float = key(0.2, "share of the words that training leaves out of these", ge=0, lt=1)
     words_learning_rate: float | None = key(None, "of this table at the start; null: as everything else", gt=0)
     words_decay: float = key(0.0, "share of it by which a step shrinks this table", ge=0)
-    views: bool = key(True, "true: masked captions and videos enter the ranking beside the whole ones")
+    views: bool = key(True, "true: masked captions and videos enter the contrast beside the whole ones")
     dropped_frames: float = key(
         0.0, "share of a video's frames that training leaves out, drawn anew each epoch", ge=0, lt=1
     )
@@ -83,7 +83,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "triplet": ("quartet.ranking=triplet",),
 }
 LONGEST = 512  # tokens; the backbone's position vectors
-OF_CONTRAST = ("temperature", "trust", "trust_temperature", "trust_momentum", "trust_from")
+OF_TRUST = ("trust_temperature", "trust_momentum", "trust_from")
+OF_CONTRAST = ("temperature", *OF_TRUST)
 
 
 def check(config: Config, refuse: Refuse) -> None:
@@ -109,6 +110,9 @@ def check(config: Config, refuse: Refuse) -> None:
         value = getattr(own, name)
         if value != getattr(QuartetSection(), name):
             refuse(f"quartet.{name}={spelled(value)} is not used by quartet.{reason}; remove it", f"quartet.{name}")
+    if own.ranking == "contrast" and config.loss.margin != type(config.loss)().margin:
+        message = f"loss.margin={spelled(config.loss.margin)} is not used by quartet.ranking=contrast; remove it"
+        refuse(message, "loss.margin", "quartet.ranking")
     if own.least_temperature > own.temperature:
         message = f"quartet.least_temperature={own.least_temperature}: above quartet.temperature; set at most that"
         refuse(message, "quartet.least_temperature", "quartet.temperature")
@@ -121,9 +125,9 @@ def _unread(own: QuartetSection) -> dict[str, str]:
     """The keys that others switch off, and which."""
     unread: dict[str, str] = {}
     if own.ranking == "triplet":
-        unread |= dict.fromkeys(("trust_temperature", "trust_momentum", "trust_from"), "ranking=triplet")
+        unread |= dict.fromkeys(OF_CONTRAST, "ranking=triplet")
     elif not own.trust:
-        unread |= dict.fromkeys(("trust_temperature", "trust_momentum", "trust_from"), "trust=false")
+        unread |= dict.fromkeys(OF_TRUST, "trust=false")
     if not own.words:
         unread |= dict.fromkeys(("dropped_words", "words_learning_rate", "words_decay"), "words=0")
     if not own.guidance:

@@ -12,6 +12,7 @@ from nrccr.data.batch import TextBatch
 from nrccr.data.sampling import kept_frames
 from nrccr.losses.multipositive import MultiPositiveContrast
 from nrccr.models.words import WordVectors
+from nrccr.systems.quartet.data import BACK
 from nrccr.systems.quartet.network import LanguageOutput, QuartetOutput
 from nrccr.systems.quartet.objective import QuartetObjective, Trust
 from nrccr.systems.settings import build_config
@@ -65,6 +66,21 @@ def test_a_language_that_is_missing_changes_no_other_term() -> None:
     # Weights are shared among the languages that are there.
     torch.testing.assert_close(2 * both["languages_de_loss"], one["languages_de_loss"])
     torch.testing.assert_close(2 * both["guidance_de_loss"], one["guidance_de_loss"])
+
+
+@pytest.mark.parametrize("ranking", ["contrast", "triplet"])
+def test_a_batch_without_any_translation_into_a_language(ranking: str) -> None:
+    """Its own terms are left out, all others are numbers."""
+    with_all = output()
+    none = LanguageOutput(unit(0, 2), torch.tensor([], dtype=torch.int64), None, [], [])
+    teachers = {"de": unit(4, 5), "zh": unit(0, 6)}
+    out = output(texts={**with_all.texts, "zh": none, BACK: none}, teachers=teachers)
+    weights = ("loss.similarity=1", "loss.feature=1", "loss.cycle=1", "quartet.pooling=attention")
+    losses = objective(f"quartet.ranking={ranking}", "quartet.trust=false", *weights)(out)
+    assert {name for name in losses if name.endswith("_loss")} == {
+        *("rank_loss", "languages_de_loss", "guidance_de_loss", "similarity_de_loss", "feature_de_loss"),
+    }
+    assert all(math.isfinite(value.item()) for value in losses.values())
 
 
 def test_guidance_is_kl_to_the_source_language() -> None:

@@ -200,6 +200,17 @@ def test_parts_of_a_batch_without_a_language(train: Train, tiny_collection: Path
     assert {"languages_zh_loss", "guidance_zh_loss"} < losses(tmp_path / "run")
 
 
+@pytest.mark.parametrize("left", [1, 2])
+def test_batches_with_few_translations(train: Train, tiny_collection: Path, tmp_path: Path, left: int) -> None:
+    """Most batches have no translation, one has one alone: it takes the running statistics."""
+    (path,) = (tiny_collection / "vatex" / "TextData").glob("vatextrain_google_enc2zh.caption.txt")
+    path.write_text("\n".join(path.read_text("utf-8").splitlines()[:left]) + "\n", "utf-8")
+    parts = [part for part in EVERYTHING if not part.startswith("loss.cycle")]
+    done = train(tmp_path / "run", "train.epochs=1", "train.batch_size=4", "data.mismatch_tolerance=1", *parts)
+    assert done.code == 0, done.err
+    assert all(torch.isfinite(value).all() for value in load_weights(tmp_path / "run" / "model.safetensors").values())
+
+
 def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_path: Path) -> None:
     """An encoder that is found as LaBSE is pooled at its first token, and the run records that."""
     encoder = Path(shutil.copytree(tiny_bert, tmp_path / "LaBSE"))
@@ -225,6 +236,8 @@ def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_p
     [
         (["loss.similarity=0.4"], "need the teacher"),
         (["quartet.trust=false", "quartet.trust_from=4"], "quartet.trust_from=4 is not used by quartet.trust=false"),
+        (["quartet.ranking=triplet", "quartet.temperature=0.1"], "is not used by quartet.ranking=triplet"),
+        (["loss.margin=0.3"], "loss.margin=0.3 is not used by quartet.ranking=contrast"),
         (["quartet.guidance=0", "quartet.guidance_temperature=0.1"], "is not used by quartet.guidance=0"),
         (["visual.kind=clip"], "visual.kind=clip does not go with model=quartet"),
         (["data.languages=[en,zh]"], "data.source=en is among the languages of the queries"),
