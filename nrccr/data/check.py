@@ -95,7 +95,7 @@ class Checked:
 
 
 def matched_files(collection: Collection, *, back: bool = True) -> list[FileGroup]:
-    """The files of each split that are matched with each other: sources, targets and, with `back`, back-translations."""
+    """The files of each split that are matched with each other: sources, targets, with `back` back-translations."""
     english = collection.layout.source == ENGLISH
 
     def files(split: SplitName) -> list[Callable[[], Path]]:

@@ -39,7 +39,8 @@ def test_weights_are_repetitions() -> None:
     for row, found in zip(weights, weighted_metrics(run, weights), strict=True):
         items = np.repeat(np.arange(40), row.astype(int))
         queries = np.concatenate([np.flatnonzero(run.item_of == item) for item in items])
-        texts = Placed(run.ranks[queries], 1 / run.ranks[queries], np.zeros(len(queries)))
+        own = run.ranks[queries]
+        texts = Placed(own, 1 / own, np.array([1 / np.log2(1 + rank) if rank <= 10 else 0 for rank in own]))
         visual = Placed(run.item_ranks[items], run.precisions[items], np.zeros(len(items)))
         ranked = Ranked(texts, visual).metrics()
         expected = [ranked[name] if direction == "both" else ranked[direction][name] for direction, name in NAMES]
