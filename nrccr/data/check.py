@@ -94,13 +94,15 @@ class Checked:
     report: Report
 
 
-def matched_files(collection: Collection) -> list[FileGroup]:
-    """The files of each split that are matched with each other: sources, targets, back-translations."""
+def matched_files(collection: Collection, *, back: bool = True) -> list[FileGroup]:
+    """The files of each split that are matched with each other: sources, targets, with `back` back-translations."""
     english = collection.layout.source == ENGLISH
-    return [
-        FileGroup(split, [partial(collection.file, split, role) for role in collection.roles(split)], english=english)
-        for split in SPLITS
-    ]
+
+    def files(split: SplitName) -> list[Callable[[], Path]]:
+        roles = [role for role in collection.roles(split) if back or role != "back"]
+        return [partial(collection.file, split, role) for role in roles]
+
+    return [FileGroup(split, files(split), english=english) for split in SPLITS]
 
 
 def check_collection(

@@ -87,14 +87,18 @@ class Collection:
     task: int = 1
     pictures: Path | None = None
 
-    def split(self, split: SplitName) -> SplitFiles:
+    def split(self, split: SplitName, *, back: bool = True) -> SplitFiles:
         """Caption files of a split.
+
+        Args:
+            split: its name.
+            back: whether back-translations are read, which then must be there.
 
         Raises:
             UserError: one of them is missing, or there is no such split.
         """
-        back = self.file(split, "back") if "back" in self.roles(split) else None
-        return SplitFiles(self.file(split, "source"), self.file(split, "target"), back)
+        third = self.file(split, "back") if "back" in self.roles(split) and back else None
+        return SplitFiles(self.file(split, "source"), self.file(split, "target"), third)
 
     def roles(self, split: SplitName) -> list[Role]:
         """Which files a split has."""

@@ -14,14 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from nrccr.errors import UserError
-from nrccr.evaluation.metrics import RECALLS
+from nrccr.evaluation.metrics import CUT, RECALLS
 from nrccr.sizes import regular_bytes
 
 Floats = npt.NDArray[np.float64]
-METRICS = (*(f"R@{k}" for k in RECALLS), "MedR", "MeanR", "mAP")
+METRICS = (*(f"R@{k}" for k in RECALLS), "MedR", "MeanR", "mAP", "MRR")
 DIRECTIONS = ("text_to_visual", "visual_to_text")
+GAIN = f"nDCG@{CUT}"  # of queries alone: an item's best rank and average precision do not tell it
 NAMES = (
-    *((direction, name) for direction in DIRECTIONS for name in METRICS),
+    *(("text_to_visual", name) for name in (*METRICS, GAIN)),
+    *(("visual_to_text", name) for name in METRICS),
     ("both", "SumR"),
     ("both", "mean_recall"),
 )
@@ -179,12 +181,15 @@ def weighted_metrics(run: Outcome, weights: Floats) -> Floats:
     texts = _direction(run.ranks, 1 / run.ranks, weights[:, run.item_of])
     visual = _direction(run.item_ranks, run.precisions, weights)
     total = texts[:, : len(RECALLS)].sum(axis=1) + visual[:, : len(RECALLS)].sum(axis=1)
-    return np.column_stack([texts, visual, total, total / (2 * len(RECALLS))])
+    gains = np.where(run.ranks < CUT + 1, 100.0 / np.log2(1 + run.ranks), 0.0)  # (Q,): a query has one item
+    of_queries = weights[:, run.item_of]
+    gain = of_queries @ gains / of_queries.sum(axis=1)  # (B,)
+    return np.column_stack([texts, gain, visual, total, total / (2 * len(RECALLS))])
 
 
 def _direction(ranks: Floats, precision: Floats, weights: Floats) -> Floats:
     """Metrics of one direction in the order of METRICS, (B, metrics), of ranks and precisions (Q,), weights (B, Q)."""
-    values = [100.0 * (ranks <= k) for k in RECALLS] + [ranks, 100.0 * precision]
+    values = [100.0 * (ranks <= k) for k in RECALLS] + [ranks, 100.0 * precision, 100.0 / ranks]
     count = weights.sum(axis=1)
     means = weights @ np.stack(values, axis=1) / count[:, None]
     order = np.argsort(ranks, kind="stable")

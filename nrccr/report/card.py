@@ -18,6 +18,7 @@ from nrccr.evaluation.encode import Embeddings
 from nrccr.evaluation.languages import variance_across
 from nrccr.evaluation.ranked import Scored
 from nrccr.report.finished import ReportRun, Searched, is_number
+from nrccr.report.further import tuned_rows
 from nrccr.report.part import Part, Value
 from nrccr.report.runs import NAMED
 
@@ -28,7 +29,7 @@ Row = dict[str, Value]
 
 def parts(runs: Sequence[ReportRun]) -> list[Part]:
     """Results, text to text, languages, configuration and facts; without the tables that no run fills."""
-    found = [results(runs), text_to_text(runs), languages(runs), configuration(runs), facts(runs)]
+    found = [results(runs), tuned(runs), text_to_text(runs), languages(runs), configuration(runs), facts(runs)]
     return [part for part in found if part.rows]
 
 
@@ -52,6 +53,19 @@ def results(runs: Sequence[ReportRun]) -> Part:
         "The test split at the run's own weight of languages, without normalisation against hubs; recalls and mAP in "
         f"percent. SumR has the 95 % interval of a bootstrap over items ({RESAMPLES:,} resamples, seed {SEED}).",
         rows=rows,
+        shown=True,
+    )
+
+
+def tuned(runs: Sequence[ReportRun]) -> Part:
+    """What `nrccr test --tune` chose, and what it brought."""
+    return Part(
+        "tuned",
+        "Tuned on validation",
+        "Tests with the weight of the queries and the normalisation against hubs that were best on the validation "
+        "split, with a bank of training queries (`nrccr test --tune`), beside the configured weight without "
+        "normalisation. SumR of the test split.",
+        rows=[row for run in runs for row in tuned_rows(run.folder, run.label)],
         shown=True,
     )
 

@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 from nrccr.config.names import CONFIGS
 from nrccr.errors import UserError
 from nrccr.files import write_text
+from nrccr.report.further import Row, language_rows, run_folders, tuned_rows
 from nrccr.report.papers import MEAN, METRICS, PAPER_TABLES, SUMR, Column, PaperTable, TableRow, row_of
 from nrccr.report.runs import SeedGroup, by_seed, find_runs, is_other_model
 from nrccr.report.seeds import in_words
@@ -61,7 +62,21 @@ def make_tables(folders: Sequence[Path]) -> tuple[list[TextTable], list[TextTabl
         _other_table(title, like, [group for group in groups[_kind(like)] if id(group) not in taken])
         for title, like in (titles | {"Other runs, text to text": TEXTS}).items()
     ]
+    others += [
+        _further_table(title, [row for run in run_folders(folders) for row in read(run, run.absolute().name)])
+        for title, read in (("Several query languages", language_rows), ("Tuned on validation", tuned_rows))
+    ]
     return papers, [table for table in others if table.lines]
+
+
+def _further_table(title: str, rows: Sequence[Row]) -> TextTable:
+    """Rows of single runs, each with the same columns."""
+    lines = [
+        ["" if value is None else value if isinstance(value, str) else f"{value:.{2 if 'weight' in name else 1}f}"
+         for name, value in row.items()]
+        for row in rows
+    ]  # fmt: skip
+    return TextTable(title, list(rows[0]) if rows else [], lines)
 
 
 def _kind(table: PaperTable) -> tuple[str, bool]:

@@ -39,7 +39,8 @@ def test_weights_are_repetitions() -> None:
     for row, found in zip(weights, weighted_metrics(run, weights), strict=True):
         items = np.repeat(np.arange(40), row.astype(int))
         queries = np.concatenate([np.flatnonzero(run.item_of == item) for item in items])
-        texts = Placed(run.ranks[queries], 1 / run.ranks[queries], np.zeros(len(queries)))
+        own = run.ranks[queries]
+        texts = Placed(own, 1 / own, np.array([1 / np.log2(1 + rank) if rank <= 10 else 0 for rank in own]))
         visual = Placed(run.item_ranks[items], run.precisions[items], np.zeros(len(items)))
         ranked = Ranked(texts, visual).metrics()
         expected = [ranked[name] if direction == "both" else ranked[direction][name] for direction, name in NAMES]
@@ -102,10 +103,10 @@ def test_compare_runs(nrccr_command: Command, run_test: Command, trained: Path) 
     assert run_test(trained, "--out", trained / "other", "evaluation.target_weight=0.1").code == 0
     done = nrccr_command("compare", trained, trained / "other")
     assert done.code == 0 and done.err == "", done.err
-    assert all(word in done.out for word in ("T2V R@1", "V2T mAP", "SumR", "mean recall", "95 %"))
+    assert all(word in done.out for word in ("T2V R@1", "T2V nDCG@10", "V2T mAP", "V2T MRR", "SumR", "95 %"))
     assert nrccr_command("compare", trained, trained / "other").out == done.out
     same = nrccr_command("compare", trained, trained)
-    assert same.code == 0 and same.out.count("+0.0 +0.0..+0.0") == 14 and "*:" in same.out
+    assert same.code == 0 and same.out.count("+0.0 +0.0..+0.0") == 17 and "*:" in same.out
     done = nrccr_command("compare", trained, trained / "other", trained, "--languages")
     assert done.code == 0 and "mean rank variance over languages" in done.out and "16 queries" in done.out
 

@@ -332,3 +332,37 @@ def test_tuned_tests_are_averaged_apart_from_plain_ones(runs: Path, finish: Fini
     plain, tuned = by_seed(find_runs([runs], PAPER_TABLES[0]))
     assert plain.numbers(SUMR) == [300, 301] and tuned.numbers(SUMR) == [320, 321]
     assert tuned.first.values["evaluation.target_weight"] == "tuned"
+
+
+def test_several_languages_and_what_was_tuned(finish: Finish, runs: Path) -> None:
+    """Every language, the mean with the rank variance; what was chosen, beside the configured weight."""
+    folder = finish("mine-s0", "quartet/generated.yaml", 200.0)
+    direction = dict.fromkeys(METRICS, 10.0)
+    both = {"text_to_visual": direction, "visual_to_text": direction}
+    together = {"languages": ["de", "zh"], "mean": {**both, "SumR": 190.0}, "rank_variance": 4.25}
+    chosen = {"target_weight": {"configured": 0.55, "chosen": 0.9}, "normalisation": {"chosen": {"method": "none"}}}
+    for test, more in (("test", 0.0), ("test-tuned", 5.0)):
+        for place, own in (("", 200.0), ("zh", 180.0)):
+            (folder / test / place).mkdir(parents=True, exist_ok=True)
+            metrics = {**both, "SumR": own + more, "queries_in": place or "de", "untuned": {"SumR": own}}
+            path = folder / test / place / "metrics.json"
+            metrics |= json.loads(path.read_text()) if path.is_file() else {}
+            if test == "test-tuned":
+                method = {"method": "csls", "k": 10} if place else {"method": "none"}
+                metrics |= {"split": "test", "collection": "generated"}
+                metrics["tuned"] = chosen | {"normalisation": {"chosen": method}}
+            path.write_text(json.dumps(metrics))
+        (folder / test / "languages.json").write_text(json.dumps(together))
+    _, others = make_tables([runs])
+    lines = named(others, "Several query languages").lines
+    assert [line[:2] for line in lines] == [
+        [run, language] for run in ("mine-s0", "mine-s0, tuned") for language in ("de", "zh", "mean")
+    ]
+    assert [line[-2:] for line in lines[:3]] == [["200.0", ""], ["180.0", ""], ["190.0", "4.2"]]
+    assert named(others, "Tuned on validation").lines == [
+        ["mine-s0", "de", "0.90", "none", "205.0", "0.55", "200.0"],
+        ["mine-s0", "zh", "0.90", "csls, k 10", "185.0", "0.55", "180.0"],
+    ]
+    (folder / "test" / "languages.json").write_text('{"languages": ["de"]}')
+    with pytest.raises(UserError, match=r"languages\.json: not what a test writes"):
+        make_tables([runs])

@@ -180,7 +180,7 @@ class Reader:
         Raises:
             UserError: missing or malformed files, items without features, too many unmatched lines.
         """
-        files = self.collection.split(name)
+        files = self.collection.split(name, back=False)
         matched = match([read_captions(files.source), read_captions(files.target)], self.mismatch_tolerance)
         if not matched.captions[0].ids:
             raise UserError(f"{files.source}: no caption matches one of {files.target.name}; compare their ids")

@@ -34,6 +34,7 @@ from nrccr.systems.nrccr.network import NRCCR, build_discriminator, build_nrccr
 from nrccr.systems.nrccr.objective import NRCCRObjective, adversary
 from nrccr.systems.nrccr.published import published
 from nrccr.systems.retriever import Retriever
+from nrccr.systems.table import has_part
 from nrccr.training.rows import train_used_rows
 from nrccr.training.task import Task, Validation
 
@@ -144,7 +145,7 @@ def check(config: Config, root: Path) -> Checked:
     collection = locate_data(config, root)
     report = check_collection(
         collection,
-        matched_files(collection),
+        matched_files(collection, back=not has_part(config.model, "fit")),  # the cycle is of a training
         mismatch_tolerance=config.data.mismatch_tolerance,
         pictures=config.switch("pixels") if config.visual.kind == "clip" else None,
     )

@@ -155,6 +155,35 @@ def test_the_captions_of_the_fit(
     assert len({weight.numpy().tobytes() for weight in maps.values()}) == 3
 
 
+def test_back_translations_are_not_asked_for(
+    fitted: Path, nrccr_command: Command, tiny_collection: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    """No baseline reads them: the map is the same without the file, and a check does not miss it."""
+    (back,) = (tiny_collection / "vatex" / "TextData").glob("vatextrain_*2enc.caption.txt")
+    back.unlink()
+    done = run_baseline(nrccr_command, tiny_collection, tiny_bert, tmp_path / "without")
+    assert done.code == 0, done.err
+    maps = [load_weights(run / "model.safetensors")["map.weight"] for run in (fitted, tmp_path / "without")]
+    assert torch.equal(*maps)
+    done = nrccr_command("check", "baseline/vatex", "--root", tiny_collection)
+    assert done.code == 0 and back.name not in done.out + done.err, done.err
+    done = nrccr_command("check", "nrccr/vatex", "--root", tiny_collection)
+    assert done.code == 2 and back.name in done.out + done.err, "a training reads them"
+
+
+def test_a_card_and_a_saved_model(fitted: Path, nrccr_command: Command, tmp_path: Path) -> None:
+    """As of a trained run: the card has results, and what is saved encodes as the run does."""
+    done = nrccr_command("card", fitted)
+    card = (fitted / "README.md").read_text("utf-8")
+    assert done.code == 0 and "SumR" in card, done.err
+    model = nrccr.load(fitted)
+    model.save_pretrained(tmp_path / "saved")
+    texts, frames = ["red dog", "a man"], [np.ones((3, 16), dtype=np.float32)]
+    again = nrccr.load(tmp_path / "saved")
+    np.testing.assert_array_equal(again.encode_text(texts), model.encode_text(texts))
+    np.testing.assert_array_equal(again.encode_video(frames), model.encode_video(frames))
+
+
 TEXT = {
     "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48,
     "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0,
