@@ -111,13 +111,16 @@ C2KD_RUNS = {
 }
 
 
+C2KD_FILES = CHECKOUT / "configs" / "c2kd"
+
+
 @pytest.mark.parametrize("collection", list(C2KD_RUNS))
 def test_c2kd_runs_what_was_published(collection: str) -> None:
     epochs, rate, pooling, balance, student_t, teacher_t, baseline_t, longest, teachers_longest, query = C2KD_RUNS[
         collection
     ]
-    paths = sorted((CHECKOUT / "configs" / "c2kd").glob(f"{collection}-*.yaml"))
-    found = {path.stem.removeprefix(f"{collection}-"): load_config(path) for path in paths}
+    names = {path.stem.removeprefix(f"{collection}-"): path for path in C2KD_FILES.glob(f"{collection}-*.yaml")}
+    found = {name: load_config(path) for name, path in names.items() if not name.startswith(("small-", "e5-"))}
     teachers = [name for name in found if name.startswith("teacher-")]
     assert sorted(found) == sorted([*teachers, "student", "translate-train", "zero-shot"]) and len(teachers) == 3
     student = found["student"]
