@@ -76,7 +76,7 @@ def relinked(text: str) -> str:
 
 def kept_whole(text: str) -> str:
     """The text with short options in prose marked, so that no browser breaks a line within one, as after `--`."""
-    parts = re.split(r"(^```.*?^```|^#.*?$)", text, flags=re.MULTILINE | re.DOTALL)  # code blocks, headings: as they are
+    parts = re.split(r"(^```.*?^```|^#.*?$)", text, flags=re.MULTILINE | re.DOTALL)  # code and headings stay
     return "".join(
         part if number % 2 else re.sub(r"(`--[a-z][^`\n]{0,30}`)(?!\{)", r"\1{.option}", part)
         for number, part in enumerate(parts)
