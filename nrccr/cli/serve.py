@@ -48,9 +48,7 @@ def serve(
             say("stopped")
 
 
-def _application(
-    index: Path, media: Path | None, run: Path | None, device: str | None, translator: str | None
-) -> Any:
+def _application(index: Path, media: Path | None, run: Path | None, device: str | None, translator: str | None) -> Any:
     """API and page of an index; their libraries take most of the time until the page answers."""
     from nrccr.extras import need
 

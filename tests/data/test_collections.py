@@ -102,8 +102,7 @@ def test_what_is_not_there(make_collection: Callable[..., Path], tmp_path: Path)
     root = make_collection()
     said = complaint(lambda: locate(root, "flickr"))
     assert (
-        said
-        == f"{root}: no collection 'flickr' in it; give the folder of all collections as --root, and as "
+        said == f"{root}: no collection 'flickr' in it; give the folder of all collections as --root, and as "
         "data.collection the folder of your own or one of vatex, msrvttcn, msrvtt10kyu, generated, multi30k, mscoco"
     )
     said = complaint(lambda: locate(root, "vatex", target="de"))
