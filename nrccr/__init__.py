@@ -56,7 +56,7 @@ def load(
         nrccr.errors.UserError: no model there, a damaged or refused file, a backbone that does not fit, an override
             that the configuration does not have.
 
-    Example:
+    Examples:
         >>> import nrccr
         >>> model = nrccr.load("runs/vatex-s0", overrides=["evaluation.batch_size=16"])
         >>> queries = model.encode_text(["狗在水里跑"])

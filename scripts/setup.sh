@@ -33,6 +33,7 @@ stamp+=.stamp
 hashes='import hashlib, pathlib, sys; print([hashlib.sha256(pathlib.Path(p).read_bytes()).hexdigest() for p in sys.argv[1:]])'
 wanted="$here $("$python" -c "$hashes" "${pins[@]}" "$here/pyproject.toml" "$here/nrccr/__init__.py")"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "setup: installing into $environment, the first time for minutes" >&2
     "$python" -m pip install --quiet --disable-pip-version-check "${pins[@]/#/--requirement=}"
     "$python" -m pip install --quiet --disable-pip-version-check --no-deps --editable "$here"
     echo "$wanted" >"$stamp"

@@ -71,7 +71,16 @@ def relinked(text: str) -> str:
         name, hash_sign, anchor = target.partition("#")
         return f"]({name.lower() if name in COPIED else name}{hash_sign}{anchor})"
 
-    return re.sub(r"\]\((?!https://|#)([^)\s]+)\)", moved, text)
+    return kept_whole(re.sub(r"\]\((?!https://|#)([^)\s]+)\)", moved, text))
+
+
+def kept_whole(text: str) -> str:
+    """The text with short options in prose marked, so that no browser breaks a line within one, as after `--`."""
+    parts = re.split(r"(^```.*?^```|^#.*?$)", text, flags=re.MULTILINE | re.DOTALL)  # code and headings stay
+    return "".join(
+        part if number % 2 else re.sub(r"(`--[a-z][^`\n]{0,30}`)(?!\{)", r"\1{.option}", part)
+        for number, part in enumerate(parts)
+    )
 
 
 def home(readme: str) -> str:

@@ -14,7 +14,7 @@ from nrccr.cli.app import app
 from nrccr.config.keys import declared
 from nrccr.systems.settings import config_type
 from scripts.site_links import problems
-from scripts.site_pages import escaped, pages, relinked, write
+from scripts.site_pages import escaped, kept_whole, pages, relinked, write
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +36,8 @@ def test_the_site_is_built_strictly_and_its_links_lead_somewhere(tmp_path: Path)
     reference = (site / "reference" / "python.html").read_text(encoding="utf-8")
     assert 'id="nrccr.systems.retriever.Retriever.encode_text"' in reference
     assert "Nothing in it is executed" in reference
+    assert "&gt;&gt;&gt; " in reference and "<blockquote>" not in reference  # examples are code, not quotations
+    assert '<code class="option">--resume</code>' in (site / "tutorial.html").read_text(encoding="utf-8")
     assert "--random-weights" in (site / "reference" / "commands.html").read_text(encoding="utf-8")
 
 
@@ -86,6 +88,12 @@ def test_links_out_of_the_documents_lead_to_pages() -> None:
     text = "[a](../configs/base.yaml) [b](docs/search.md#ask-it) [c](../SECURITY.md) [d](https://x.org/docs/) [e](#f)"
     moved = "[a](reference/configuration.md) [b](search.md#ask-it) [c](security.md) [d](https://x.org/docs/) [e](#f)"
     assert relinked(text) == moved
+
+
+def test_options_in_prose_are_kept_on_one_line() -> None:
+    text = "## `--name`\n\nGive `--name NAME`, not `nrccr x --name`.\n\n```\nx `--name`\n```\n\n| `--seed` | 0 |\n"
+    marked = text.replace("`--name NAME`", "`--name NAME`{.option}").replace("`--seed`", "`--seed`{.option}")
+    assert kept_whole(text) == marked
 
 
 def test_signs_of_markdown_mean_themselves() -> None:

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -114,6 +114,14 @@ def _at_home(argument: str) -> str:
     return f"{option}{equals}{os.path.expanduser(value)}" if home else argument
 
 
+def _verb(error: Any) -> str:
+    """The command that a usage error is about, with a space after it; nothing if there is none."""
+    context, names = getattr(error, "ctx", None), ""
+    while context is not None and context.parent is not None:  # the outermost is `nrccr` itself, however it was started
+        context, names = context.parent, f"{context.info_name} {names}"
+    return names
+
+
 def _explain(error: BaseException) -> tuple[str, int]:
     """One line and an exit code for an error that a user can fix; others are raised again."""
     if isinstance(error, UserError):
@@ -123,7 +131,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "stopped", STOPPED
     if hasattr(error, "format_message"):  # a usage error
-        return f"{error.format_message()} (see `nrccr --help`)", 2
+        return f"{error.format_message().removesuffix('.')}; see `nrccr {_verb(error)}--help`", 2
     if (death := death_of_worker(error)) is not None:
         return f"a process that reads data died ({first_line(death)}); if memory is short lower data.workers", 2
     if isinstance(error, OSError):

@@ -22,7 +22,8 @@ def compare(
 ) -> None:
     """Compare two tests of the same queries, with 95 % intervals (paired bootstrap over items), or languages."""
     if len(runs) != 2 and not languages:
-        raise UserError(f"{len(runs)} runs given; compare takes two, or with --languages any number")
+        given = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+        raise UserError(f"{given} given; compare takes two, or with --languages any number")
 
     from nrccr.evaluation.compare import bootstrap, common_ranks, outcomes_of, rank_variance, read_outcome
     from nrccr.report.screen import comparison_table, languages_table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,25 +28,34 @@ def serve(
 
     import socket
 
-    from nrccr.extras import need
-    from nrccr.search.page import mounted
-    from nrccr.search.query import Searcher
-    from nrccr.search.service import Service, application
     from nrccr.terminal import say
 
-    need("gradio", "serve")
-    from nrccr.search.listen import server_of
-
-    service = Service(Searcher.open(index, run, device, translator), media)
-    app = mounted(service, application(service))
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, port))
         except OSError as error:
             raise UserError(f"{host}:{port}: cannot listen there ({error.strerror}); give another --port") from error
+        say(f"loading model and page for {index}; takes seconds, on a busy machine minutes")
+        application = _application(index, media, run, device, translator)
+
+        from nrccr.search.listen import server_of
+
         say(f"serving {index} on http://{host}:{bound.getsockname()[1]} (Ctrl-C ends it)")
         try:
-            server_of(app, bound.getsockname()[0], rate).run(sockets=[bound])
+            server_of(application, bound.getsockname()[0], rate).run(sockets=[bound])
         except KeyboardInterrupt:
             say("stopped")
+
+
+def _application(index: Path, media: Path | None, run: Path | None, device: str | None, translator: str | None) -> Any:
+    """API and page of an index; their libraries take most of the time until the page answers."""
+    from nrccr.extras import need
+
+    need("gradio", "serve")
+    from nrccr.search.page import mounted
+    from nrccr.search.query import Searcher
+    from nrccr.search.service import Service, application
+
+    service = Service(Searcher.open(index, run, device, translator), media)
+    return mounted(service, application(service))

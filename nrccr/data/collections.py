@@ -248,7 +248,10 @@ def locate(
     layout = next((layout for layout in LAYOUTS if collection in layout.names), None)
     if layout is None:
         known = ", ".join(layout.names[0] for layout in LAYOUTS)
-        raise UserError(f"collection {collection!r} is unknown; choose one of {known}, or give the folder of your own")
+        raise UserError(
+            f"{root}: no collection {collection!r} in it; give the folder of all collections as --root, and as "
+            f"data.collection the folder of your own or one of {known}"
+        )
     target = target or layout.targets[0]
     if target not in layout.targets:
         choices = ", ".join(layout.targets)

@@ -70,7 +70,7 @@ def retrieval_metrics(
     Raises:
         ValueError: empty scores, NaN, a row without a relevant item, a column out of range or duplicated.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from nrccr.evaluation.metrics import retrieval_metrics
         >>> scores = np.array([[0.9, 0.1, 0.2], [0.8, 0.3, 0.1]])  # two queries, three items

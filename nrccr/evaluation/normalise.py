@@ -95,7 +95,7 @@ def normalise(
         ValueError: an unknown method, a bank that is missing or has other items, values out of range, NaN, a result
             that overflows.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from nrccr.evaluation.normalise import normalise
         >>> scores = np.array([[0.6, 0.5], [0.9, 0.2]])  # two queries, two items; both rank item 0 first

@@ -35,7 +35,7 @@ class Encoder(AbsEncoder):  # type: ignore[misc]
         role: of the task's texts, see `encode_text`: "source" for English, "target" for the language of the queries.
         features: one image or video as the task has it -> its features; none takes it as it is.
 
-    Example:
+    Examples:
         >>> import mteb, nrccr
         >>> from nrccr.integrations.mteb import Encoder
         >>> encoder = Encoder(nrccr.load("runs/vatex-s0"))

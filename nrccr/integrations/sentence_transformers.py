@@ -30,7 +30,7 @@ class TextModule(InputModule):  # type: ignore[misc]
         retriever: a trained model; its network is this module's, and moves with it.
         role: "source" for English texts, "target" for those in the language of the queries; see `encode_text`.
 
-    Example:
+    Examples:
         >>> from sentence_transformers import SentenceTransformer
         >>> import nrccr
         >>> from nrccr.integrations.sentence_transformers import TextModule

@@ -81,7 +81,7 @@ class Retriever:
         Raises:
             UserError: no captions, one that is no text or has none, or an unknown role.
 
-        Example:
+        Examples:
             >>> import nrccr
             >>> model = nrccr.load("runs/vatex-s0")
             >>> chinese = model.encode_text(["狗在水里跑", "人唱"])
@@ -120,7 +120,7 @@ class Retriever:
         Raises:
             UserError: no videos, one without frames, of another width, or with a NaN; a model of images.
 
-        Example:
+        Examples:
             >>> import nrccr, numpy as np
             >>> model = nrccr.load("runs/vatex-s0")
             >>> frames = np.random.default_rng(0).random((8, model.feature_width))  # of eight frames
@@ -158,7 +158,7 @@ class Retriever:
         Raises:
             UserError: no images, one that cannot be read, a vector of another width or with a NaN; a model of videos.
 
-        Example:
+        Examples:
             >>> import nrccr, numpy as np
             >>> model = nrccr.load("runs/multi30k-s0")
             >>> vectors = np.random.default_rng(0).random((2, model.feature_width))
@@ -205,7 +205,7 @@ class Retriever:
         Raises:
             UserError: the folder holds something else or cannot be written, or the upload is refused.
 
-        Example:
+        Examples:
             >>> import nrccr
             >>> nrccr.load("runs/vatex-s0").save_pretrained("vatex-en-zh")
             >>> nrccr.load("vatex-en-zh").encode_text(["狗在水里跑"]).shape[0]

@@ -158,6 +158,19 @@ def test_help(nrccr_command: Command) -> None:
     assert all(option in done.out for option in ("--root", "--out", "--device", "--resume", "--overwrite"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("check --nope", "No such option: --nope; see `nrccr check --help`"),
+        ("config nosuch", "No such command 'nosuch'; see `nrccr config --help`"),
+        ("nosuch", "No such command 'nosuch'; see `nrccr --help`"),
+    ],
+)
+def test_a_usage_error_names_the_help_of_its_command(nrccr_command: Command, words: str, said: str) -> None:
+    done = nrccr_command(*words.split())
+    assert (done.code, done.out, done.err) == (2, "", f"nrccr: {said}\n")
+
+
 def test_the_module_prints_one_line_and_exits_with_2(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "nrccr", "train", "nowhere.yaml", "--root", "."],

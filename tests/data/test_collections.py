@@ -102,9 +102,8 @@ def test_what_is_not_there(make_collection: Callable[..., Path], tmp_path: Path)
     root = make_collection()
     said = complaint(lambda: locate(root, "flickr"))
     assert (
-        said
-        == "collection 'flickr' is unknown; choose one of vatex, msrvttcn, msrvtt10kyu, generated, multi30k, mscoco, "
-        "or give the folder of your own"
+        said == f"{root}: no collection 'flickr' in it; give the folder of all collections as --root, and as "
+        "data.collection the folder of your own or one of vatex, msrvttcn, msrvtt10kyu, generated, multi30k, mscoco"
     )
     said = complaint(lambda: locate(root, "vatex", target="de"))
     assert said == "collection 'vatex' has no target language 'de'; choose one of zh"

@@ -127,7 +127,7 @@ def test_bad_input_is_one_line(nrccr_command: Command, run_test: Command, traine
         for file, text in zip(("ranks.tsv", "ranks_visual.tsv"), texts, strict=True):
             (tmp_path / name / file).write_text(text)
     for arguments, words in (
-        ([trained], "1 runs given"),
+        ([trained], "1 run given"),
         ([trained] * 3, "3 runs given"),
         ([trained, tmp_path / "none"], "ranks.tsv: cannot be read"),
         ([trained, tmp_path / "val"], "tests of other data"),

@@ -40,6 +40,7 @@ def served(index: Path, *options: object) -> Iterator[tuple[int, subprocess.Pope
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert child.stdout is not None
+        assert str(index) in child.stdout.readline()  # said before anything is loaded
         found = re.search(r"http://127\.0\.0\.1:(\d+)", child.stdout.readline())
         if found is None:
             raise AssertionError(child.communicate()[1])

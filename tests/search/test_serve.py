@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,7 @@ from tests.search.conftest import TESTED
 from tests.search.serving import ask, post, render, served
 
 pytest.importorskip("gradio", reason="needs the extra serve")
+Command = Callable[..., Any]
 QUERY = "人唱红球"
 
 
@@ -26,6 +30,15 @@ def media(tmp_path: Path) -> Path:
     folder = render(tmp_path / "media", TESTED)
     (tmp_path / "secret.mp4").write_text("secret")
     return folder
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded(nrccr_command: Command, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = nrccr_command("serve", tmp_path / "no-index", "--port", port)
+    assert (done.code, done.out) == (2, "") and done.err.startswith(f"nrccr: 127.0.0.1:{port}: cannot listen there (")
 
 
 def test_api_and_what_it_refuses(index: Path, media: Path) -> None:
