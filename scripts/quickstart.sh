@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh clone to ranked videos, offline, on a laptop: scripts/quickstart.sh [FOLDER, default runs/quickstart]
-# Makes a collection of moving handwriting, trains NRCCR on it, tests it, ranks videos for three German queries and draws
+# Makes a collection of moving handwriting, trains Quartet on it, tests it, ranks videos for three German queries and draws
 # them. Rerun it to resume: finished steps are kept. Give another folder to start anew.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # begun with sh
 set -euo pipefail
@@ -9,7 +9,7 @@ folder=${1:-runs/quickstart}
 set --
 source scripts/setup.sh
 
-run=$folder/nrccr
+run=$folder/quartet
 
 part() {
     echo
@@ -26,15 +26,15 @@ part "training and test"
 if [ ! -f "$run/test/metrics.json" ]; then
     resume=()
     [ ! -f "$run/config.yaml" ] || resume=(--resume)
-    "$python" -m nrccr train configs/nrccr/generated.yaml --root "$folder/VisualSearch" --out "$run" --device cpu \
-        --test ${resume[@]+"${resume[@]}"}
+    "$python" -m nrccr train configs/quartet/generated.yaml --root "$folder/VisualSearch" --out "$run" --device cpu \
+        --test 'data.languages=[de]' ${resume[@]+"${resume[@]}"}
 fi
 
 part "three German queries"
 "$python" -m nrccr rank "$run" --root "$folder/VisualSearch" --device cpu --picture "$folder/queries.png" \
-    --right test00266,test00251,test00213 \
-    "Mitten im Bild wird eine 5 kleiner auf schwarzem Grund." \
-    "Zuerst wird eine handgeschriebene 4 in der Mitte größer, anschließend gleitet eine dicke Acht rechtswärts." \
-    "Eine winzige 3 steht in der Mitte still, und der Hintergrund wird schwarz."
+    --right test00090,test00012,test00169 \
+    "Vor dunklem Hintergrund erscheint eine winzige Drei am linken Rand, danach gleitet eine handgeschriebene Zwei rechtswärts." \
+    "Mitten im Bild erscheint eine winzige 3 auf weißem Grund." \
+    "Am linken Rand verblasst eine Ziffer Vier, während eine riesige 5 in der Mitte sich auflöst."
 
 part "done: the picture is $folder/queries.png, the run $run"
