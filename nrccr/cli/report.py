@@ -101,7 +101,7 @@ def _makers(pairs: Sequence[str]) -> dict[str, Maker]:
 def _lead(runs: Sequence[ReportRun]) -> str:
     """What was trained, on what."""
     kinds = dict.fromkeys(
-        f"{run.config.model} on {run.config.data.collection}, queries in {run.config.data.target}" for run in runs
+        f"{run.config.model} on {run.config.data.collection}, queries in {run.config.query_language}" for run in runs
     )
     count = f"{len(runs)} finished run{'s' if len(runs) > 1 else ''}"
     return f"{count}: {'; '.join(kinds)}. A run has the same colour, dashes and marker in all figures."

@@ -105,6 +105,11 @@ class Config(Section):
                 return value
         raise LookupError(f"no section {kind.__name__} in this configuration")
 
+    @property
+    def query_language(self) -> str:
+        """Of the queries whose figures come first: of several target languages the first."""
+        return next((own for own in self.data.languages if own != self.data.source), self.data.target)
+
     def switch(self, name: str) -> Any:
         """The value of a switch: its own if set, else the reading's for this model."""
         own = getattr(self.switches, name)

@@ -105,7 +105,7 @@ def read_translations(retriever: Retriever, root: Path) -> Translations | None:
     every = np.arange(len(queries.ids))
     return Translations(
         split, _other(config, split.language), split.language, queries.translations, queries.tokens, every, every,
-        queries.ids, queries.item_of, list(queries.translated), list(queries.texts), _known(config, root, queries),
+        queries.ids, queries.item_of, list(queries.translated), list(queries.texts), _known(config, root, queries, split.language),
     )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def _of_languages(config: Config, root: Path, split: Split) -> Translations | No
     if not pairs:
         return None
     source_at, target_at = np.array(pairs, dtype=np.int64).T
-    known = _known(config, root, target)
+    known = _known(config, root, target, language)
     return Translations(
         split, ENGLISH, language, english.tokens, target.tokens, source_at, target_at,
         [english.ids[at] for at in source_at], english.item_of[source_at],
@@ -129,15 +129,15 @@ def _of_languages(config: Config, root: Path, split: Split) -> Translations | No
     )  # fmt: skip
 
 
-def _known(config: Config, root: Path, target: Queries) -> list[Known | None]:
+def _known(config: Config, root: Path, target: Queries, language: str) -> list[Known | None]:
     """What the target captions should have been; of a generated collection alone, and of its translations."""
     unknown: list[Known | None] = [None] * len(target.ids)
     data = config.data
     if data.collection not in GENERATED.names:
         return unknown
-    other = None if data.target == ENGLISH else data.target
+    other = None if language == ENGLISH else language
     try:
-        path = locate(root, data.collection, target=other, translator=data.translator).translated("train", data.target)
+        path = locate(root, data.collection, target=other, translator=data.translator).translated("train", language)
     except UserError:  # it was trained on what people wrote, and nobody translated it
         return unknown
     known, captions = read_known(path), read_captions(path)

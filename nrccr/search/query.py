@@ -158,6 +158,6 @@ def translation_by(model: str, retriever: Retriever) -> Translate:
     config = retriever.config
     if config.model not in config.readers(declared(type(config))["evaluation.target_weight"]):
         raise UserError(f"--translator {model}: {retriever.checkpoint} ranks by the query alone; leave it out")
-    spoken, written = config.data.target, config.data.source
+    spoken, written = config.query_language, config.data.source
     translator = load_translator(model, spoken, written, retriever.device, option="--translator")
     return lambda query: translator.translate([query])[0]

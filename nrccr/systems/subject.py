@@ -82,7 +82,7 @@ class Subject:
         """Of its training captions and of tested queries, each once."""
         data = self.config.data
         named = [data.source, *(data.languages if self.value("data.languages") is not None else ())]
-        named += [data.target] if self.value("data.target") is not None else []
+        named += [self.config.query_language] if self.value("data.target") is not None else []
         return list(dict.fromkeys([*named, *(test.language for test in self.tests)]))
 
 
@@ -110,7 +110,7 @@ def _of(folder: Path, metrics: Mapping[str, Any], config: Config) -> list[Tested
     found = []
     for name in names:
         outcome = read_outcome(folder if name is None else folder / name, ".")
-        language = str(name or metrics.get("queries_in") or config.data.target)
+        language = str(name or metrics.get("queries_in") or config.query_language)
         counts = (len(outcome.query_ids), int(metrics["items"]) if type(metrics.get("items")) is int else 0)
         values = intervals(outcome, RESAMPLES, SEED)
         found.append(Tested(collection, split, language, _how_scored(metrics), counts, values))

@@ -229,7 +229,8 @@ class QuartetReader:
         for language, collection in self.collections.items():
             captions = read_captions(collection.file("val", "target"))
             tokens = self.tokenizer.encode(cleaning.of_queries(captions.texts, language))
-            queries[language] = Queries(tokens, captions.ids, numbered(captions.items, places)[1])
+            item_of = numbered(captions.items, places)[1]
+            queries[language] = Queries(tokens, captions.ids, item_of, texts=captions.texts)
         tables = [own.tokens for own in queries.values()]
         counts = Counts(sum(map(len, tables)), len(places), 0, 0, sum(table.cut for table in tables))
         visuals = self._visuals(list(places), "val")
@@ -254,7 +255,7 @@ class QuartetReader:
         return Split(
             name=name,
             collection=collection.name,
-            queries={language: Queries(tables[1], source.ids, item_of, tables[0])},
+            queries={language: Queries(tables[1], source.ids, item_of, tables[0], target.texts, source.texts)},
             gallery=self._visuals(items, name),
             counts=asdict(Counts(len(source), len(items), lost, 0, sum(table.cut for table in tables))),
             folder="" if language == next(iter(self.collections)) else language,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -178,6 +179,11 @@ def test_several_languages_in_one_model(nrccr_command: Command, generated: Path,
     assert header == ["trust", "caption", "language", "translation"] and len(rows) == 2 * 24
     assert [float(row[0]) for row in rows] == sorted(float(row[0]) for row in rows) and float(rows[0][0]) < 1
     assert {row[2] for row in rows} == {"de", "zh"} and all(row[3] for row in rows)
+    done = nrccr_command("report", run, "--root", generated, "--device", "cpu", "--parts", "distrust,retrieved")
+    assert done.code == 0 and "queries in de" in (run / "report" / "report.html").read_text("utf-8"), done.err
+    with (run / "report" / "distrusted.csv").open(encoding="utf-8") as file:
+        (first, *_) = csv.DictReader(file)
+    assert first["translation"] in {row[3] for row in rows if row[2] == "de"} and float(first["words lost %"]) >= 0
 
 
 def test_a_prefix_is_part_of_every_caption(train: Train, tmp_path: Path) -> None:
