@@ -105,7 +105,8 @@ def read_translations(retriever: Retriever, root: Path) -> Translations | None:
     every = np.arange(len(queries.ids))
     return Translations(
         split, _other(config, split.language), split.language, queries.translations, queries.tokens, every, every,
-        queries.ids, queries.item_of, list(queries.translated), list(queries.texts), _known(config, root, queries, split.language),
+        queries.ids, queries.item_of, list(queries.translated), list(queries.texts),
+        _known(config, root, queries, split.language),
     )  # fmt: skip
 
 

@@ -80,11 +80,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no-languages": ("quartet.languages=0",),
     "no-guidance": ("quartet.guidance=0",),
     "no-trust": ("quartet.trust=false",),
-    "triplet": ("quartet.ranking=triplet",),
+    "triplet": ("quartet.ranking=triplet", "quartet.least_temperature=0.01"),
 }
 LONGEST = 512  # tokens; the backbone's position vectors
 OF_TRUST = ("trust_temperature", "trust_momentum", "trust_from")
-OF_CONTRAST = ("temperature", *OF_TRUST)
+OF_CONTRAST = ("temperature", "least_temperature", *OF_TRUST)
 
 
 def check(config: Config, refuse: Refuse) -> None:
@@ -106,10 +106,10 @@ def check(config: Config, refuse: Refuse) -> None:
     if (config.loss.similarity or config.loss.feature) and not attends:
         message = "loss.similarity and loss.feature need the teacher; set quartet.pooling=attention, or both to 0"
         refuse(message, "loss.similarity", "quartet.pooling")
-    for name, reason in _unread(own).items():
+    for name, reason in _unread(own, config.visual.kind).items():
         value = getattr(own, name)
         if value != getattr(QuartetSection(), name):
-            refuse(f"quartet.{name}={spelled(value)} is not used by quartet.{reason}; remove it", f"quartet.{name}")
+            refuse(f"quartet.{name}={spelled(value)} is not used by {reason}; remove it", f"quartet.{name}")
     if own.ranking == "contrast" and config.loss.margin != type(config.loss)().margin:
         message = f"loss.margin={spelled(config.loss.margin)} is not used by quartet.ranking=contrast; remove it"
         refuse(message, "loss.margin", "quartet.ranking")
@@ -121,17 +121,19 @@ def check(config: Config, refuse: Refuse) -> None:
         refuse(message, "data.source", "data.languages")
 
 
-def _unread(own: QuartetSection) -> dict[str, str]:
+def _unread(own: QuartetSection, kind: str) -> dict[str, str]:
     """The keys that others switch off, and which."""
     unread: dict[str, str] = {}
     if own.ranking == "triplet":
-        unread |= dict.fromkeys(OF_CONTRAST, "ranking=triplet")
+        unread |= dict.fromkeys(OF_CONTRAST, "quartet.ranking=triplet")
     elif not own.trust:
-        unread |= dict.fromkeys(OF_TRUST, "trust=false")
+        unread |= dict.fromkeys(OF_TRUST, "quartet.trust=false")
     if not own.words:
-        unread |= dict.fromkeys(("dropped_words", "words_learning_rate", "words_decay"), "words=0")
+        unread |= dict.fromkeys(("dropped_words", "words_learning_rate", "words_decay"), "quartet.words=0")
     if not own.guidance:
-        unread["guidance_temperature"] = "guidance=0"
+        unread["guidance_temperature"] = "quartet.guidance=0"
+    if kind == "vectors":
+        unread |= dict.fromkeys(("video", "dropped_frames"), "visual.kind=vectors")
     return unread
 
 
