@@ -109,7 +109,7 @@ def test_features_of_another_width_at_test(run_test: Command, trained: Path, tin
         ("train.epochs", "write key=value"),
         ("train.batch_size=1", "train.batch_size=1"),
         ("reading=best", "reading"),
-        ("data.collection=activitynet", "'activitynet' is unknown"),
+        ("data.collection=activitynet", "no collection 'activitynet' in it"),
         ("data.target=fr", "'fr'"),
         ("data.feature=resnet", "resnet"),
         ("text.model=${oc.env:HOME}", "not supported"),

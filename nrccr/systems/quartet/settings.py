@@ -80,11 +80,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no-languages": ("quartet.languages=0",),
     "no-guidance": ("quartet.guidance=0",),
     "no-trust": ("quartet.trust=false",),
-    "triplet": ("quartet.ranking=triplet", "quartet.least_temperature=0.01"),
+    "triplet": ("quartet.ranking=triplet",),
 }
 LONGEST = 512  # tokens; the backbone's position vectors
 OF_TRUST = ("trust_temperature", "trust_momentum", "trust_from")
-OF_CONTRAST = ("temperature", "least_temperature", *OF_TRUST)
+OF_CONTRAST = ("temperature", *OF_TRUST)
 
 
 def check(config: Config, refuse: Refuse) -> None:

@@ -243,7 +243,6 @@ def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_p
         (["loss.similarity=0.4"], "need the teacher"),
         (["quartet.trust=false", "quartet.trust_from=4"], "quartet.trust_from=4 is not used by quartet.trust=false"),
         (["quartet.ranking=triplet", "quartet.temperature=0.1"], "is not used by quartet.ranking=triplet"),
-        (["quartet.ranking=triplet", "quartet.least_temperature=0.05"], "is not used by quartet.ranking=triplet"),
         (["visual.kind=vectors", "quartet.dropped_frames=0.4"], "is not used by visual.kind=vectors"),
         (["visual.kind=vectors", "quartet.video=mean"], "is not used by visual.kind=vectors"),
         (["loss.margin=0.3"], "loss.margin=0.3 is not used by quartet.ranking=contrast"),
