@@ -158,7 +158,7 @@ for allowed in map(int, sys.argv.pop(1).split(",")):
         main()
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(status, sum(len(path.read_text().splitlines()) for path in partial.glob("*.jsonl")))
+    print(status, sum(len(path.read_text().splitlines()) for path in partial.glob("*.jsonl")), flush=True)
 """
 
 
