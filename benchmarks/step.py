@@ -137,9 +137,9 @@ def plain_step(trainer: Trainer, optimizers: list[torch.optim.Adam], pairs: Pair
 @contextmanager
 def torchs_products() -> Iterator[None]:
     """Torch's own linear layers inside."""
-    before, fast.HAS_ONEDNN = fast.HAS_ONEDNN, False
+    before, fast.ASKS_ONEDNN = fast.ASKS_ONEDNN, False
     yield
-    fast.HAS_ONEDNN = before
+    fast.ASKS_ONEDNN = before
 
 
 def prepare(

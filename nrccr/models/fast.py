@@ -1,7 +1,8 @@
 """Linear layers and dropout in less of a processor's time than torch's own; elsewhere they are torch's own.
 
-Torch computes products with MKL, which leaves AVX-512 unused on AMD; oneDNN, another part of torch, uses it. Its
-dropout draws a number for each entry where half of one will do.
+Torch computes products with MKL, which leaves AVX-512 unused on AMD's processors; oneDNN, another part of torch, uses it,
+and is asked there alone: on Intel's MKL is the faster. Torch's dropout draws a number for each entry where half of one
+will do.
 
 N rows in all, K width of the input, M width of the output.
 """
@@ -9,6 +10,9 @@ N rows in all, K width of the input, M width of the output.
 from __future__ import annotations
 
 import math
+import platform
+import re
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,8 +22,21 @@ from torch.nn import functional
 
 Module = TypeVar("Module", bound=nn.Module)
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+_CPUINFO = Path("/proc/cpuinfo")
 _ROWS = 1024  # oneDNN slows down in products over more rows, if these are the inner dimension
 _WIDTH = 512  # from which a weight's turned copy pays
+
+
+def maker() -> str:
+    """Who made the processor, as it says itself: "AuthenticAMD", "GenuineIntel"; "" where it does not say."""
+    try:
+        found = re.search(r"^vendor_id\s*:\s*(\S+)", _CPUINFO.read_text(errors="replace"), re.MULTILINE)
+    except OSError:  # another system than Linux
+        return platform.processor().split(", ")[-1]  # Windows: "AMD64 Family 25 Model 33 Stepping 2, AuthenticAMD"
+    return found[1] if found else ""
+
+
+ASKS_ONEDNN = HAS_ONEDNN and maker() == "AuthenticAMD"
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -71,12 +88,12 @@ def use_fast_layers(network: Module) -> Module:
 
 
 def _suits(states: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN takes them: float32 on a processor, and no precision asked for that is lower."""
+    """Whether oneDNN is the faster for them: float32 on AMD's processors, and no precision asked for that is lower."""
     return (
         states.device.type == weight.device.type == "cpu"
         and states.dtype == weight.dtype == torch.float32
         and states.numel() > 0
-        and HAS_ONEDNN
+        and ASKS_ONEDNN
         and not torch.is_autocast_enabled("cpu")
     )
 

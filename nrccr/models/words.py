@@ -1,9 +1,11 @@
 """Word vectors of a table of their own beside a backbone: what a caption's words say without any context.
 
-N captions, L tokens, W width of a word vector, V words in the vocabulary.
+n captions of a batch, L tokens, W width of a word vector, V words in the vocabulary.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +34,20 @@ class WordVectors(nn.Module):
         self.dropout = nn.Dropout(dropped)
         nn.init.normal_(self.table.weight, std=SPREAD)
 
-    def forward(self, text: TextBatch) -> Tensor:
-        """Captions, their first and last real token special ones -> (N, W); 0 for a caption without words."""
-        words, there = text.tokens[:, 1:-1], text.mask[:, 2:].bool()  # (N, L - 2); the last of a caption is special
+    def forward(self, texts: Sequence[TextBatch]) -> list[Tensor]:
+        """Batches of captions, first and last real token special ones -> (n, W) of each; 0 for one without words.
+
+        One look into the table for all of them: each has a gradient as large as the table.
+        """
+        words = [text.tokens[:, 1:-1] for text in texts]  # (n, L - 2)
+        vectors = self.table(torch.cat([own.flatten() for own in words])).split([own.numel() for own in words])
+        return [
+            (self._shares(text).unsqueeze(1) @ found.view(*own.shape, self.width)).squeeze(1)
+            for text, own, found in zip(texts, words, vectors, strict=True)
+        ]
+
+    def _shares(self, text: TextBatch) -> Tensor:
+        """What each word counts for in its caption (n, L - 2): 0 if it is padding, special or left out."""
+        there = text.mask[:, 2:].bool()  # the last of a caption is special
         there = there & (self.dropout(torch.ones(there.shape, device=there.device)) > 0)
-        vectors = self.table(words) * there.unsqueeze(-1)  # (N, L - 2, W)
-        summed: Tensor = vectors.sum(dim=1) / there.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
-        return summed
+        return there / there.sum(dim=1, keepdim=True).clamp(min=1).sqrt()

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nrccr.models import fast
-from nrccr.models.fast import Dropout, Linear, dropout, linear, use_fast_layers
+from nrccr.models.fast import Dropout, Linear, dropout, linear, maker, use_fast_layers
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["oneDNN", "torch"])
+def asks_onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways, whatever this machine takes by itself."""
+    if request.param and not fast.HAS_ONEDNN:
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(fast, "ASKS_ONEDNN", request.param)
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ("processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n", "AuthenticAMD"),
+        ("processor\t: 0\nvendor_id\t: GenuineIntel\n", "GenuineIntel"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\n", ""),
+    ],
+)
+def test_maker_of_the_processor(told: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_CPUINFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text(told, encoding="ascii")
+    assert maker() == wanted
+
+
+def test_maker_where_there_is_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(platform, "processor", lambda: "AMD64 Family 25 Model 33 Stepping 2, AuthenticAMD")
+    assert maker() == "AuthenticAMD"
+
+
+def test_onednn_is_asked_where_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(fast, "product", lambda *of: asked.append(of) or functional.linear(*of))
+    linear(torch.ones(2, 3), torch.ones(4, 3))
+    assert bool(asked) == fast.ASKS_ONEDNN
 
 
 def with_gradients(layer: nn.Linear, states: Tensor) -> list[Tensor]:

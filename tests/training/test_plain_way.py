@@ -78,7 +78,7 @@ def test_fifty_steps(case: str, request: pytest.FixtureRequest, monkeypatch: pyt
     ours, losses = train(*given, plain=False)
     assert any(isinstance(module, UsedRows) for module in ours.network.modules())
     assert all(optimizer.defaults["fused"] for optimizer in ours.together)
-    monkeypatch.setattr(fast, "HAS_ONEDNN", False)
+    monkeypatch.setattr(fast, "ASKS_ONEDNN", False)
     monkeypatch.setattr(backbone, "packs", lambda _: False)
     monkeypatch.setattr(loop, "adam", unfused)
     monkeypatch.setattr(f"nrccr.systems.{system}.system.train_used_rows", lambda table, used: None)

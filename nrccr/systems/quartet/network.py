@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,24 @@ from nrccr.systems.quartet.batch import QuartetBatch
 from nrccr.systems.quartet.branches import AttendedText, JoinedVideo, PooledText, VideoPart
 from nrccr.systems.quartet.data import BACK
 from nrccr.systems.quartet.settings import QuartetSection
+
+
+class ReadCaptions(NamedTuple):
+    """A batch of captions, read.
+
+    Attributes:
+        states: (n, L, H), the backbone's.
+        mask: (n, L), of real tokens.
+        words: (n, the table's width), the sum of their word vectors; none without a table.
+    """
+
+    states: Tensor
+    mask: Tensor
+    words: Tensor | None
+
+    def beside_words(self, pooled: Tensor) -> Tensor:
+        """Their vectors (n, W) from their states, and those of their words beside them where there are any."""
+        return pooled if self.words is None else torch.cat([pooled, self.words], dim=1)
 
 
 @dataclass(frozen=True)
@@ -149,28 +168,30 @@ class Quartet(nn.Module):
         """The encoders' part of it, up to the mappings: no caption or item sees another."""
         named = [list(_captions(part)) for part in parts]
         captions = [text for own in named for _, text in own]
-        states = iter(backbone_states(self.text.backbone, captions, real_only=True))
-        found = [{name: (next(states), text) for name, text in own} for own in named]
+        read = iter(self._read(captions))
+        found = [{name: next(read) for name, _ in own} for own in named]
         views = [part.masked_visual for part in parts if part.masked_visual is not None]
         languages = list(parts[0].texts) if self.with_states else []
         return QuartetRows(
-            pooled={name: torch.cat([self._pooled(*part[name]) for part in found]) for name in found[0]},
+            pooled={name: torch.cat([self._pooled(part[name]) for part in found]) for name in found[0]},
             taught=self._taught(parts, found),
             visual=torch.cat([self.visual(part.visual) for part in parts]),
             masked_visual=torch.cat([self.visual(view) for view in views]) if views else None,
-            states={language: [part[language, False][0] for part in found] for language in languages},
-            mask={language: [part[language, False][1].mask for part in found] for language in languages},
+            states={language: [part[language, False].states for part in found] for language in languages},
+            mask={language: [part[language, False].mask for part in found] for language in languages},
         )
 
-    def _pooled(self, states: Tensor, text: TextBatch) -> Tensor:
-        return self._with_words(self.text.pool_states(states, text.mask), text)
+    def _read(self, captions: Sequence[TextBatch]) -> list[ReadCaptions]:
+        """What the backbone and the word table say of batches of captions, each asked once."""
+        states = backbone_states(self.text.backbone, captions, real_only=True)
+        words = [None] * len(captions) if self.words is None else self.words(captions)
+        return [ReadCaptions(*of) for of in zip(states, (text.mask for text in captions), words, strict=True)]
 
-    def _with_words(self, pooled: Tensor, text: TextBatch) -> Tensor:
-        """A caption's vector (n, W) from its states, and its words' beside it where there are any."""
-        return pooled if self.words is None else torch.cat([pooled, self.words(text)], dim=1)
+    def _pooled(self, read: ReadCaptions) -> Tensor:
+        return read.beside_words(self.text.pool_states(read.states, read.mask))
 
     def _taught(
-        self, parts: tuple[QuartetBatch, ...], found: list[dict[tuple[str, bool], tuple[Tensor, TextBatch]]]
+        self, parts: tuple[QuartetBatch, ...], found: list[dict[tuple[str, bool], ReadCaptions]]
     ) -> dict[str, Tensor]:
         if not self.with_teacher or not isinstance(self.text, AttendedText):
             return {}
@@ -179,11 +200,12 @@ class Quartet(nn.Module):
         for language in others:
             pooled = []
             for part, own in zip(parts, found, strict=True):
-                states, read = own[source, False]
-                translated, translation = own[language, False]
+                read, translation = own[source, False], own[language, False]
                 rows = part.texts[language].rows
-                taught_states = self.text.teach_states(states[rows], read.mask[rows], translated, translation.mask)
-                pooled.append(self._with_words(taught_states, translation))
+                taught_states = self.text.teach_states(
+                    read.states[rows], read.mask[rows], translation.states, translation.mask
+                )
+                pooled.append(translation.beside_words(taught_states))
             taught[language] = torch.cat(pooled)
         return taught
 
@@ -219,8 +241,8 @@ class Quartet(nn.Module):
     def embed_text(self, text: TextBatch) -> Tensor:
         """Captions of any language -> (N, D), unit length; evaluation mode, no gradients."""
         with evaluating(self):
-            (states,) = backbone_states(self.text.backbone, [text], real_only=True)  # (N, L, H)
-            embedded: Tensor = self.map_text(self._pooled(states, text))
+            (read,) = self._read([text])
+            embedded: Tensor = self.map_text(self._pooled(read))
             return embedded
 
     def embed_visual(self, visual: VisualBatch) -> Tensor:
