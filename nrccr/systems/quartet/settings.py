@@ -80,11 +80,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no-languages": ("quartet.languages=0",),
     "no-guidance": ("quartet.guidance=0",),
     "no-trust": ("quartet.trust=false",),
-    "triplet": ("quartet.ranking=triplet",),
+    "triplet": ("quartet.ranking=triplet", "quartet.least_temperature=0.01"),
 }
 LONGEST = 512  # tokens; the backbone's position vectors
 OF_TRUST = ("trust_temperature", "trust_momentum", "trust_from")
-OF_CONTRAST = ("temperature", *OF_TRUST)
+OF_CONTRAST = ("temperature", "least_temperature", *OF_TRUST)
 
 
 def check(config: Config, refuse: Refuse) -> None:
@@ -107,9 +107,10 @@ def check(config: Config, refuse: Refuse) -> None:
         message = "loss.similarity and loss.feature need the teacher; set quartet.pooling=attention, or both to 0"
         refuse(message, "loss.similarity", "quartet.pooling")
     for name, reason in _unread(own, config.visual.kind).items():
-        value = getattr(own, name)
-        if value != getattr(QuartetSection(), name):
-            refuse(f"quartet.{name}={spelled(value)} is not used by {reason}; remove it", f"quartet.{name}")
+        value, usual = getattr(own, name), getattr(QuartetSection(), name)
+        if value != usual:
+            message = f"quartet.{name}={spelled(value)} is not used by {reason}; leave it at {spelled(usual)}"
+            refuse(message, f"quartet.{name}")
     if own.ranking == "contrast" and config.loss.margin != type(config.loss)().margin:
         message = f"loss.margin={spelled(config.loss.margin)} is not used by quartet.ranking=contrast; remove it"
         refuse(message, "loss.margin", "quartet.ranking")

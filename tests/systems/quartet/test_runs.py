@@ -63,7 +63,8 @@ def test_every_part_is_a_term_and_can_be_left_out(train: Train, tmp_path: Path) 
     }
     assert train(tmp_path / "none", "train.epochs=1", *NOTHING).code == 0
     assert losses(tmp_path / "none") == {"rank_loss"}
-    assert train(tmp_path / "triplet", "train.epochs=1", "quartet.ranking=triplet").code == 0
+    triplet = ("quartet.ranking=triplet", "quartet.least_temperature=0.01")
+    assert train(tmp_path / "triplet", "train.epochs=1", *triplet).code == 0
     for line in lines(tmp_path / "triplet"):
         assert line["kind"] != "train" or line["temperature"] == pytest.approx(0.07)  # no term trains it
 
@@ -243,6 +244,10 @@ def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_p
         (["loss.similarity=0.4"], "need the teacher"),
         (["quartet.trust=false", "quartet.trust_from=4"], "quartet.trust_from=4 is not used by quartet.trust=false"),
         (["quartet.ranking=triplet", "quartet.temperature=0.1"], "is not used by quartet.ranking=triplet"),
+        (
+            ["quartet.ranking=triplet"],  # the file has another than the usual one
+            "quartet.least_temperature=0.07 is not used by quartet.ranking=triplet; leave it at 0.01",
+        ),
         (["visual.kind=vectors", "quartet.dropped_frames=0.4"], "is not used by visual.kind=vectors"),
         (["visual.kind=vectors", "quartet.video=mean"], "is not used by visual.kind=vectors"),
         (["loss.margin=0.3"], "loss.margin=0.3 is not used by quartet.ranking=contrast"),
