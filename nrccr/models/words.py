@@ -50,4 +50,5 @@ class WordVectors(nn.Module):
         """What each word counts for in its caption (n, L - 2): 0 if it is padding, special or left out."""
         there = text.mask[:, 2:].bool()  # the last of a caption is special
         there = there & (self.dropout(torch.ones(there.shape, device=there.device)) > 0)
-        return there / there.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
+        shares: Tensor = there / there.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
+        return shares

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any
 
 import torch
@@ -37,12 +38,12 @@ class Average:
     @torch.no_grad()
     def update(self) -> None:
         """Take the network's weights in; the first time the average is these."""
-        mixed = [pair for pair in self._pairs if self.count and pair[0].is_floating_point()]
-        if mixed:
-            own, new = map(list, zip(*mixed, strict=True))
-            self._mix(own, new, self.count)
-        for own, new in self._pairs:
-            if not self.count or not own.is_floating_point():
+        mixed = [own.is_floating_point() and self.count > 0 for own, _ in self._pairs]
+        if any(mixed):
+            averages, news = zip(*compress(self._pairs, mixed), strict=True)
+            self._mix(list(averages), list(news), self.count)
+        for (own, new), is_mixed in zip(self._pairs, mixed, strict=True):
+            if not is_mixed:
                 own.copy_(new)
         self.count += 1
 

@@ -33,6 +33,7 @@ from nrccr.systems.table import part_of
 from nrccr.training import loop
 from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
+from tests.systems.quartet.parts import TRIPLET
 
 META = torch.device("meta")
 CACHED = ["text.freeze=frozen", "text.trainable_layers=[1]", "text.cache=cache"]
@@ -60,7 +61,7 @@ STEPS = {  # system, fixtures of configuration and collection, overrides
     "quartet": ("quartet", "quartet_config", "tiny_collection", []),
     "c2kd-cached": ("c2kd", "c2kd_config", "tiny_languages", ["reading=corrected", *CACHED]),
     "quartet-cached": ("quartet", "quartet_config", "tiny_collection", CACHED),
-    "quartet-triplet": ("quartet", "quartet_config", "tiny_collection", ["quartet.ranking=triplet", "quartet.least_temperature=0.01"]),
+    "quartet-triplet": ("quartet", "quartet_config", "tiny_collection", [*TRIPLET]),
 }  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {  # of encoders that do not pack
     "albert": {"embedding_size": 16},

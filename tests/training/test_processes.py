@@ -12,7 +12,7 @@ import torch
 import torch.multiprocessing
 
 from nrccr.distributed import random_state, restore_random_state
-from tests.systems.quartet.parts import EVERYTHING
+from tests.systems.quartet.parts import EVERYTHING, TRIPLET
 from tests.training.shared_steps import Job, in_process, steps_of
 
 PROCESSES = 2
@@ -44,7 +44,7 @@ def jobs(
         Job("mlcmr_corrected", mlcmr_config, both_languages, [odd, "reading=corrected"]),
         Job("quartet", quartet_config, tiny_collection, [odd, "quartet.trust_from=2"], epoch=1),
         Job("quartet_everything", quartet_config, tiny_collection, [odd, *EVERYTHING], epoch=1),
-        Job("quartet_triplet", quartet_config, tiny_collection, [odd, "quartet.ranking=triplet", "quartet.least_temperature=0.01"]),
+        Job("quartet_triplet", quartet_config, tiny_collection, [odd, *TRIPLET]),
         Job("mlcmr_micro", mlcmr_config, both_languages, [odd, "reading=corrected", "train.micro_batch=2"]),
         Job("c2kd", c2kd_config, tiny_languages),
         Job("c2kd_micro", c2kd_config, tiny_languages, ["train.micro_batch=2"]),

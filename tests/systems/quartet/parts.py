@@ -1,4 +1,4 @@
-"""Overrides that switch every part of Quartet on."""
+"""Overrides of Quartet: every part on, the triplet for contrast."""
 
 from __future__ import annotations
 
@@ -8,3 +8,4 @@ EVERYTHING = (
     *("loss.similarity=0.4", "loss.feature=0.1", "loss.cycle=0.5", "loss.adversary=0.001", "train.warmup=3"),
     *("quartet.words=16", "quartet.words_learning_rate=4e-3", "quartet.words_decay=3"),
 )
+TRIPLET = ("quartet.ranking=triplet", "quartet.least_temperature=0.01")  # the files have another, which nothing reads

@@ -23,7 +23,7 @@ from nrccr.evaluation.metrics import retrieval_metrics
 from nrccr.safeload.unpickle import load_checkpoint, load_weights
 from nrccr.systems.base import splits_of
 from nrccr.training.runfolder import RunFolder
-from tests.systems.quartet.parts import EVERYTHING
+from tests.systems.quartet.parts import EVERYTHING, TRIPLET
 
 Command = Callable[..., Any]
 Train = Callable[..., Any]
@@ -63,8 +63,7 @@ def test_every_part_is_a_term_and_can_be_left_out(train: Train, tmp_path: Path) 
     }
     assert train(tmp_path / "none", "train.epochs=1", *NOTHING).code == 0
     assert losses(tmp_path / "none") == {"rank_loss"}
-    triplet = ("quartet.ranking=triplet", "quartet.least_temperature=0.01")
-    assert train(tmp_path / "triplet", "train.epochs=1", *triplet).code == 0
+    assert train(tmp_path / "triplet", "train.epochs=1", *TRIPLET).code == 0
     for line in lines(tmp_path / "triplet"):
         assert line["kind"] != "train" or line["temperature"] == pytest.approx(0.07)  # no term trains it
 
