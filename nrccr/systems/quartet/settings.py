@@ -32,7 +32,7 @@ class QuartetSection(Section):
     dropped_words: float = key(0.2, "share of the words that training leaves out of these", ge=0, lt=1)
     words_learning_rate: float | None = key(None, "of this table at the start; null: as everything else", gt=0)
     words_decay: float = key(0.0, "share of it by which a step shrinks this table", ge=0)
-    views: bool = key(True, "true: masked captions and videos enter the contrast beside the whole ones")
+    views: bool = key(False, "true: masked captions and videos enter the contrast beside the whole ones")
     dropped_frames: float = key(
         0.0, "share of a video's frames that training leaves out, drawn anew each epoch", ge=0, lt=1
     )
@@ -76,7 +76,7 @@ NOTES = {
 VARIANTS: dict[str, tuple[str, ...]] = {
     "quartet": (),
     "no-words": ("quartet.words=0", "quartet.words_learning_rate=null", "quartet.words_decay=0"),
-    "no-views": ("quartet.views=false",),
+    "views": ("quartet.views=true",),
     "no-languages": ("quartet.languages=0",),
     "no-guidance": ("quartet.guidance=0",),
     "no-trust": ("quartet.trust=false",),
