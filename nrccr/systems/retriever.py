@@ -225,7 +225,7 @@ class Retriever:
             raise UserError("save_pretrained: give push_to_hub=True and repo_id='owner/name' together, or neither")
         if repo_id is not None:
             require_hub_name(repo_id)
-        path = Path(folder).expanduser()
+        path = Path(os.path.expanduser(folder))
         save(path, self.config, self.model, self.checkpoint, license, repo_id)
         if repo_id is not None:
             publish(path, repo_id, private=private)
