@@ -16,7 +16,7 @@ from nrccr.errors import printable
 
 
 class _Console(Console):
-    """Shows control characters of names and captions as escapes."""
+    """Shows control characters of names and captions as escapes, and what rich takes for its markup as it is."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)
@@ -24,7 +24,8 @@ class _Console(Console):
 
 def say(what: Table | str) -> None:
     """Show a table or a line on standard output."""
-    _Console(highlight=False, emoji=False, soft_wrap=isinstance(what, str)).print(what, markup=False, crop=False)
+    console = _Console(highlight=False, emoji=False, markup=False, soft_wrap=isinstance(what, str))
+    console.print(what, crop=False)
 
 
 @contextmanager

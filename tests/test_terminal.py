@@ -30,6 +30,15 @@ def test_long_names_are_shortened(name: str) -> None:
     assert str(UserError(f"{path}: missing")) == f"{path}: missing"
 
 
+def test_what_rich_takes_for_markup_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("item", title="[red]query[/b]")
+    table.add_row("[bold]a[/]")
+    for what in ("[/b]", table):
+        say(what)
+    out = capsys.readouterr().out
+    assert "[/b]" in out and "[red]query[/b]" in out and "[bold]a[/]" in out
+
+
 def test_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table(HOSTILE)
     table.add_row(HOSTILE)

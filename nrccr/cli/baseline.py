@@ -48,6 +48,7 @@ def fit_run(config: Config, root: Path, folder: RunFolder, device: str | None, *
         UserError: a system that is trained, damaged data, no such encoder, or a folder that cannot be used.
     """
     from nrccr.distributed import choose_device, make_deterministic, peak_memory
+    from nrccr.models.encoders import with_encoder
     from nrccr.report.screen import counts_line
     from nrccr.safeload.unpickle import save_weights
     from nrccr.systems.table import has_part, part_of
@@ -56,6 +57,9 @@ def fit_run(config: Config, root: Path, folder: RunFolder, device: str | None, *
 
     if not has_part(config.model, "fit"):
         raise UserError(f"model={config.model}: is trained, by `nrccr train`; give a configuration of a baseline")
+    config, note = with_encoder(config, root)  # and recorded so: the run's own folder of the encoder has no name
+    if note:
+        say(note)
     chosen = choose_device(device)
     folder.refuse(overwrite=overwrite)
     with folder.held():
@@ -64,7 +68,7 @@ def fit_run(config: Config, root: Path, folder: RunFolder, device: str | None, *
         for split, counts in fitted.counts.items():
             say(counts_line(split, counts))
         record = fitted.record | {"features": describe_features(fitted.places)}
-        folder.begin(config, chosen, fitted.counts, fitted.fingerprint, record, fitted.save_models)
+        folder.begin(config, chosen, fitted.counts, fitted.fingerprint, record, fitted.model.save_encoders)
         save_weights(fitted.model.network.state_dict(), folder.weights)
         folder.finish(0, 0, peak_memory(chosen))
     say(f"{folder.path}: {fitted.line}")

@@ -20,6 +20,8 @@ def check(config: ConfigFile, root: Root, overrides: Overrides = None) -> None:
         say(f"note: {note}")
     for problem in found.report.problems:
         say(f"problem: {problem}")
+    if len(found.report.problems) == 1:
+        raise UserError(f"{found.folder}: 1 problem found, listed above; fix it first")
     if found.report.problems:
         raise UserError(f"{found.folder}: {len(found.report.problems)} problems found, listed above; fix them first")
     say("no problems found")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -39,8 +40,10 @@ def index(
     )
     if normalise is None and (bank is not None or k != 1 or alpha != 0.75):
         raise UserError("--bank, --k and --alpha are for --normalise nnn; give it too")
+    if not math.isfinite(alpha):
+        raise UserError(f"--alpha {alpha}: give a finite number")
     made_new = changed or kind != "exact" or fps is not None or normalise is not None
-    if remove and (path or features or add or made_new):
+    if remove and (path or features or add or made_new or device is not None):
         raise UserError("--remove takes only --out; leave the rest out")
     if add and made_new:
         raise UserError("--add keeps how the index was made; leave the options of that out")

@@ -9,7 +9,7 @@ import typer
 
 from nrccr.cli.options import Device
 from nrccr.cli.search import IndexFolder, Run, TranslatorModel
-from nrccr.errors import UserError
+from nrccr.errors import UserError, first_line
 
 
 def serve(
@@ -34,8 +34,9 @@ def serve(
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, port))
-        except OSError as error:
-            raise UserError(f"{host}:{port}: cannot listen there ({error.strerror}); give another --port") from error
+        except (OSError, TypeError) as error:  # the latter of a name that no network has
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise UserError(f"{host}:{port}: cannot listen there ({reason}); give another --host or --port") from error
         say(f"loading model and page for {index}; takes seconds, on a busy machine minutes")
         application = _application(index, media, run, device, translator)
 

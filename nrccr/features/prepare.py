@@ -22,7 +22,8 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 
-from nrccr.data.pixels import clip_preprocessor, load_preprocessor
+from nrccr.data.pixels import Preprocessor, clip_preprocessor, load_preprocessor
+from nrccr.data.trial import try_out
 from nrccr.errors import UserError, first_line
 from nrccr.models.vision import KINDS, PIXELS, PIXELS_SIDE, Kind, vision_config
 
@@ -177,8 +178,10 @@ def _own_processor(model: str, kind: Kind, revision: str | None) -> BaseImagePro
     if kind.processor is None:
         return load_preprocessor(model, revision=revision).processor
     try:
-        return getattr(transformers, kind.processor).from_pretrained(model, revision=revision or "main")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        made = getattr(transformers, kind.processor).from_pretrained(model, revision=revision or "main")
+        try_out(Preprocessor(made), made.to_dict())
+        return made
+    except Exception as error:  # whatever a damaged file can break
         raise UserError(
             f"--model {model}: no pre-processing of images there ({first_line(error)}); give a folder or hub name"
         ) from error

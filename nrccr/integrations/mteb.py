@@ -52,7 +52,7 @@ class Encoder(AbsEncoder):  # type: ignore[misc]
         facts = {
             "name": f"nrccr/{retriever.checkpoint.absolute().parent.name}",
             "revision": digest_of(retriever.checkpoint)[:40],  # results are cached by it
-            "embed_dim": retriever.config.joint.width,
+            "embed_dim": retriever.joint_width,
             "max_tokens": retriever.tokenizer.max_tokens,
             "n_parameters": sum(own.numel() for own in retriever.network.parameters()),
             "modalities": ["text", VISUAL[retriever.config.visual.kind]],
@@ -85,7 +85,7 @@ class Encoder(AbsEncoder):  # type: ignore[misc]
         size = self.retriever.config.evaluation.batch_size
         given = (one for batch in inputs for one in batch[kinds[0]])
         parts = [self._encoded(kinds[0], chunk) for chunk in _chunks(given, size)]
-        return np.concatenate(parts) if parts else np.empty((0, self.retriever.config.joint.width), np.float32)
+        return np.concatenate(parts) if parts else np.empty((0, self.retriever.joint_width), np.float32)
 
     def _encoded(self, kind: str, inputs: list[Any]) -> npt.NDArray[np.float32]:
         if kind == "text":

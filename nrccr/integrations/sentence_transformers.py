@@ -57,7 +57,7 @@ class TextModule(InputModule):  # type: ignore[misc]
 
     def get_embedding_dimension(self) -> int:
         """D."""
-        return self.retriever.config.joint.width
+        return self.retriever.joint_width
 
     def preprocess(self, inputs: Sequence[str], prompt: str | None = None, **kwargs: Any) -> dict[str, Tensor]:
         """Texts -> token ids and mask, (N, L) each, cut and cleaned as in training; a prompt comes before each."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from nrccr.data.batch import ImageBatch
+from nrccr.data.pixels import Preprocessor
 from nrccr.errors import UserError, first_line, require_content
 from nrccr.models.pretrained import load_pretrained
 from nrccr.models.vision import KINDS, vector_of
@@ -107,6 +108,12 @@ class ImageEncoder(nn.Module):
         if self.encoder is not None and not self.trainable:
             self.encoder.eval()
         return self
+
+
+def save_image_encoder(encoder: PreTrainedModel, preprocess: Preprocessor, folder: Path) -> None:
+    """Write an image encoder's configuration and pre-processing; its weights are the network's."""
+    encoder.config.save_pretrained(folder)
+    preprocess.save(folder)
 
 
 def require_pixels(encoder: PreTrainedModel, shape: tuple[int, ...], model: str) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from nrccr.data.captions import shortened
 from nrccr.errors import UserError, first_line
@@ -63,13 +61,3 @@ def load_pretrained(
             f"give weights of this encoder, {advice}"
         )
     return encoder
-
-
-@contextmanager
-def _bar_on_terminals_only() -> Iterator[None]:
-    """Hide the progress bar of transformers where standard error is a file, as our own bars are."""
-    before = logging.set_tqdm_hook(lambda bar, given, options: bar(*given, **{**options, "disable": None}))
-    try:
-        yield
-    finally:
-        logging.set_tqdm_hook(before)

@@ -136,7 +136,7 @@ def require_same_sizes(backbone: PretrainedConfig, trained: Trained, model: str)
         # ELECTRA and its kind look words up in vectors of another width.
         width = "embedding_size" if hasattr(backbone, "embedding_size") else "hidden_size"
         stored |= {width: words.shape[1], "vocab_size": words.shape[0]}
-    if positions is not None:
+    if positions is not None and positions.ndim == 2:
         stored["max_position_embeddings"] = positions.shape[0]
     layers = count_layers(trained.weights)
     if layers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, require_content
 from nrccr.models.pretrained import load_pretrained
+from nrccr.sizes import require_model_files
 
 Vector = Literal["image_embeds", "pooler_output", "first", "mean"]
 Scaling = Literal["clip", "half", "imagenet"]
@@ -125,9 +127,11 @@ def vision_config(model: str, revision: str | None = None) -> PretrainedConfig:
     Raises:
         UserError: no such model, or of a kind that is not in `KINDS`.
     """
+    require_content(Path(model))
     try:
+        require_model_files(model)
         config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a damaged file can break
         raise UserError(
             f"--model {model}: no configuration there ({first_line(error)}); give a folder or hub name"
         ) from error

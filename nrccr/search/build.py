@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +23,7 @@ from nrccr.evaluation.directions import Bank
 from nrccr.evaluation.encode import require_finite
 from nrccr.evaluation.normalise import fold_bias, nearest_neighbour_bias
 from nrccr.evaluation.score import mix
+from nrccr.features.store import FINGERPRINT
 from nrccr.files import digest_of
 from nrccr.search.store import CURRENT, About, Draft, Item, open_index, with_items, without_items, writing
 from nrccr.search.store import write_generation as write
@@ -29,7 +31,9 @@ from nrccr.search.vectors import Floats, Shape, Vectors
 from nrccr.systems.retriever import Retriever
 
 BLOCK = 1024  # videos whose frames are in memory at once
-LARGEST_FINGERPRINT = 1 << 20  # bytes of fingerprint.json
+LARGEST_FINGERPRINT = 1 << 20  # bytes
+FPS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12}|/[0-9]{1,12})?")
+MOST_FPS = 1000
 
 
 @dataclass(frozen=True)
@@ -69,17 +73,28 @@ def fps_of(features: Path, given: float | None) -> float:
     Raises:
         UserError: both are there and differ.
     """
-    recorded: float | None = None
-    path = features / "fingerprint.json"
-    if path.is_file() and path.stat().st_size <= LARGEST_FINGERPRINT:
-        try:
-            recorded = float(Fraction(str(json.loads(path.read_text(encoding="utf-8"))["fps"])))
-        except (ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError):
-            recorded = None
-    if given is not None and recorded is not None and abs(given - recorded) > 1e-6 * recorded:
-        raise UserError(f"--fps {given}: {path} says {recorded:g}; leave the option out")
+    recorded = _recorded_fps(features)
+    if given is not None and recorded is not None and _differ(given, recorded):
+        raise UserError(f"--fps {given}: {features / FINGERPRINT} says {recorded:g}; leave the option out")
     found = given if given is not None else recorded
     return 1.0 if found is None else found
+
+
+def _recorded_fps(features: Path) -> float | None:
+    """Frames a second as a fingerprint says; none where there is none, or it says what no extraction writes."""
+    path = features / FINGERPRINT
+    if not path.is_file() or path.stat().st_size > LARGEST_FINGERPRINT:
+        return None
+    try:
+        said = str(json.loads(path.read_text(encoding="utf-8"))["fps"])
+        rate = Fraction(said) if FPS.fullmatch(said) else Fraction(0)
+    except (ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError):
+        return None
+    return float(rate) if 0 < rate <= MOST_FPS else None
+
+
+def _differ(one: float, other: float) -> bool:
+    return abs(one - other) > 1e-6 * other
 
 
 def build(retriever: Retriever, features: Path, index: Path, about: tuple[float, Shape], hubs: Hubs | None) -> int:
@@ -105,7 +120,8 @@ def build(retriever: Retriever, features: Path, index: Path, about: tuple[float,
         folded = None if hubs is None else (hubs.k, hubs.alpha)
         rows = _rows(vectors, bank, folded, shape)
         described = About(
-            run=str(retriever.checkpoint.resolve()),
+            # Weights in the hub's cache are links to files of other names.
+            run=str(retriever.checkpoint.parent.resolve() / retriever.checkpoint.name),
             fingerprint=fingerprint_of(retriever),
             features=str(features.resolve()),
             fps=fps,
@@ -130,7 +146,8 @@ def add(retriever: Retriever, features: Path, index: Path) -> int:
         draft = _draft(index)
         require_same_model(draft.about, retriever, index)
         bigfile = _opened(retriever, features)
-        if fps_of(features, None) != draft.about.fps and (features / "fingerprint.json").is_file():
+        recorded = _recorded_fps(features)
+        if recorded is not None and _differ(recorded, draft.about.fps):
             raise UserError(f"{features}: other frames a second than the index, {draft.about.fps:g}; extract it anew")
         known = {item.id for item in draft.items.values()}
         new = [name for name in bigfile.video_ids if name not in known]

@@ -22,6 +22,7 @@ OPEN = (
     *("/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/heartbeat/", "/gradio_api/startup-events"),
     *("/gradio_api/info", "/gradio_api/app_id", "/gradio_api/reset"),
 )
+ASKED = ("/", "/favicon.ico", "/manifest.json")  # the page, and what a browser asks for beside it
 METHODS = ("GET", "HEAD", "POST")
 OWN = ("/api/", "/media/")  # whose errors in JSON are ours already
 COUNTED = ("/api/search", "/api/moments", "/gradio_api/queue/join")
@@ -116,7 +117,7 @@ class Guard:
         path = scope["path"]
         if scope["method"] not in METHODS:
             return 405, "method not allowed"
-        if path != "/" and not path.startswith(OPEN):
+        if path not in ASKED and not path.startswith(OPEN):
             return 404, "not found"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > 12 or int(length) > MOST_READ:

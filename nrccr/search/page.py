@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from html import escape
 from typing import Any
@@ -10,10 +11,13 @@ from urllib.parse import quote
 from nrccr.extras import need
 from nrccr.search.moments import Moments
 from nrccr.search.query import Found
-from nrccr.search.service import MomentsRequest, RequestError, Service
+from nrccr.search.service import TYPES, MomentsRequest, RequestError, Service
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 SHOWN = 12
+ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32' fill='none' stroke='#6366f1' stroke-width='4' "
+    "stroke-linecap='round'><circle cx='13' cy='13' r='9'/><path d='M20 20l9 9'/></svg>"
+)
 LISTED = 1000  # items in the list of videos
 STYLE = """
 .found {display: grid; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); gap: 14px}
@@ -57,28 +61,46 @@ def mounted(service: Service, app: Any) -> Any:
             except RequestError as error:
                 return f"<p>{escape(str(error))}</p>"
 
-        def looked(name: str, text: str, spoken: str, seconds: float) -> str:
-            try:
-                english = spoken == "English"
-                asked = MomentsRequest(
-                    video=name or "", query=text or "", window=float(seconds), top=5, english=english
-                )
-                return moments_html(service, asked.video, service.moments(asked))
-            except RequestError as error:
-                return f"<p>{escape(str(error))}</p>"
-            except ValueError:  # pydantic's
-                return "<p>a value is out of range</p>"
+        def looked(name: str, text: str, spoken: str, seconds: float | None) -> str:
+            return looked_for(service, name or "", text or "", seconds, english=spoken == "English")
 
         for event in (button.click, query.submit):
             event(searched, [query, language], found, api_visibility="private")
         for event in (look.click, clip.submit):
             event(looked, [video, clip, clip_language, window], moments, api_visibility="private")
+    _answer_beside(app)
     page.queue(max_size=64, default_concurrency_limit=2)
     # Named fonts would be fetched from elsewhere.
     theme = gradio.themes.Default(font=["sans-serif"], font_mono=["monospace"])
     return gradio.mount_gradio_app(
         app, page, path="/", allowed_paths=[], show_error=False, theme=theme, css=STYLE, footer_links=[]
     )
+
+
+def _answer_beside(app: Any) -> None:
+    """What a browser asks for beside the page: an icon, and the manifest that the page of Gradio names."""
+    responses = need("fastapi.responses", "serve")
+    icon = {"src": "/favicon.ico", "sizes": "any", "type": "image/svg+xml"}
+    manifest = json.dumps({"name": "nrccr", "start_url": "/", "display": "browser", "icons": [icon]})
+    for path, content, kind in (
+        ("/favicon.ico", ICON, "image/svg+xml"),
+        ("/manifest.json", manifest, "application/manifest+json"),
+    ):
+        answer = responses.Response(content, media_type=kind)
+        app.add_route(path, lambda _, answer=answer: answer, methods=["GET", "HEAD"])
+
+
+def looked_for(service: Service, video: str, query: str, seconds: float | None, *, english: bool) -> str:
+    """A video's moments, or why there are none; no seconds are those of an empty field."""
+    if seconds is None:
+        return "<p>say how many seconds a clip has</p>"
+    try:
+        asked = MomentsRequest(video=video, query=query, window=float(seconds), top=5, english=english)
+        return moments_html(service, asked.video, service.moments(asked))
+    except RequestError as error:
+        return f"<p>{escape(str(error))}</p>"
+    except ValueError:  # pydantic's
+        return "<p>a value is out of range</p>"
 
 
 def results_html(service: Service, found: Found) -> str:
@@ -135,7 +157,7 @@ def _medium(service: Service, item: str, *, player: bool = False) -> str:
     if path is None:
         return "<p>no file in the media folder</p>" if player else ""
     address = f"/media/{quote(item)}"
-    if path.suffix in PICTURES:
+    if TYPES.get(path.suffix, "").startswith("image/"):
         return f"<img src='{address}' alt='{escape(item)}'>"
     own = (
         "id='player' class='player' controls"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,18 @@ from nrccr.search.moments import Moments, find_moments
 from nrccr.search.query import LONGEST_QUERY, Found, Searcher
 from nrccr.search.store import Generation
 
-SUFFIXES = (".mp4", ".webm", ".m4v", ".mov", ".jpg", ".jpeg", ".png", ".webp", ".gif")
+# Of an item's file, in the order in which they are looked for; not every system knows the types of all.
+TYPES = {
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+}
 Answer = TypeVar("Answer")
 log = logging.getLogger("nrccr.search")
 
@@ -92,8 +104,10 @@ class Service:
         """The moments of a video.
 
         Raises:
-            RequestError: as `search`, and a video that the index lacks.
+            RequestError: as `search`, an index of images, and a video that the index lacks.
         """
+        if self.searcher.retriever.config.visual.kind != "video":
+            raise RequestError(400, "moments are of videos; this index is of images")
         if self.generation().find(_text(asked.video)) is None:
             raise RequestError(404, "no such video in the index")
         return self._answer(
@@ -108,10 +122,11 @@ class Service:
         if self.media is None or "\0" in item or self.generation().find(_text(item)) is None:
             return None
         folder = self.media.resolve()
-        for suffix in SUFFIXES:
-            path = (folder / f"{item}{suffix}").resolve()
-            if path.is_relative_to(folder) and path.is_file():
-                return path
+        for suffix in TYPES:
+            with suppress(OSError, RuntimeError):  # a name longer than files have; links in a circle
+                path = (folder / f"{item}{suffix}").resolve()
+                if path.is_relative_to(folder) and path.is_file():
+                    return path
         return None
 
     def _answer(self, query: str, ask: Callable[[], Answer]) -> Answer:
@@ -155,7 +170,7 @@ def application(service: Service) -> Any:
         path = service.file_of(item)
         if path is None:
             raise RequestError(404, "no such file")
-        return responses.FileResponse(path)
+        return responses.FileResponse(path, media_type=TYPES.get(path.suffix))
 
     def elsewhere(request: Any) -> Any:
         known = any(route.matches(request.scope)[0].value for route in routes)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from nrccr.errors import UserError, first_line
-from nrccr.files import Lock, write_text
+from nrccr.files import Lock, make_parents, not_written, remove_empty, write_text
 from nrccr.safeload.unpickle import load_array
 from nrccr.search.vectors import KINDS, Floats, Keys, Shape, Vectors, read_vectors
 
@@ -250,7 +250,10 @@ def writing(index: Path) -> Iterator[None]:
     Raises:
         UserError: another is at it, or the folder holds something else.
     """
-    index.mkdir(parents=True, exist_ok=True)
+    if index.exists() and not index.is_dir():
+        raise UserError(f"{index}: is a file; give a folder")
+    made = [] if index.exists() else [index, *make_parents(index)]
+    index.mkdir(exist_ok=True)
     strange = [path.name for path in index.iterdir() if path.name not in (CURRENT, "lock") and not _ours(path)]
     if strange:
         raise UserError(f"{index}: holds {min(strange)}, which is no part of an index; choose another folder")
@@ -260,11 +263,18 @@ def writing(index: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if made and not (index / CURRENT).exists():  # what was to be written was not
+            (index / "lock").unlink(missing_ok=True)
+            remove_empty(made)
         lock.release()
 
 
 def write_generation(index: Path, draft: Draft) -> None:
-    """Write a generation and make it the current one; the one before stays for those who are opening it."""
+    """Write a generation and make it the current one; the one before stays for those who are opening it.
+
+    Raises:
+        UserError: it cannot be written; the index is as it was.
+    """
     before = current(index) if (index / CURRENT).is_file() else ""
     name = f"generation-{secrets.token_hex(8)}"
     folder = index / name
@@ -278,8 +288,10 @@ def write_generation(index: Path, draft: Draft) -> None:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         write_text(index / CURRENT, f"{name}\n")
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError | RuntimeError | sqlite3.Error):  # faiss has its own for a full disk, sqlite too
+            raise not_written(index, error, "give another folder") from error
         raise
     for path in index.iterdir():
         if path.name not in (name, before) and path.name.startswith("generation-") and _ours(path):

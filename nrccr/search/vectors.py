@@ -129,8 +129,14 @@ class Vectors:
         return scores, keys
 
     def write(self, path: Path) -> None:
-        """Write it, not whole or not at all: into a folder that appears so."""
-        need("faiss", "search").write_index(self._index, str(path))
+        """Write it, not whole or not at all: into a folder that appears so.
+
+        Raises:
+            OSError: the disk is full; faiss itself does not say so of the last bytes of a file.
+        """
+        faiss = need("faiss", "search")
+        with path.open("wb") as file:
+            faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))
 
 
 def read_vectors(path: Path, shape: Shape, width: int, count: int, *, mapped: bool) -> Vectors:

@@ -59,6 +59,8 @@ def fetch(name: str, revision: str | None = None) -> Path:
 def publish(folder: Path, name: str, *, private: bool) -> None:
     """Upload a saved folder as one commit, into a repository that is made if it is missing.
 
+    Files of a model that was there before and this one lacks are deleted; others stay.
+
     Args:
         folder: what `save_pretrained` wrote.
         name: `owner/name`.
@@ -70,8 +72,13 @@ def publish(folder: Path, name: str, *, private: bool) -> None:
     try:
         api = HfApi()
         api.create_repo(name, private=private, exist_ok=True)
-        message = "Upload a model of nrccr"
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message=message, allow_patterns=FETCHED)
+        api.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            commit_message="Upload a model of nrccr",
+            allow_patterns=FETCHED,
+            delete_patterns=FETCHED,  # what an earlier model had and this one lacks would be read with it
+        )
     except Exception as error:  # of the network or of the hub
         raise UserError(
             f"{name}: not uploaded ({type(error).__name__}: {first_line(error)}); {folder} is written, log in with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def found(place: str, revision: str | None = None) -> Path:
         return fetch(place, revision)
     if revision is not None:
         raise UserError(f"revision={revision}: {place} is no name of a hub; leave it out")
-    return Path(place).expanduser()
+    return Path(os.path.expanduser(place))  # where there is no such user, it stays as it is
 
 
 def load_retriever(path: Path, overrides: Sequence[str], device: str | None) -> Retriever:
@@ -104,7 +105,7 @@ def _only_named_models_from_hub(overrides: Sequence[str]) -> Iterator[None]:
 def _names_hub(override: str) -> bool:
     key, _, value = override.partition("=")
     models = {"text.model", *(key for name in SYSTEMS for key in part_of(name, "settings").FOLDERS.values())}
-    return key in models and not Path(value.strip("'\"")).expanduser().exists()
+    return key in models and not Path(os.path.expanduser(value.strip("'\""))).exists()
 
 
 def run_of(path: Path) -> Path | None:

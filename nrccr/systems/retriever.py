@@ -68,6 +68,11 @@ class Retriever:
         """Width of the features it was trained on; that of its image encoder's output where it has one."""
         return int(self.network.feature_width)
 
+    @property
+    def joint_width(self) -> int:
+        """Width D of its vectors: `joint.width`, of a baseline that of the features."""
+        return int(getattr(self.network, "joint_width", self.config.joint.width))
+
     def encode_text(self, texts: Iterable[str], role: Literal["source", "target"] = "target") -> Floats:
         """Captions -> (N, D) float32, unit length.
 
@@ -220,7 +225,7 @@ class Retriever:
             raise UserError("save_pretrained: give push_to_hub=True and repo_id='owner/name' together, or neither")
         if repo_id is not None:
             require_hub_name(repo_id)
-        path = Path(folder).expanduser()
+        path = Path(os.path.expanduser(folder))
         save(path, self.config, self.model, self.checkpoint, license, repo_id)
         if repo_id is not None:
             publish(path, repo_id, private=private)

@@ -145,7 +145,7 @@ def test_check(nrccr_command: Command, tiny_config: Path, tiny_collection: Path)
     assert done.code == 0 and "no problems found" in done.out and "12" in done.out and done.err == ""
     text_of(tiny_collection, "vatexval_zh").unlink()
     done = nrccr_command("check", tiny_config, "--root", tiny_collection)
-    assert done.code == 2 and len(done.err.splitlines()) == 1 and "1 problems found" in done.err
+    assert done.code == 2 and len(done.err.splitlines()) == 1 and "1 problem found, listed above; fix it" in done.err
     assert "vatexval_zh.caption.txt" in done.out
 
 

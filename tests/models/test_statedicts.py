@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertConfig
 
 from nrccr.errors import UserError
-from nrccr.models.statedicts import unwrapped, without_wrappers
+from nrccr.models.statedicts import Trained, require_same_sizes, unwrapped, without_wrappers
 from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.systems.c2kd.published import published as c2kd
 from nrccr.systems.mlcmr.published import published as mlcmr
@@ -52,3 +53,10 @@ def test_wrapped_checkpoints_are_read_as_the_plain_ones(system: object, place: s
     assert found is not None and found.config == expected.config
     assert found.weights.keys() == expected.weights.keys()
     assert all(torch.equal(value, expected.weights[name]) for name, value in found.weights.items())
+
+
+def test_sizes_of_tables_that_are_none() -> None:
+    """A stranger's weights: what has no rows says nothing of sizes, and is refused where weights are loaded."""
+    table = "text.backbone.embeddings.{}_embeddings.weight"
+    weights = {table.format("word"): torch.zeros(()), table.format("position"): torch.zeros(())}
+    require_same_sizes(BertConfig(), Trained(weights, Path("weights")), "bert")

@@ -127,7 +127,7 @@ def attack_paths(target: Target) -> None:
             "/openapi.json",
             "/monitoring",
         ),
-        *("/robots.txt", "/manifest.json", "/gradio_api/deep_link", "/gradio_api/component_server", "/svelte/../../x"),
+        *("/robots.txt", "/pwa_icon", "/gradio_api/deep_link", "/gradio_api/component_server", "/svelte/../../x"),
         *(
             "http://127.0.0.1/media/x",
             "*",

@@ -60,6 +60,9 @@ def test_api_and_what_it_refuses(index: Path, media: Path) -> None:
             "/static/../../../../etc/passwd",
             "/assets/..%2f..%2fsecret.mp4",
         ]
+        for path, kind in (("/favicon.ico", b"<svg "), ("/manifest.json", b'{"name"')):
+            status, body = ask(port, "GET", path)
+            assert status == 200 and body.startswith(kind), (path, status, body)
         for path in [*(f"/media/{name}" for name in strange), *doors, "/docs", "/openapi.json"]:
             status, body = ask(port, "GET", path)
             assert status in (400, 403, 404) and b"secret" not in body and b"root:" not in body, (path, status, body)

@@ -85,6 +85,8 @@ def fake_hub() -> Iterator[Hub]:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     hub.files[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                elif line["key"] == "deletedFile":
+                    del hub.files[name][line["value"]["path"]]
             oid = hub.commit_of(name)
             return self.tell({"success": True, "commitOid": oid, "commitUrl": f"{hub.address}/{name}/commit/{oid}"})
 

@@ -91,3 +91,13 @@ def test_load(trained: Path) -> None:
         assert "overrides" in one_line(lambda given=wrong: nrccr.load(trained, overrides=given))  # type: ignore[misc]
     for wrong in (3, 3.5, [], {}, object(), "tpu", b"cpu"):
         assert "unknown device" in one_line(lambda given=wrong: nrccr.load(trained, device=given))  # type: ignore[misc]
+
+
+def test_a_home_that_nobody_has(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a shell, the folder is then one of that name."""
+    monkeypatch.chdir(tmp_path)
+    nobody = "~nobody-of-that-name/model"
+    assert f"{nobody}: no such run folder" in one_line(lambda: nrccr.load(nobody))
+    assert nobody in one_line(lambda: nrccr.load(trained, text_model=nobody))
+    nrccr.load(trained).save_pretrained(nobody)
+    assert nrccr.load(nobody).encode_text(CAPTIONS).shape == (2, 24)

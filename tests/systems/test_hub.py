@@ -54,6 +54,14 @@ def test_a_model_goes_to_the_hub_and_comes_back(trained: Path, hub: Hub, tmp_pat
         nrccr.load("somebody/nothing")
 
 
+def test_what_the_model_before_had_and_this_one_lacks_goes(trained: Path, hub: Hub, tmp_path: Path) -> None:
+    """An encoder's folder would be read with the new model; what is not of a model stays."""
+    old = {"image_encoder/config.json": b"{}", "backbone/spiece.model": b"old", "config.yaml": b"old"}
+    hub.files["a/b"] = {**old, "picture.png": b"mine"}
+    nrccr.load(trained).save_pretrained("saved", push_to_hub=True, repo_id="a/b")
+    assert hub.files["a/b"] == {**files_below(tmp_path / "saved"), "picture.png": b"mine"}
+
+
 def test_only_known_files_are_fetched_and_the_cache_serves_without_network(
     trained: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,6 @@ from nrccr.systems.baseline.settings import BaselineSection
 from nrccr.systems.baseline.system import splits, with_network, without_network
 from nrccr.systems.model import Model
 from nrccr.systems.retriever import Retriever
-from nrccr.training.runfolder import RunFolder
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 5))  # times the mean variance of text vectors
 AT_ONCE = 1 << 16  # captions whose products are added up together, in float64
@@ -66,14 +65,6 @@ class Fitted:
             return f"ridge regression, penalty {ridge['penalty']:g} as given"
         best = max(tried["score"] for tried in ridge["validation"])
         return f"ridge regression, penalty {ridge['penalty']:g} chosen on validation, R@1+5+10 {best:.2f} there"
-
-    def save_models(self, run: RunFolder) -> None:
-        """Write configurations, tokeniser and pre-processing into a run folder."""
-        self.model.save_encoders(run)
-        encoder = self.model.network.visual.encoder
-        if encoder is not None and self.model.preprocess is not None:
-            encoder.config.save_pretrained(run.path / "image_encoder")
-            self.model.preprocess.save(run.path / "image_encoder")
 
 
 class Unmapped:

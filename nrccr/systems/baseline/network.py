@@ -97,6 +97,11 @@ class Baseline(nn.Module):
         """Width D of the features."""
         return int(self.mean.shape[1])
 
+    @property
+    def joint_width(self) -> int:
+        """Width of the space of both sides, which is that of the features."""
+        return self.feature_width
+
     def text_vectors(self, text: TextBatch) -> Tensor:
         """Captions -> (N, T), unit length, before the map."""
         return unit(self.text(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from nrccr.data.pixels import load_preprocessor
 from nrccr.data.queries import Sample, Split
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
-from nrccr.models.image import build_image_encoder, image_config, require_pixels
+from nrccr.models.image import build_image_encoder, image_config, require_pixels, save_image_encoder
 from nrccr.models.statedicts import Trained
 from nrccr.systems.base import Published, system_of
 from nrccr.systems.baseline.network import build_baseline
@@ -55,17 +56,18 @@ def without_network(config: Config) -> Model:
 
 def with_network(config: Config, model: Model, features: int | None, trained: Trained | None = None) -> Model:
     """The model with its network; arguments as of `network`."""
-    encoder = None
+    encoder, others = None, {}
     if config.visual.kind == "clip" and model.preprocess is not None:
         image = config.image
         pretrained = image.pretrained and trained is None
         encoder = build_image_encoder(image_config(image.model), image.model if pretrained else None)
         require_pixels(encoder, model.preprocess(Image.new("RGB", (9, 7))).shape, image.model)
+        others["image_encoder"] = partial(save_image_encoder, encoder, model.preprocess)
     if trained is not None:
         features = trained.width_of("mean")
     made = build_baseline(config, model.tokenizer, features, encoder, trained)
     model.tokenizer.require_table(made.text.backbone.get_input_embeddings().num_embeddings)
-    return replace(model, network=made.eval())
+    return replace(model, network=made.eval(), others=others)
 
 
 def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:

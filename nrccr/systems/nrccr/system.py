@@ -24,7 +24,7 @@ from nrccr.evaluation.rule import Rule
 from nrccr.features.image_cache import ImageCache
 from nrccr.features.text_cache import TextCache, recorded
 from nrccr.models.backbone import configured_backbone
-from nrccr.models.image import ImageEncoder, build_image_encoder, image_config, require_pixels
+from nrccr.models.image import ImageEncoder, build_image_encoder, image_config, require_pixels, save_image_encoder
 from nrccr.models.openai import visual_config
 from nrccr.models.statedicts import Trained
 from nrccr.systems.base import located
@@ -61,14 +61,8 @@ def _network(
     tokenizer.require_table(backbone.get_input_embeddings().num_embeddings)
     others = {}
     if encoder is not None and preprocess is not None:
-        others["image_encoder"] = partial(_save_image_encoder, encoder, preprocess)
+        others["image_encoder"] = partial(save_image_encoder, encoder, preprocess)
     return Model(nrccr, tokenizer, cleaning_of(config), preprocess, others)
-
-
-def _save_image_encoder(encoder: PreTrainedModel, preprocess: Preprocessor, folder: Path) -> None:
-    """Write an image encoder's configuration and pre-processing; its weights are the network's."""
-    encoder.config.save_pretrained(folder)
-    preprocess.save(folder)
 
 
 def task(config: Config, root: Path, device: torch.device, *, test: bool) -> Task:

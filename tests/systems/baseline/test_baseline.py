@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+import yaml
+from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
 import nrccr
 from nrccr.data.batch import TextBatch
@@ -182,6 +183,23 @@ def test_a_card_and_a_saved_model(fitted: Path, nrccr_command: Command, tmp_path
     again = nrccr.load(tmp_path / "saved")
     np.testing.assert_array_equal(again.encode_text(texts), model.encode_text(texts))
     np.testing.assert_array_equal(again.encode_video(frames), model.encode_video(frames))
+    assert model.joint_width == model.encode_text(texts).shape[1] == 16
+
+
+def test_a_prefix_that_is_the_encoders(
+    nrccr_command: Command, tiny_collection: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    """As of a training: null takes what the encoder was trained with, and the run records it."""
+    folder = tmp_path / "multilingual-e5-small"
+    folder.mkdir()
+    for path in tiny_bert.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    BertModel(BertConfig.from_pretrained(folder)).save_pretrained(folder)
+    keys = ("text.pretrained=true", "text.prefix=null", "text.backbone={}")
+    done = run_baseline(nrccr_command, tiny_collection, folder, tmp_path / "e5", *keys)
+    assert done.code == 0, done.err
+    assert yaml.safe_load((tmp_path / "e5" / "config.yaml").read_text("utf-8"))["text"]["prefix"] == "query: "
+    assert json.loads((tmp_path / "e5" / "run.json").read_text("utf-8"))["tokenizer"]["prefix"] == "query: "
 
 
 TEXT = {
@@ -264,6 +282,13 @@ def test_both_sides_of_a_clip_as_they_are(
         not list((out / "image_encoder").glob("*.safetensors"))
         and (out / "backbone" / "tokenizer_config.json").is_file()
     )
+    # A saved one needs neither the run nor the encoder's folder.
+    loaded.save_pretrained(tmp_path / "saved")
+    for gone in (out, folder):
+        gone.rename(gone.with_name(f"{gone.name}-gone"))
+    again, picture = nrccr.load(tmp_path / "saved"), [pictures / f"{items[0]}.jpg"]
+    np.testing.assert_array_equal(again.encode_image(picture), loaded.encode_image(picture))
+    np.testing.assert_array_equal(again.encode_text(captions), loaded.encode_text(captions))
 
 
 def test_padding_does_not_change_a_towers_vectors(pair: tuple[Path, Any]) -> None:
