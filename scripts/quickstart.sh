@@ -32,9 +32,9 @@ fi
 
 part "three German queries"
 "$python" -m nrccr rank "$run" --root "$folder/VisualSearch" --device cpu --picture "$folder/queries.png" \
-    --right test00090,test00012,test00169 \
-    "Vor dunklem Hintergrund erscheint eine winzige Drei am linken Rand, danach gleitet eine handgeschriebene Zwei rechtswärts." \
-    "Mitten im Bild erscheint eine winzige 3 auf weißem Grund." \
-    "Am linken Rand verblasst eine Ziffer Vier, während eine riesige 5 in der Mitte sich auflöst."
+    --right test00201,test00273,test00012 \
+    "Am oberen Rand ruht eine dicke Zwei, während eine dicke Sieben rechts verschwindet, und der Hintergrund wird weiß." \
+    "In der Mitte kommt eine riesige handgeschriebene Zwei zum Vorschein, und der Hintergrund wird schwarz." \
+    "Vor hellem Hintergrund kommt eine Ziffer Drei in der Mitte zum Vorschein."
 
 part "done: the picture is $folder/queries.png, the run $run"
