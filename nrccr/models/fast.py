@@ -1,8 +1,8 @@
 """Linear layers and dropout in less of a processor's time than torch's own; elsewhere they are torch's own.
 
-Torch computes products with MKL, which leaves AVX-512 unused on AMD's processors; oneDNN, another part of torch, uses it,
-and is asked there alone: on Intel's MKL is the faster. Torch's dropout draws a number for each entry where half of one
-will do.
+Torch computes products with MKL, which leaves AVX-512 unused on AMD's processors; oneDNN, another part of torch, uses
+it, and is asked there alone: on Intel's MKL is the faster. Torch's dropout draws a number for each entry where half of
+one will do.
 
 N rows in all, K width of the input, M width of the output.
 """

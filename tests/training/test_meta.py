@@ -60,7 +60,10 @@ STEPS = {  # system, fixtures of configuration and collection, overrides
     "quartet": ("quartet", "quartet_config", "tiny_collection", []),
     "c2kd-cached": ("c2kd", "c2kd_config", "tiny_languages", ["reading=corrected", *CACHED]),
     "quartet-cached": ("quartet", "quartet_config", "tiny_collection", CACHED),
-    "quartet-triplet": ("quartet", "quartet_config", "tiny_collection", ["quartet.ranking=triplet", "quartet.least_temperature=0.01"]),
+    "quartet-triplet": (
+        *("quartet", "quartet_config", "tiny_collection"),
+        ["quartet.ranking=triplet", "quartet.least_temperature=0.01"],
+    ),
 }  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {  # of encoders that do not pack
     "albert": {"embedding_size": 16},
