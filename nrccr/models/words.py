@@ -49,5 +49,6 @@ class WordVectors(nn.Module):
     def _shares(self, text: TextBatch) -> Tensor:
         """What each word counts for in its caption (n, L - 2): 0 if it is padding, special or left out."""
         there = text.mask[:, 2:].bool()  # the last of a caption is special
-        there = there & (self.dropout(torch.ones(there.shape, device=there.device)) > 0)
+        left: Tensor = self.dropout(torch.ones(there.shape, device=there.device)) > 0
+        there = there & left
         return there / there.sum(dim=1, keepdim=True).clamp(min=1).sqrt()

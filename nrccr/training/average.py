@@ -39,8 +39,7 @@ class Average:
         """Take the network's weights in; the first time the average is these."""
         mixed = [pair for pair in self._pairs if self.count and pair[0].is_floating_point()]
         if mixed:
-            own, new = map(list, zip(*mixed, strict=True))
-            self._mix(own, new, self.count)
+            self._mix([own for own, _ in mixed], [new for _, new in mixed], self.count)
         for own, new in self._pairs:
             if not self.count or not own.is_floating_point():
                 own.copy_(new)
