@@ -87,7 +87,8 @@ def _tables(network: nn.Module) -> list[UsedRows]:
 
 
 def _trained(network: nn.Module) -> list[Tensor]:
-    """All that a training may change, each once: parameters and saved buffers, of a table in parts its used rows."""
+    """All that a training may change, each once: what trains and saved buffers, of a table in parts its used rows."""
     apart = {id(table.weight): table.own for table in _tables(network) if table.own is not None}
     saved = {id(value): value for value in network.state_dict(keep_vars=True).values()}
-    return [apart.get(key, value) for key, value in saved.items()]
+    frozen = {id(value) for value in network.parameters() if not value.requires_grad}
+    return [apart.get(key, value) for key, value in saved.items() if key not in frozen]
