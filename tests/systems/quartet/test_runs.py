@@ -269,6 +269,8 @@ def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_p
         (["visual.kind=vectors", "quartet.video=mean"], "is not used by visual.kind=vectors"),
         (["loss.margin=0.3"], "loss.margin=0.3 is not used by quartet.ranking=contrast"),
         (["quartet.guidance=0", "quartet.guidance_temperature=0.1"], "is not used by quartet.guidance=0"),
+        (["loss.temperature=0.05"], "loss.temperature=0.05 is not used by loss.similarity=0; leave it at 0.07"),
+        (["text.freeze=all_frozen"], "train.backbone_learning_rate=0.0001 is not used by text.freeze=all_frozen"),
         (["visual.kind=clip"], "visual.kind=clip does not go with model=quartet"),
         (["data.languages=[en,zh]"], "data.source=en is among the languages of the queries"),
         (["quartet.video=both", "data.max_frames=81"], "at most 80"),
