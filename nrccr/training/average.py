@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import compress
 from typing import Any
 
 import torch
@@ -38,12 +37,11 @@ class Average:
     @torch.no_grad()
     def update(self) -> None:
         """Take the network's weights in; the first time the average is these."""
-        mixed = [own.is_floating_point() and self.count > 0 for own, _ in self._pairs]
-        if any(mixed):
-            averages, news = zip(*compress(self._pairs, mixed), strict=True)
-            self._mix(list(averages), list(news), self.count)
-        for (own, new), is_mixed in zip(self._pairs, mixed, strict=True):
-            if not is_mixed:
+        mixed = [pair for pair in self._pairs if self.count and pair[0].is_floating_point()]
+        if mixed:
+            self._mix([own for own, _ in mixed], [new for _, new in mixed], self.count)
+        for own, new in self._pairs:
+            if not self.count or not own.is_floating_point():
                 own.copy_(new)
         self.count += 1
 
@@ -89,7 +87,8 @@ def _tables(network: nn.Module) -> list[UsedRows]:
 
 
 def _trained(network: nn.Module) -> list[Tensor]:
-    """All that a training may change, each once: parameters and saved buffers, of a table in parts its used rows."""
+    """All that a training may change, each once: what trains and saved buffers, of a table in parts its used rows."""
     apart = {id(table.weight): table.own for table in _tables(network) if table.own is not None}
     saved = {id(value): value for value in network.state_dict(keep_vars=True).values()}
-    return [apart.get(key, value) for key, value in saved.items()]
+    frozen = {id(value) for value in network.parameters() if not value.requires_grad}
+    return [apart.get(key, value) for key, value in saved.items() if key not in frozen]

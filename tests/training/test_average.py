@@ -72,3 +72,19 @@ def test_used_rows_of_a_table_are_averaged_and_the_others_stay() -> None:
     with average.in_use(), torch.no_grad():
         assert torch.equal(table(torch.from_numpy(used)), average.state()["module"]["words.weight"][used])
     assert torch.equal(table.weight[used], rows[-1])
+
+
+def test_frozen_weights_are_there_and_cost_no_step_anything() -> None:
+    network = nn.Sequential(nn.Linear(3, 4).requires_grad_(False), nn.BatchNorm1d(4))
+    average = Average(network, DECAY)
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    frozen = average.averaged[0].weight
+    version = frozen._version
+    for _ in range(3):
+        with torch.no_grad():
+            network[1].weight.add_(1)
+        average.update()
+    assert frozen._version == version  # never written
+    found = average.state()["module"]
+    assert found.keys() == start.keys() and torch.equal(found["0.weight"], start["0.weight"])
+    assert not torch.equal(found["1.weight"], start["1.weight"])

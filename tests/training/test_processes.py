@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,10 @@ def jobs(
     where = ("--root", tiny_languages, "--device", "cpu")
     assert nrccr_command("train", c2kd_config, *where, "--out", tmp_path / "teacher", "train.epochs=1").code == 0
     teachers = ["c2kd.stage=distill", f"c2kd.teachers=[{tmp_path / 'teacher'}]"]
+    few = shutil.copytree(tiny_collection, tmp_path / "few")
+    (path,) = (few / "vatex" / "TextData").glob("vatextrain_google_enc2zh.caption.txt")
+    path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[::5]), "utf-8")
+    untranslated = [odd, *EVERYTHING, "data.mismatch_tolerance=1", "train.micro_batch=2"]
     return [
         Job("released", tiny_config, tiny_collection, [odd]),
         Job("paper", tiny_config, tiny_collection, [odd, "reading=paper"]),
@@ -44,6 +49,7 @@ def jobs(
         Job("mlcmr_corrected", mlcmr_config, both_languages, [odd, "reading=corrected"]),
         Job("quartet", quartet_config, tiny_collection, [odd, "quartet.trust_from=2"], epoch=1),
         Job("quartet_everything", quartet_config, tiny_collection, [odd, *EVERYTHING], epoch=1),
+        Job("quartet_few", quartet_config, few, untranslated, epoch=1),
         Job("quartet_triplet", quartet_config, tiny_collection, [odd, *TRIPLET]),
         Job("mlcmr_micro", mlcmr_config, both_languages, [odd, "reading=corrected", "train.micro_batch=2"]),
         Job("c2kd", c2kd_config, tiny_languages),

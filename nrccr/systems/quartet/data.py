@@ -207,7 +207,7 @@ class QuartetReader:
         return LanguagePairs(
             texts=tables,
             places=places,
-            visuals=self._visuals(items, "train", whole=True),
+            visuals=self._visuals(items, "train"),
             item_of=item_of,
             counts=Counts(len(source), len(items), lost, empty, sum(table.cut for table in tables.values())),
             ids=source.ids,
@@ -261,10 +261,11 @@ class QuartetReader:
             folder="" if language == next(iter(self.collections)) else language,
         )
 
-    def _visuals(self, items: Sequence[str], split: SplitName, *, whole: bool = False) -> Visuals:
+    def _visuals(self, items: Sequence[str], split: SplitName) -> Visuals:
         data = self.config.data
         if self.features is not None:
-            return Videos(self.features, items, data.max_frames, self.config.switch("frames"), whole=whole)
+            # Whole in every split: the mean is of all frames, in training and in a test.
+            return Videos(self.features, items, data.max_frames, self.config.switch("frames"), whole=True)
         vectors = open_vectors(self.collection, split)
         return Images(vectors, items, vectors.path)
 

@@ -158,7 +158,8 @@ class Quartet(nn.Module):
     @property
     def scale(self) -> Tensor:
         """1 / T."""
-        return self.log_scale.exp().clamp(max=1 / self.least)
+        # Limited before exp, whose rounding can lie above the limit and would then never have a gradient.
+        return self.log_scale.clamp(max=-math.log(self.least)).exp()
 
     def forward(self, *parts: QuartetBatch) -> QuartetOutput:
         """One training batch, whole or in parts of like length."""

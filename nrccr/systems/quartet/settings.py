@@ -114,6 +114,17 @@ def check(config: Config, refuse: Refuse) -> None:
     if own.ranking == "contrast" and config.loss.margin != type(config.loss)().margin:
         message = f"loss.margin={spelled(config.loss.margin)} is not used by quartet.ranking=contrast; remove it"
         refuse(message, "loss.margin", "quartet.ranking")
+    usual = type(config.loss)().temperature
+    if not config.loss.similarity and config.loss.temperature != usual:
+        message = (
+            f"loss.temperature={spelled(config.loss.temperature)} is not used by loss.similarity=0; leave it at "
+            f"{spelled(usual)} (that of the contrast is quartet.temperature)"
+        )
+        refuse(message, "loss.temperature", "loss.similarity")
+    rate = config.train.backbone_learning_rate
+    if rate is not None and config.text.freeze == "all_frozen":
+        message = f"train.backbone_learning_rate={spelled(rate)} is not used by text.freeze=all_frozen; set it to null"
+        refuse(message, "train.backbone_learning_rate", "text.freeze")
     if own.least_temperature > own.temperature:
         message = f"quartet.least_temperature={own.least_temperature}: above quartet.temperature; set at most that"
         refuse(message, "quartet.least_temperature", "quartet.temperature")

@@ -13,7 +13,7 @@ from nrccr.data.sampling import kept_frames
 from nrccr.losses.multipositive import MultiPositiveContrast
 from nrccr.models.words import WordVectors
 from nrccr.systems.quartet.data import BACK
-from nrccr.systems.quartet.network import LanguageOutput, QuartetOutput
+from nrccr.systems.quartet.network import LanguageOutput, Quartet, QuartetOutput
 from nrccr.systems.quartet.objective import QuartetObjective, Trust
 from nrccr.systems.settings import build_config
 from nrccr.training.optim import Apart, adam, share_of_rate
@@ -124,6 +124,19 @@ def test_a_distrusted_translation_pulls_less() -> None:
     plain = objective("quartet.languages=0", "quartet.guidance=0", "quartet.trust=false")(out)
     after = torch.autograd.grad(plain["rank_loss"], german)[0].norm(dim=1)
     assert float(before[0] / after[0]) < 0.9  # the caption of pair 5
+
+
+@pytest.mark.parametrize("start", [0.01, 0.02, 0.03, 0.07])
+def test_a_temperature_that_begins_at_its_least_trains(start: float) -> None:
+    part = torch.nn.Identity()
+    part.width = 3  # type: ignore[assignment]
+    network = Quartet(part, part, 4, dropout=0.0, temperature=(start, start))  # type: ignore[arg-type]
+    network.scale.backward()
+    assert network.log_scale.grad is not None
+    assert network.log_scale.grad.item() == pytest.approx(1 / start)
+    with torch.no_grad():
+        network.log_scale.add_(1)
+    assert network.scale.item() == pytest.approx(1 / start)
 
 
 def test_rates_of_a_step() -> None:

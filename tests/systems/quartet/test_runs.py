@@ -18,6 +18,7 @@ import yaml
 from transformers import BertConfig, BertModel
 
 import nrccr
+from nrccr.data.bigfile import BigFile
 from nrccr.data.generated.collection import Recipe, generate
 from nrccr.evaluation.metrics import retrieval_metrics
 from nrccr.safeload.unpickle import load_checkpoint, load_weights
@@ -80,6 +81,22 @@ def test_every_kind_of_video_is_loaded_again(train: Train, tmp_path: Path, video
     frames = np.random.default_rng(0).random((2, 3, trained.feature_width), np.float32)
     alone = trained.encode_video([frames[0]])
     np.testing.assert_allclose(trained.encode_video(list(frames))[:1], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("video", ["mean", "both"])
+def test_a_test_sees_long_videos_as_encode_video_does(
+    train: Train, tiny_collection: Path, tmp_path: Path, video: str
+) -> None:
+    """Their mean is of all frames, of those too that a batch leaves out."""
+    given = (*NOTHING, f"quartet.video={video}", "visual.heads=4", "visual.width=32", "data.max_frames=3")
+    assert train(tmp_path / "run", "train.epochs=1", *given).code == 0
+    model = nrccr.load(tmp_path / "run")
+    (split,) = splits_of(model, tiny_collection, "test")
+    features = BigFile(tiny_collection / "vatex" / "FeatureData" / "i3d_kinetics")
+    whole = [features.read([features.rows(video)])[0][0] for video in split.visuals.ids]  # each (frames, 16)
+    assert max(map(len, whole)) > 3
+    gallery = model.network.embed_visual(split.visuals.batch(range(len(whole))))
+    np.testing.assert_allclose(gallery.numpy(), model.encode_video(whole), atol=1e-5)
 
 
 @pytest.mark.parametrize("parts", [(), EVERYTHING], ids=["usual", "everything"])
@@ -251,6 +268,8 @@ def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_p
         (["visual.kind=vectors", "quartet.video=mean"], "is not used by visual.kind=vectors"),
         (["loss.margin=0.3"], "loss.margin=0.3 is not used by quartet.ranking=contrast"),
         (["quartet.guidance=0", "quartet.guidance_temperature=0.1"], "is not used by quartet.guidance=0"),
+        (["loss.temperature=0.05"], "loss.temperature=0.05 is not used by loss.similarity=0; leave it at 0.07"),
+        (["text.freeze=all_frozen"], "train.backbone_learning_rate=0.0001 is not used by text.freeze=all_frozen"),
         (["visual.kind=clip"], "visual.kind=clip does not go with model=quartet"),
         (["data.languages=[en,zh]"], "data.source=en is among the languages of the queries"),
         (["quartet.video=both", "data.max_frames=81"], "at most 80"),
