@@ -40,6 +40,7 @@ def test_every_pair_once_and_no_batch_of_one(count: int, sizes: list[int]) -> No
         (3, 4, False, [3]),
         (11, 4, True, [4, 4]),
         (9, 1, True, [4, 4]),
+        (9, 1, False, [4, 5]),  # one pair has no batch statistics
     ],
 )
 def test_a_last_batch_with_fewer_pairs_than_processes_joins_the_one_before(
