@@ -15,6 +15,7 @@ from nrccr.data.queries import Split
 from nrccr.evaluation import tune
 from nrccr.evaluation.directions import Bank
 from nrccr.evaluation.encode import EncodedQueries, encode_split
+from nrccr.evaluation.normalise import Settings
 from nrccr.evaluation.rule import Rule
 from nrccr.evaluation.tune import WEIGHTS, choose_both, sum_of_recalls
 
@@ -115,13 +116,19 @@ def test_of_equals_the_plainest(toy: Any, toy_split: Callable[..., Split]) -> No
     assert choose_both(alone, rule, None, "val").weights == [(0.33, sum_of_recalls(alone, rule, None)(1.0, None))]
 
 
-def test_of_two_weights_as_near_the_larger(
+def test_of_two_weights_as_near_the_larger_and_at_it_the_best_method(
     toy: Any, toy_split: Callable[..., Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = encoded_of(toy, toy_split({"zh": 20}, 9, translated=True))
-    monkeypatch.setattr(tune, "sum_of_recalls", lambda *_: lambda weight, _: float(weight in (0.3, 0.45, 0.55)))
-    choice = choose_both(encoded, Rule(8, CPU, 0.5), None, "val")
-    assert (choice.target_weight, choice.before, choice.at_weight, choice.best) == (0.55, 0, 1, 1)
+
+    def total(weight: float, settings: Settings | None) -> float:
+        gained = 0.5 if weight == 0.55 and settings == Settings("csls", k=5) else 0.0
+        return float(weight in (0.3, 0.45, 0.55)) + gained
+
+    monkeypatch.setattr(tune, "sum_of_recalls", lambda *_: total)
+    choice = choose_both(encoded, Rule(8, CPU, 0.5), bank_of(encoded), "val")
+    assert (choice.target_weight, choice.before, choice.at_weight, choice.best) == (0.55, 0, 1, 1.5)
+    assert choice.settings == Settings("csls", k=5)
 
 
 @pytest.mark.parametrize("options", [["--split", "val"], ["--split", "train", "--transductive"]])
