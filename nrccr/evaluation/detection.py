@@ -35,7 +35,7 @@ class Detection:
 
     def at(self, share: float) -> float:
         """The precision when a share of all, 0..1, is looked at, or as few more as ties allow."""
-        return float(self.precision[np.searchsorted(self.first, min(share, 1.0) * self.first[-1])])
+        return float(self.precision[np.searchsorted(self.first, share * self.first[-1])])
 
 
 def detect(suspicion: npt.ArrayLike, wrong: npt.ArrayLike) -> Detection:

@@ -76,7 +76,9 @@ def choose_both(encoded: EncodedQueries, rule: Rule, bank: Bank | None, split: s
     """
     total, configured = sum_of_recalls(encoded, rule, bank), rule.target_weight
     mixes = encoded.embeddings.source is not None  # else no weight changes anything
-    tried = sorted({configured, *(WEIGHTS if mixes else ())}, key=lambda weight: (abs(weight - configured), -weight))
+    every_weight = {configured, *(WEIGHTS if mixes else ())}
+    # Rounded: of floating-point numbers 0.45 lies nearer to 0.5 than 0.55 does.
+    tried = sorted(every_weight, key=lambda weight: (round(abs(weight - configured), 9), -weight))
     weights = [(weight, total(weight, None)) for weight in tried]
     target_weight, plain = max(weights, key=lambda entry: entry[1])
     every = [settings for method in METHODS if method not in TRANSDUCTIVE for settings in candidates(method)]

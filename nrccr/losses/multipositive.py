@@ -45,8 +45,6 @@ class MultiPositiveContrast(nn.Module):
         Returns:
             Scalar; 0 for no pairs.
         """
-        if not scores.numel():
-            return scores.sum()
         logits = at_least_float32(scores) * scale  # (N, M)
         trust = torch.ones(len(scores), device=scores.device) if weights is None else weights.float()  # (N,)
         of_text = -(soft_labels(text_items, visual_items) * logits.log_softmax(dim=1)).sum(dim=1)  # (N,)

@@ -57,6 +57,13 @@ def test_a_folder_of_the_asked_name_comes_first(make_collection: Callable[..., P
     assert locate(root, "msrvtt10kcn").split("val").target.name == "msrvtt10kcnval_zh.caption.txt"
 
 
+def test_files_named_after_their_folder_come_first(make_collection: Callable[..., Path]) -> None:
+    root = make_collection("msrvtt10kcn")
+    (root / "msrvtt10kcn" / "TextData" / "msrvttcnval_zh.caption.txt").touch()
+    for asked in ("msrvttcn", "msrvtt10kcn"):
+        assert locate(root, asked).split("val").target.name == "msrvtt10kcnval_zh.caption.txt"
+
+
 def test_both_spellings_of_translated_queries(make_collection: Callable[..., Path]) -> None:
     root = make_collection()
     text = root / "vatex" / "TextData"

@@ -12,7 +12,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from nrccr.data.batch import TextBatch
-from nrccr.data.sampling import epoch_batches, mask_tokens, masked_view, ordered_batches, parts_of_like_length, shares
+from nrccr.data.sampling import (
+    FRAMES_REMOVED,
+    epoch_batches,
+    kept_frames,
+    mask_tokens,
+    masked_view,
+    ordered_batches,
+    parts_of_like_length,
+    parts_of_share,
+    shares,
+)
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(10, [4, 4, 2]), (8, [4, 4]), (9, [4, 5]), (3, [3])])
@@ -30,6 +40,7 @@ def test_every_pair_once_and_no_batch_of_one(count: int, sizes: list[int]) -> No
         (3, 4, False, [3]),
         (11, 4, True, [4, 4]),
         (9, 1, True, [4, 4]),
+        (9, 1, False, [4, 5]),  # one pair has no batch statistics
     ],
 )
 def test_a_last_batch_with_fewer_pairs_than_processes_joins_the_one_before(
@@ -87,6 +98,14 @@ def test_parts_of_like_length(lengths: list[int], parts: int, expected: list[lis
     assert [part.tolist() for part in parts_of_like_length(np.array(lengths), parts)] == expected
 
 
+def test_a_share_is_padded_as_the_whole_batch_only_in_one_part() -> None:
+    own, whole, lengths = np.array([8, 2, 5]), np.arange(9), np.array([4, 1, 3])
+    ((part, among),) = parts_of_share(own, whole, lengths, 1)
+    assert part.tolist() == own.tolist() and among.tolist() == whole.tolist()
+    found = [(part.tolist(), among.tolist()) for part, among in parts_of_share(own, whole, lengths, 2)]
+    assert found == [([2, 5], [2, 5]), ([8], [8])]
+
+
 View = tuple[list[int], list[list[int]]]
 
 
@@ -126,6 +145,18 @@ def test_a_view_depends_on_seed_epoch_and_item_alone() -> None:
     assert len({str(drawn) for drawn in views}) == len(triples)
     np.random.seed(1), torch.manual_seed(1)
     assert [view(*triple, frames=70) for triple in reversed(triples)] == views[::-1]
+
+
+def test_kept_frames_are_of_seed_epoch_and_item_alone_and_apart_from_the_view() -> None:
+    kept = kept_frames(0, 1, 7, 10, 0.35)
+    assert len(kept) == 7 and list(kept) == sorted(set(kept.tolist())) and kept.max() < 10
+    triples = [*itertools.product((0, 1, 2**32, 2**63 - 1), (0, 1, 2), (0, 1, 2))]
+    drawn = [kept_frames(*triple, 70, FRAMES_REMOVED).tolist() for triple in triples]
+    assert len({str(frames) for frames in drawn}) == len(triples)
+    assert [kept_frames(*triple, 70, FRAMES_REMOVED).tolist() for triple in reversed(triples)] == drawn[::-1]
+    assert all(frames != view(*triple, frames=70)[0] for frames, triple in zip(drawn, triples, strict=True))
+    assert kept_frames(0, 0, 0, 1, 0.99).tolist() == [0] and len(kept_frames(0, 0, 0, 10, 0.0)) == 10
+    assert len(kept_frames(0, 0, 0, 10, 0.39)) == 7  # part of a frame does not go
 
 
 class Views:

@@ -111,6 +111,24 @@ def test_ids_are_those_of_the_folders_own_tokeniser(made: tuple[str, str, Path])
     assert rows(lower, TEXTS) == expected != rows(published, TEXTS)
 
 
+def test_captions_fill_the_positions_that_a_backbone_has(made: tuple[str, str, Path]) -> None:
+    name, _, folder = made
+    positions = 62 if name in ("RoBERTa", "XLM-R") else 64  # these begin after the padding id, 1
+    tokenizer = CaptionTokenizer(str(folder), 250)
+    table = tokenizer.encode(["狗" * 100])
+    assert tokenizer.max_tokens == positions == table.lengths[0] and table.words.tolist() == [positions - 2]
+
+
+@pytest.mark.parametrize("lower_case", [False, True])
+def test_pieces_are_cut_as_the_ids_are(made: tuple[str, str, Path], lower_case: bool) -> None:
+    name, _, folder = made
+    tokenizer = CaptionTokenizer(str(folder), 60, lower_case=lower_case)
+    for text in TEXTS:
+        found = tokenizer.pieces(text)
+        assert found.text == (text.lower() if lower_case and name != "BERT" else text)
+        assert len(found.spans) == len(found.units) == tokenizer.encode([text]).lengths[0]
+
+
 def test_saved_files_give_the_same_ids(made: tuple[str, str, Path], tmp_path_factory: pytest.TempPathFactory) -> None:
     _, _, folder = made
     other = tmp_path_factory.mktemp("run")

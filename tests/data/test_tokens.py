@@ -37,7 +37,7 @@ def test_long_captions_are_cut_and_counted(tiny_bert: Path) -> None:
     texts = ["a man runs in water", "a man"]
     table = CaptionTokenizer(str(tiny_bert), 5).encode(texts)
     assert table.cut == 1
-    assert table.lengths.tolist() == [5, 4]
+    assert table.lengths.tolist() == [5, 4] and table.words.tolist() == [3, 2]
     kept = table.batch([0]).tokens[0].tolist()
     whole = CaptionTokenizer(str(tiny_bert), 250).encode(texts).batch([0]).tokens[0].tolist()
     assert kept == [*whole[:4], whole[-1]]  # the closing token stays
@@ -88,6 +88,10 @@ def test_a_batch_is_what_a_loop_would_pad() -> None:
         assert batch.tokens.tolist() == [rows[i] + [7] * (longest - len(rows[i])) for i in indices]
         assert batch.mask.tolist() == [[p < len(rows[i]) for p in range(longest)] for i in indices]
         assert batch.lengths is not None and batch.counted().tolist() == batch.mask.sum(dim=1).tolist()
+    short, long = min(range(20), key=lambda row: len(rows[row])), max(range(20), key=lambda row: len(rows[row]))
+    among = table.batch([short], among=[short, long])  # as wide as the batch that it is a share of
+    assert among.tokens.tolist() == [rows[short] + [7] * (len(rows[long]) - len(rows[short]))]
+    assert among.tokens.shape[1] > table.batch([short]).tokens.shape[1]
 
 
 def test_a_folder_without_vocabulary_is_refused(tiny_bert: Path, tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ def test_a_loop_over_pairs_gives_the_same(points: tuple[np.ndarray, np.ndarray])
     assert found.ratio == pytest.approx(np.mean(within) / np.mean(between))
     single = compactness(vectors.astype(np.float32), items)
     assert single.within == pytest.approx(found.within, abs=1e-6)
+    half = vectors.astype(np.float16)  # of which no vector is exactly of unit length
+    pairs = [1 - float(half[i].astype(float) @ half[j]) for i, j in combinations(range(23), 2) if items[i] == items[j]]
+    assert compactness(half, items).within == pytest.approx(np.mean(pairs), abs=1e-12)
 
 
 def test_order_and_names_do_not_matter(points: tuple[np.ndarray, np.ndarray]) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nrccr.evaluation.compare import NAMES, Outcome, bootstrap, common_ranks, rank_variance, weighted_metrics
+from nrccr.errors import UserError
+from nrccr.evaluation.compare import (
+    NAMES,
+    Outcome,
+    bootstrap,
+    common_ranks,
+    intervals,
+    rank_variance,
+    read_outcome,
+    weighted_metrics,
+)
 from nrccr.evaluation.metrics import Placed
 from nrccr.evaluation.ranked import Ranked
 
@@ -47,6 +57,13 @@ def test_weights_are_repetitions() -> None:
         assert found.tolist() == pytest.approx(expected)
 
 
+def test_the_median_of_an_even_number_is_the_mean_of_the_middle_two() -> None:
+    two = replace(outcome(0, items=2, each=1), ranks=np.array([1.0, 4.0]), item_ranks=np.array([9.0, 2.0]))
+    found = weighted_metrics(two, np.array([[1.0, 1.0], [1.0, 2.0]]))
+    columns = [at for at, (_, name) in enumerate(NAMES) if name == "MedR"]
+    assert found[:, columns].tolist() == [[2.5, 5.5], [4.0, 2.0]]
+
+
 def test_a_run_does_not_differ_from_itself() -> None:
     run = outcome(0)
     order = np.random.default_rng(0).permutation(len(run.ranks))
@@ -68,6 +85,19 @@ def test_pairing_tells_apart_what_single_intervals_do_not() -> None:
     entry = bootstrap(run, better)["both", "SumR"]
     assert entry.bounds[0] > 0
     assert entry.b_bounds[0] < entry.a_bounds[1]
+
+
+def test_bounds_are_percentiles_of_the_same_resamples() -> None:
+    one, other = outcome(0, each=1), outcome(1, each=1)
+    draw = np.random.default_rng(7)
+    drawn = [draw.integers(40, size=40) for _ in range(81)]  # 2.5 % of 80 steps are two of them
+    means = [[run.ranks[items].mean() for items in drawn] for run in (one, other)]
+    wanted = [sorted(values) for values in (*means, np.subtract(means[1], means[0]))]
+    name = ("text_to_visual", "MeanR")
+    found = bootstrap(one, other, 81, seed=7)[name]
+    for bounds, values in zip((found.a_bounds, found.b_bounds, found.bounds), wanted, strict=True):
+        assert bounds == pytest.approx((values[2], values[78]))
+    assert intervals(one, 81, seed=7)[name] == pytest.approx((one.ranks.mean(), wanted[0][2], wanted[0][78]))
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
@@ -96,6 +126,17 @@ def test_languages_are_matched_by_item_and_number() -> None:
     first, second = common_ranks([chinese, shuffled])
     kept = np.sort(order)
     assert np.array_equal(first, chinese.ranks[kept]) and np.array_equal(second, german.ranks[kept])
+
+
+def test_ranks_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "ranks_visual.tsv").write_text("item\trank\tprecision\na\t1\t1\na#b\t2\t0.5\n")
+    (tmp_path / "ranks.tsv").write_text("query\trank\na#b#zh#0\t3\na#zh#0\t1\n")
+    read = read_outcome(tmp_path, "test")
+    assert read.item_of.tolist() == [1, 0] and read.ranks.tolist() == [3, 1] and read.precisions.tolist() == [1, 0.5]
+    for rank in ("0", "-1", "0.5", "nan", "inf"):
+        (tmp_path / "ranks.tsv").write_text(f"query\trank\na#b#zh#0\t3\na#zh#0\t{rank}\n")
+        with pytest.raises(UserError, match=r"ranks\.tsv:3: not a line of ranks"):
+            read_outcome(tmp_path, "test")
 
 
 def test_compare_runs(nrccr_command: Command, run_test: Command, trained: Path) -> None:

@@ -76,3 +76,5 @@ def test_a_sample_searches_everything_and_is_the_same_every_time() -> None:
     captions, of_items = nearest_languages(tongues, items, 3, 5)
     assert [own.queries for own in (*captions.values(), of_items)] == [3, 3, 3, 3]
     assert nearest_languages(tongues, items, 3, 5) == (captions, of_items)
+    others = [nearest_languages(tongues, items, 3, seed) for seed in range(5)]
+    assert any(other[0] != captions for other in others) and any(other[1] != of_items for other in others)

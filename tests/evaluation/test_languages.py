@@ -14,9 +14,10 @@ import torch
 from nrccr.data.languages import locate_languages
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.evaluation.blocks import DenseScores, Transposed
-from nrccr.evaluation.compare import common_ranks, rank_variance, read_outcome
+from nrccr.evaluation.compare import DIRECTIONS, common_ranks, rank_variance, read_outcome
 from nrccr.evaluation.evaluate import evaluate
-from nrccr.evaluation.languages import mean_metrics, variance_across
+from nrccr.evaluation.languages import mean_metrics, variance_across, write_together
+from nrccr.evaluation.outputs import TOGETHER
 from nrccr.evaluation.ranked import Scored
 from nrccr.evaluation.rule import Rule
 from nrccr.models.backbone import backbone_config, build_backbone
@@ -46,6 +47,19 @@ def test_the_mean_over_languages() -> None:
         wanted = sum(own["text_to_visual"][name] for own in metrics.values()) / 3
         assert mean["text_to_visual"][name] == pytest.approx(wanted)
     assert mean["SumR"] == pytest.approx(sum(own["SumR"] for own in metrics.values()) / 3)
+
+
+def test_languages_without_a_common_query_have_no_variance(tmp_path: Path) -> None:
+    metrics: dict[str, dict[str, Any]] = {}
+    for language in ("en", "de"):
+        (tmp_path / language).mkdir()
+        (tmp_path / language / "ranks.tsv").write_text(f"query\trank\nof {language}#{language}#0\t1\n")
+        (tmp_path / language / "ranks_visual.tsv").write_text(f"item\trank\tprecision\nof {language}\t1\t1\n")
+        directions = {direction: {"R@1": 100.0} for direction in DIRECTIONS}
+        metrics[language] = {"collection": "x", "split": "test", "SumR": 300.0, **directions}
+    made = write_together(tmp_path, metrics, [tmp_path / language for language in metrics])
+    assert (made["rank_variance"], made["rank_variance_queries"], made["mean"]["SumR"]) == (None, 0, 300)
+    assert json.loads((tmp_path / TOGETHER).read_text()) == made
 
 
 def test_a_whole_split(

@@ -202,6 +202,19 @@ def test_activation_takes_the_first_of_equal_items() -> None:
     ]
 
 
+def test_settings_tell_what_their_method_looks_at() -> None:
+    assert {method: {*Settings(method).used()} for method in METHODS} == {
+        "is": {"beta"}, "dis": {"beta", "k"}, "dual_is": {"beta"}, "dual_dis": {"beta", "k"}, "csls": {"k"},
+        "nnn": {"k", "alpha"}, "dsl": {"beta"}, "sinkhorn": {"beta", "k"},
+    }  # fmt: skip
+
+
+def test_an_item_that_either_bank_activates_is_normalised() -> None:
+    test, bank, gallery = np.eye(4) * 0.5, np.array([[0.9, 0.1, 0.1, 0.1]]), np.array([[0.1, 0.1, 0.9, 0.1]])
+    found = normalise(test, bank, gallery_bank_scores=gallery, method="dual_dis", k=1)
+    assert (found != test).any(axis=1).tolist() == [True, False, True, False]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_arguments_are_left_alone_and_kinds_kept(method: Method) -> None:
     arrays = matrices(np.float32)

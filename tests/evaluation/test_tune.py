@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from nrccr.data.queries import Split
+from nrccr.evaluation import tune
 from nrccr.evaluation.directions import Bank
 from nrccr.evaluation.encode import EncodedQueries, encode_split
+from nrccr.evaluation.normalise import Settings
 from nrccr.evaluation.rule import Rule
 from nrccr.evaluation.tune import WEIGHTS, choose_both, sum_of_recalls
 
@@ -46,7 +48,9 @@ def test_weight_and_method_are_those_of_brute_force(run_test: Command, trained: 
         assert metrics_of(trained / "val")["SumR"] == tried[weight]
     best = [weight for weight, total in tried.items() if total == max(tried.values())]
     chosen = tuned["target_weight"]["chosen"]
-    assert chosen == min(best, key=lambda weight: (abs(weight - configured), -weight)) == found["target_weight"]
+    assert (
+        chosen == min(best, key=lambda weight: (round(abs(weight - configured), 9), -weight)) == found["target_weight"]
+    )
 
     assert nrccr_command("bank", trained, "--root", tiny_collection, "--device", "cpu", "--size", 24).code == 0
     methods = tuned["normalisation"]["tried"]
@@ -110,6 +114,21 @@ def test_of_equals_the_plainest(toy: Any, toy_split: Callable[..., Split]) -> No
     assert choice.best == choice.before == 600 and choice.settings is None and choice.normalisation is None
     alone = EncodedQueries(type(own)(None, own.target, own.visual), encoded.ids, encoded.item_of)
     assert choose_both(alone, rule, None, "val").weights == [(0.33, sum_of_recalls(alone, rule, None)(1.0, None))]
+
+
+def test_of_two_weights_as_near_the_larger_and_at_it_the_best_method(
+    toy: Any, toy_split: Callable[..., Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = encoded_of(toy, toy_split({"zh": 20}, 9, translated=True))
+
+    def total(weight: float, settings: Settings | None) -> float:
+        gained = 0.5 if weight == 0.55 and settings == Settings("csls", k=5) else 0.0
+        return float(weight in (0.3, 0.45, 0.55)) + gained
+
+    monkeypatch.setattr(tune, "sum_of_recalls", lambda *_: total)
+    choice = choose_both(encoded, Rule(8, CPU, 0.5), bank_of(encoded), "val")
+    assert (choice.target_weight, choice.before, choice.at_weight, choice.best) == (0.55, 0, 1, 1.5)
+    assert choice.settings == Settings("csls", k=5)
 
 
 @pytest.mark.parametrize("options", [["--split", "val"], ["--split", "train", "--transductive"]])

@@ -61,8 +61,11 @@ def test_chance_level_and_order() -> None:
 
 
 def test_no_pairs_and_the_learned_scale_gets_a_gradient() -> None:
-    none = torch.empty(0, dtype=torch.long)
-    assert float(LOSS(torch.zeros(0, 0), none, none, SCALE)) == 0
+    for rows, columns in ((0, 0), (0, 3), (3, 0)):
+        scores = torch.zeros(rows, columns, requires_grad=True)
+        loss = LOSS(scores, torch.arange(rows), torch.arange(columns), SCALE)
+        loss.backward()
+        assert loss.item() == 0 and scores.grad is not None
     scale, items = SCALE.clone().requires_grad_(), torch.arange(5)
     LOSS(unit(5) @ unit(5, 1).T, items, items, scale).backward()
     assert scale.grad is not None and float(scale.grad) != 0
@@ -89,3 +92,4 @@ def test_pair_probability_finds_the_wrong_pair() -> None:
     logits = scores / 0.05
     one = 0.5 * (logits[1].softmax(0)[1] + logits[:, 1].softmax(0)[1])
     assert float(found[1]) == pytest.approx(float(one))
+    assert not pair_probability(scores.requires_grad_()).requires_grad

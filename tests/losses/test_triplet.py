@@ -76,6 +76,9 @@ def test_equal_negatives_do_not_share_the_gradient() -> None:
     assert text_to_visual.item() == pytest.approx(0.2 + 2 * 0.2)  # anchor 0, then items 1 and 2 against caption 0
     # Items 1 and 2 each get +1 as anchors' negatives and -1 as anchors, and one of them +1 from caption 0.
     assert sorted(gradient[:, 0].tolist()) == [-1.0, 0.0, 1.0]
+    captions = text.clone().requires_grad_()  # the same of item 0, which has two equal captions as negatives
+    (gradient,) = torch.autograd.grad(TripletLoss()(captions, visual.detach(), same.T), captions)
+    assert sorted(gradient[:, 0].tolist()) == [-1.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("everything_matches", [False, True])

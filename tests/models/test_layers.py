@@ -185,5 +185,7 @@ def test_too_few_vectors_for_statistics_take_the_running_ones(rows: int) -> None
     mapped = mapping(vectors)
     assert all(torch.equal(before[name], value) for name, value in mapping.named_buffers())
     torch.testing.assert_close(mapped, mapping.eval()(vectors))
+    (wanted,) = torch.autograd.grad(mapped.sum(), mapping.linear.weight, retain_graph=True)
     mapping.train()(torch.randn(5, 6))  # moves the statistics before the gradients are taken
-    mapped.sum().backward()
+    (found,) = torch.autograd.grad(mapped.sum(), mapping.linear.weight)
+    torch.testing.assert_close(found, wanted)

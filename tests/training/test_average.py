@@ -33,6 +33,7 @@ def test_parameters_and_statistics_are_averaged_alike() -> None:
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value)
         assert not torch.equal(found["1.running_mean"], own["1.running_mean"])
+        assert found["1.num_batches_tracked"] == 5  # whole numbers are the last step's
     for name, value in network.state_dict().items():
         assert torch.equal(value, own[name])
 
@@ -68,6 +69,7 @@ def test_used_rows_of_a_table_are_averaged_and_the_others_stay() -> None:
     resumed.restore({"module": {key: value.clone() for key, value in state["module"].items()}, "count": state["count"]})
     for one in (average, resumed):
         one.update()
+    assert resumed.state()["count"] == average.state()["count"] == 5
     assert torch.equal(average.state()["module"]["words.weight"], resumed.state()["module"]["words.weight"])
     with average.in_use(), torch.no_grad():
         assert torch.equal(table(torch.from_numpy(used)), average.state()["module"]["words.weight"][used])

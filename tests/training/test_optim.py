@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nrccr.config.sections import TrainSection
-from nrccr.training.optim import Schedule, adam
+from nrccr.training.optim import Apart, Schedule, adam, set_learning_rate
 
 
 def by_hand(scores: list[float], rate: float) -> tuple[list[float], list[bool], int]:
@@ -67,6 +67,13 @@ def test_an_equal_score_and_a_first_score_of_zero() -> None:
     assert (schedule.best, schedule.best_epoch, schedule.stale) == (0.0, 1, 1)
 
 
+def test_without_validation_the_last_epoch_is_the_best() -> None:
+    schedule, config = Schedule(1.0), TrainSection()
+    assert all(schedule.after_epoch(epoch, None, config) for epoch in range(1, 21))
+    assert (schedule.best_epoch, schedule.stale) == (20, 0) and not schedule.exhausted(config)
+    assert schedule.learning_rate == pytest.approx(0.99**20), "never halved"
+
+
 def test_halving_waits_for_a_bad_epoch() -> None:
     rates, _, _ = ours([1.0, 2.0, 3.0, 4.0, 3.9, 5.0], 1.0)
     assert rates[3] == pytest.approx(0.99**4) and rates[4] == pytest.approx(0.99**5 / 2)
@@ -85,3 +92,12 @@ def test_optimiser_takes_what_trains() -> None:
     sign = module[1].weight.grad.sign()
     optimiser.step()
     torch.testing.assert_close(module[1].weight.data, 1.0 - 0.5 * sign, atol=1e-4, rtol=0)
+
+
+def test_every_part_keeps_its_ratio_of_the_rate() -> None:
+    module = nn.ModuleDict({"text": nn.Linear(2, 2), "other": nn.Linear(2, 2)})
+    optimizer = adam(module, 0.1, {"text.": Apart(0.01)})
+    set_learning_rate(optimizer, 0.04, [1.0, 0.1])
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.04, 0.004])
+    set_learning_rate(optimizer, 0.02)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.02, 0.02]

@@ -104,6 +104,14 @@ def test_moments_of_other_words_are_refused(networks: tuple[Words, Words]) -> No
         cut_moments(adam(ours, 1e-2), tables, optimizer.state_dict())
 
 
+@pytest.mark.parametrize("rows", [8, 10])
+def test_moments_of_a_table_of_another_size_are_refused(networks: tuple[Words, Words], rows: int) -> None:
+    tables = parted_tables(networks[1])
+    state = {"state": {0: {"exp_avg": torch.zeros(rows, 6), "exp_avg_sq": torch.zeros(rows, 6)}}}
+    with pytest.raises(ValueError, match=rf"exp_avg of 0 is \({rows}, 6\), not \(9, 6\)"):
+        cut_moments(adam(networks[1], 1e-2), tables, state)
+
+
 @pytest.mark.parametrize("found", [None, {}, {"state": 1}, {"state": {0: {"exp_avg": torch.ones(2)}}}])
 def test_another_form_is_left_to_the_check_of_the_state(networks: tuple[Words, Words], found: Any) -> None:
     tables = parted_tables(networks[1])

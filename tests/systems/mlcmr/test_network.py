@@ -133,6 +133,14 @@ def test_video_branch_by_hand(make: Make, samples: list[Any], make_batch: Make) 
 
 
 @torch.no_grad()
+def test_dropout_takes_the_learned_levels_alone(make: Make, samples: list[Any], make_batch: Make) -> None:
+    video = make_batch(samples).visual
+    whole, nothing = make().visual(video), make(dropout=1.0).visual.train()(video)
+    assert not nothing[:, :-16].any() and (whole[:, :20] != 0).any() and (whole[:, 20:-16] != 0).any()
+    assert torch.equal(nothing[:, -16:], whole[:, -16:])
+
+
+@torch.no_grad()
 def test_text_branch_is_the_mean_of_the_backbone(make: Make, samples: list[Any], make_batch: Make) -> None:
     text = make_batch(samples, extra=2).target
     for pooling in ("padded", "masked"):

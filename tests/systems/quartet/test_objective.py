@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from nrccr.data.batch import TextBatch
-from nrccr.data.sampling import kept_frames
 from nrccr.losses.multipositive import MultiPositiveContrast
 from nrccr.models.words import WordVectors
 from nrccr.systems.quartet.data import BACK
@@ -182,9 +181,13 @@ def test_words_are_the_sum_of_a_captions_words_over_the_root_of_their_number() -
     assert len(seen) == 8  # every subset of three words
 
 
-def test_kept_frames_are_of_seed_epoch_and_pair_alone() -> None:
-    kept = kept_frames(0, 1, 7, 10, 0.35)
-    assert len(kept) == 7 and list(kept) == sorted(set(kept.tolist())) and kept.max() < 10
-    np.testing.assert_array_equal(kept, kept_frames(0, 1, 7, 10, 0.35))
-    assert any(list(kept) != list(kept_frames(0, epoch, 7, 10, 0.35)) for epoch in (2, 3, 4))
-    assert kept_frames(0, 0, 0, 1, 0.99).tolist() == [0] and math.isclose(len(kept_frames(0, 0, 0, 10, 0.0)), 10)
+def test_words_that_are_left_out_do_not_count_and_the_table_begins_near_zero() -> None:
+    torch.manual_seed(0)
+    words = WordVectors(8, 3, dropped=0.25)
+    words.table.weight.data[5:8] = torch.eye(3)
+    tokens = torch.tensor([[2, 5, 6, 7, 3]]).expand(2000, -1)
+    (found,) = words([TextBatch(tokens, tokens > 0)])
+    kept = found > 0
+    torch.testing.assert_close(found, kept / kept.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
+    assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.03)
+    assert WordVectors(500, 16, dropped=0.25).table.weight.std().item() == pytest.approx(0.005, rel=0.05)
