@@ -94,7 +94,7 @@ CASES = [
         "hostile/5 train", ("train", SMALL_IMAGES, "--root", "5/iroot", "--device", "cpu", "--out", "5/run", *IMAGES),
         ("train0.jpg", "JPEG"), leaves="5/run",
     ),
-    Case("hostile/5 check", ("check", SMALL_IMAGES, "--root", "5/iroot", *IMAGES), ("5/iroot", "1 problems")),
+    Case("hostile/5 check", ("check", SMALL_IMAGES, "--root", "5/iroot", *IMAGES), ("5/iroot", "1 problem found")),
     Case("hostile/7 bomb", ("check", "7/bomb.yaml", "--root", "base/root"), ("7/bomb.yaml:2", "aliases"), limited=True),
     Case("hostile/7 ck", ("test", "7/ck", *ROOT, BERT), ("7/ck/model_best.pth.tar",), limited=True),
     Case(
@@ -111,7 +111,7 @@ CASES = [
             f"hostile/12 vec {name} {verb}",
             (verb, SMALL_IMAGES, "--root", f"12/vec/{name}", *VECTORS,
              *(("--out", "12/out", "--device", "cpu") if verb == "train" else ())),
-            (f"12/vec/{name}", "1 problems" if verb == "check" else ".npy"), leaves="12/out",
+            (f"12/vec/{name}", "1 problem found" if verb == "check" else ".npy"), leaves="12/out",
         )
         for name in ("openparen", "zip")
         for verb in ("check", "train")

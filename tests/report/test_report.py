@@ -25,7 +25,9 @@ def report(nrccr_command: Command, tiny_collection: Path) -> Command:
 def test_report_of_two_runs(trained: Path, report: Command, tmp_path: Path) -> None:
     other = shutil.copytree(trained, tmp_path / "other")
     done = report(trained, other, "--out", tmp_path / "made")
-    assert (done.code, done.out, done.err) == (0, f"written: {tmp_path}/made/report.html\n", "")
+    assert (done.code, done.out) == (0, f"written: {tmp_path}/made/report.html\n")
+    # A machine may have no font for the Chinese captions.
+    assert done.err == "" or (done.err.startswith("nrccr: No installed font has") and done.err.count("\n") == 1)
     names = {path.name for path in (tmp_path / "made").iterdir()}
     assert {"report.html", "losses.svg", "losses.png", "losses.csv", "length-gain.svg", "results.csv"} <= names
     with (tmp_path / "made" / "length-gain.csv").open() as file:
