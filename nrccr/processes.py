@@ -49,6 +49,15 @@ def joined() -> Iterator[None]:
     with _with_others():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     yield
+    leave()
+
+
+def leave() -> None:
+    """End the group, once all are here.
+
+    Raises:
+        PeerLostError: the others are not there.
+    """
     wait_for_all()
     dist.destroy_process_group()
 

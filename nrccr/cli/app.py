@@ -23,7 +23,7 @@ from nrccr.cli.extract import extract
 from nrccr.cli.generate import generate
 from nrccr.cli.import_table import import_table
 from nrccr.cli.index import index
-from nrccr.cli.launch import STOPPED, exit_code, says_why
+from nrccr.cli.launch import STOPPED, exit_code, leave, says_why
 from nrccr.cli.moments import moments
 from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
@@ -104,6 +104,7 @@ def main() -> None:
         message, code = _explain(error)
         if says_why(error):
             typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
+        leave(error)
         raise SystemExit(exit_code(error, code)) from None
 
 

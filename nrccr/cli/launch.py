@@ -9,11 +9,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import nrccr
-from nrccr.errors import PeerLostError, UserError
+from nrccr.errors import Interrupted, PeerLostError, UserError
 
 OWN = "nrccr"  # the name of a group that --device started
 LOST = 3  # exit code of a process that lost another, which knows why
@@ -54,6 +54,14 @@ def says_why(error: BaseException) -> bool:
         if os.environ.get("TORCHELASTIC_RUN_ID") == OWN:
             return False
     return bool(group.may_speak())
+
+
+def leave(error: BaseException) -> None:
+    """Part from the others where all were stopped after the same step: threads of a group can abort a process's end."""
+    group = sys.modules.get("nrccr.processes")
+    if isinstance(error, Interrupted) and group is not None and group.world() > 1:
+        with suppress(PeerLostError):
+            group.leave()
 
 
 def exit_code(error: BaseException, code: int) -> int:
