@@ -12,16 +12,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from nrccr.cli.launch import LOST, _explained
+from nrccr.cli.launch import LOST, _explained, leave
 from nrccr.cli.train import require_parts
 from nrccr.config.schema import Config
 from nrccr.distributed import choose_device, choose_devices
-from nrccr.errors import UserError
+from nrccr.errors import Interrupted, PeerLostError, UserError
 from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.training.task import Task
 
@@ -279,3 +280,22 @@ def test_a_launchers_process_that_is_killed_ends_all(
     ours = [line for line in said.splitlines() if line.startswith("nrccr: ")]  # the launcher has its own report
     assert running.returncode != 0 and len(ours) <= 1, said
     assert not ours or ("another process of this run has ended" in ours[0] and "--resume" in ours[0])
+
+
+@pytest.mark.parametrize(
+    ("error", "world", "left"),
+    [(Interrupted("stopped"), 2, 1), (Interrupted("stopped"), 1, 0), (UserError("no such file"), 2, 0)],
+)
+def test_the_group_is_left_where_all_were_stopped(
+    error: Exception, world: int, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may not be there after an error; who waits for them when all were stopped may lose them too."""
+    calls = []
+
+    def lose() -> None:
+        calls.append(world)
+        raise PeerLostError("gone")
+
+    monkeypatch.setitem(sys.modules, "nrccr.processes", SimpleNamespace(world=lambda: world, leave=lose))
+    leave(error)
+    assert len(calls) == left
