@@ -87,9 +87,20 @@ def test_labels_of_a_row_sum_to_one_or_zero() -> None:
 def test_pair_probability_finds_the_wrong_pair() -> None:
     scores = torch.eye(4)
     scores[2] = torch.tensor([0.0, 0.9, 0.1, 0.0])  # caption 2 describes video 1
-    found = pair_probability(scores)
+    items = torch.arange(4)
+    found = pair_probability(scores, items)
     assert found.argmin() == 2 and found[2] < 0.5 and found[0] > 0.99
     logits = scores / 0.05
     one = 0.5 * (logits[1].softmax(0)[1] + logits[:, 1].softmax(0)[1])
     assert float(found[1]) == pytest.approx(float(one))
-    assert not pair_probability(scores.requires_grad_()).requires_grad
+    assert not pair_probability(scores.requires_grad_(), items).requires_grad
+
+
+def test_captions_of_one_item_leave_each_other_their_probability() -> None:
+    scores = torch.rand(5, 5)
+    scores[:, 4], scores[4] = scores[:, 1], scores[1]  # pair 4 is pair 1 once more
+    scores[4, 4] = scores[1, 1]
+    found = pair_probability(scores, torch.tensor([0, 1, 2, 3, 1]))
+    alone = pair_probability(scores[:4, :4], torch.arange(4))
+    torch.testing.assert_close(found[[1, 4]], alone[[1, 1]])
+    assert pair_probability(scores, torch.arange(5))[1] < alone[1] - 0.05

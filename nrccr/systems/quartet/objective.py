@@ -162,7 +162,8 @@ class QuartetObjective:
         if self.trust is None:
             return torch.ones(len(rows), device=rows.device)
         pairs = out.pairs[rows]
-        self.trust.update(language, pairs, pair_probability(scores, self.own.trust_temperature))
+        probability = pair_probability(scores, out.items[rows], self.own.trust_temperature)
+        self.trust.update(language, pairs, probability)
         return self.trust.weights(language, pairs, out.epoch)
 
     def discriminate(self, out: QuartetOutput, discriminator: nn.Module) -> dict[str, Tensor]:
