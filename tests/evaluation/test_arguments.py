@@ -50,7 +50,7 @@ def test_what_is_no_matrix(wrong: Any) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [None, 3, "012301", {0: 1}, {0, 1}, [0, 1, 2, 3, 0, None], [0.5] * 6, [[0], 1, [2], [3], [0], [1]],
-     [0, [1], 2, 3, 0, 1], np.array(3), (r for r in RELEVANT)],
+     [0, [1], 2, 3, 0, 1], np.array(3), pytest.param((r for r in RELEVANT), id="generator")],
     ids=str,
 )  # fmt: skip
 def test_what_is_no_list_of_columns(wrong: Any) -> None:

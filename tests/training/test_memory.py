@@ -9,19 +9,20 @@ import sys
 import pytest
 
 FAULTS = """
-import resource, sys
+import resource, statistics, sys
 import torch
 from nrccr.distributed import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory(torch.device("cpu"))
 faults = []
-for _ in range(4):
+for _ in range(20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)  # 64 MB, freed at once
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-sys.stdout.write(str(faults[-1]))
+sys.stdout.write(str(round(statistics.median(faults[10:]))))
 """
+# The median: a small object that outlives a step may lie in what it freed, and one later step then takes new pages.
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone is told to keep memory")
