@@ -17,6 +17,7 @@ from nrccr.processes import joined, rank, world
 from nrccr.systems.base import system_of
 from nrccr.systems.settings import load_config
 from nrccr.training.loop import Trainer
+from nrccr.training.rows import UsedRows
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.task import Shared
 
@@ -57,6 +58,12 @@ def steps_of(job: Job) -> dict[str, Any]:
                     f"{name}.{key}": value.grad.clone()
                     for key, value in module.named_parameters()
                     if value.grad is not None
+                }
+                # Used rows of a word table have their gradient apart from it.
+                gradients |= {
+                    f"{name}.{key}.weight": table.whole(table.own.grad)
+                    for key, table in module.named_modules()
+                    if isinstance(table, UsedRows) and table.own is not None and table.own.grad is not None
                 }
                 weights |= {f"{name}.{key}": value.clone() for key, value in module.state_dict().items()}
             for name, module in task.memory.items():
