@@ -175,7 +175,7 @@ def mlcmr_config(write_tiny: TinyConfig) -> Path:
 @pytest.fixture(scope="session")
 def quartet_config(write_tiny: TinyConfig) -> Path:
     """A configuration, for all tests, that trains Quartet on the tiny collection, with masked views."""
-    return write_tiny("quartet/vatex-small.yaml", visual={"gru": 8, "maps": 6}, quartet={"views": True})
+    return write_tiny("quartet/vatex-small.yaml", quartet={"views": True})
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ TINY = {
     "nrccr": ["text.width=32", "visual.width=32"],
     "mlcmr": ["visual.gru=8", "visual.maps=6"],
     "c2kd": ["visual.width=32"],
-    "quartet": ["visual.gru=8", "visual.maps=6"],
+    "quartet": [],
     "baseline": ["baseline.map=ridge"],  # the tiny backbone is no CLIP
 }
 FITTED = "baseline"  # by a command, without a driver

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from nrccr.config.keys import Section, key
+from nrccr.config.keys import Section, declared, key
 from nrccr.config.limits import FRAME_POSITIONS, QUERY_KEY_WIDTH, TEXT_POSITIONS, require_at_most, require_heads
 from nrccr.config.render import spelled
 from nrccr.config.schema import Config, Refuse
@@ -83,8 +83,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "triplet": ("quartet.ranking=triplet", "quartet.least_temperature=0.01"),
 }
 LONGEST = 512  # tokens; the backbone's position vectors
-OF_TRUST = ("trust_temperature", "trust_momentum", "trust_from")
-OF_CONTRAST = ("temperature", "least_temperature", *OF_TRUST)
+OF_TRUST = ("quartet.trust_temperature", "quartet.trust_momentum", "quartet.trust_from")
+OF_CONTRAST = ("quartet.temperature", "quartet.least_temperature", *OF_TRUST)
+OF_WORDS = ("quartet.dropped_words", "quartet.words_learning_rate", "quartet.words_decay")
+OF_FRAMES = ("visual.heads", "visual.layers")
 
 
 def check(config: Config, refuse: Refuse) -> None:
@@ -106,25 +108,14 @@ def check(config: Config, refuse: Refuse) -> None:
     if (config.loss.similarity or config.loss.feature) and not attends:
         message = "loss.similarity and loss.feature need the teacher; set quartet.pooling=attention, or both to 0"
         refuse(message, "loss.similarity", "quartet.pooling")
-    for name, reason in _unread(own, config.visual.kind).items():
-        value, usual = getattr(own, name), getattr(QuartetSection(), name)
+    known = declared(type(config))
+    for name, reason in _unread(config, own).items():
+        value, usual = config.value(name), known[name].default
         if value != usual:
-            message = f"quartet.{name}={spelled(value)} is not used by {reason}; leave it at {spelled(usual)}"
-            refuse(message, f"quartet.{name}")
-    if own.ranking == "contrast" and config.loss.margin != type(config.loss)().margin:
-        message = f"loss.margin={spelled(config.loss.margin)} is not used by quartet.ranking=contrast; remove it"
-        refuse(message, "loss.margin", "quartet.ranking")
-    usual = type(config.loss)().temperature
-    if not config.loss.similarity and config.loss.temperature != usual:
-        message = (
-            f"loss.temperature={spelled(config.loss.temperature)} is not used by loss.similarity=0; leave it at "
-            f"{spelled(usual)} (that of the contrast is quartet.temperature)"
-        )
-        refuse(message, "loss.temperature", "loss.similarity")
-    rate = config.train.backbone_learning_rate
-    if rate is not None and config.text.freeze == "all_frozen":
-        message = f"train.backbone_learning_rate={spelled(rate)} is not used by text.freeze=all_frozen; set it to null"
-        refuse(message, "train.backbone_learning_rate", "text.freeze")
+            message = f"{name}={spelled(value)} is not used by {reason}; leave it at {spelled(usual)}"
+            if name == "loss.temperature":
+                message += " (that of the contrast is quartet.temperature)"
+            refuse(message, name)
     if own.least_temperature > own.temperature:
         message = f"quartet.least_temperature={own.least_temperature}: above quartet.temperature; set at most that"
         refuse(message, "quartet.least_temperature", "quartet.temperature")
@@ -133,20 +124,28 @@ def check(config: Config, refuse: Refuse) -> None:
         refuse(message, "data.source", "data.languages")
 
 
-def _unread(own: QuartetSection, kind: str) -> dict[str, str]:
+def _unread(config: Config, own: QuartetSection) -> dict[str, str]:
     """The keys that others switch off, and which."""
-    unread: dict[str, str] = {}
-    if own.ranking == "triplet":
-        unread |= dict.fromkeys(OF_CONTRAST, "quartet.ranking=triplet")
-    elif not own.trust:
-        unread |= dict.fromkeys(OF_TRUST, "quartet.trust=false")
-    if not own.words:
-        unread |= dict.fromkeys(("dropped_words", "words_learning_rate", "words_decay"), "quartet.words=0")
-    if not own.guidance:
-        unread["guidance_temperature"] = "quartet.guidance=0"
-    if kind == "vectors":
-        unread |= dict.fromkeys(("video", "dropped_frames"), "visual.kind=vectors")
-    return unread
+    parts: list[tuple[bool, str, tuple[str, ...]]] = [
+        (own.ranking == "contrast", "quartet.ranking=contrast", ("loss.margin",)),
+        (not own.trust, "quartet.trust=false", OF_TRUST),
+        (own.ranking == "triplet", "quartet.ranking=triplet", OF_CONTRAST),
+        (not own.words, "quartet.words=0", OF_WORDS),
+        (not own.guidance, "quartet.guidance=0", ("quartet.guidance_temperature",)),
+        (own.pooling != "attention", "quartet.pooling, which is not attention", ("text.width", "text.heads")),
+        (not config.loss.similarity, "loss.similarity=0", ("loss.temperature",)),
+        (not config.loss.adversary, "loss.adversary=0", ("adversary.discriminator", "adversary.learning_rate")),
+        (config.text.freeze == "all_frozen", "text.freeze=all_frozen", ("train.backbone_learning_rate",)),
+    ]
+    if config.visual.kind == "video":
+        parts += [
+            (own.video in ("mean", "transformer"), f"quartet.video={own.video}", ("visual.gru", "visual.maps")),
+            (own.video in ("mean", "levels"), f"quartet.video={own.video}", ("visual.width", *OF_FRAMES)),
+        ]
+    else:
+        unread = ("quartet.video", "quartet.dropped_frames", "visual.gru", "visual.maps", *OF_FRAMES)
+        parts.append((True, f"visual.kind={config.visual.kind}", unread))
+    return {name: reason for off, reason, names in parts if off for name in names}
 
 
 def targets(config: Config) -> list[str]:

@@ -24,7 +24,7 @@ from nrccr.evaluation.metrics import retrieval_metrics
 from nrccr.safeload.unpickle import load_checkpoint, load_weights
 from nrccr.systems.base import splits_of
 from nrccr.training.runfolder import RunFolder
-from tests.systems.quartet.parts import EVERYTHING, TRIPLET
+from tests.systems.quartet.parts import EVERYTHING, TRIPLET, VIDEOS
 
 Command = Callable[..., Any]
 Train = Callable[..., Any]
@@ -69,12 +69,10 @@ def test_every_part_is_a_term_and_can_be_left_out(train: Train, tmp_path: Path) 
         assert line["kind"] != "train" or line["temperature"] == pytest.approx(0.07)  # no term trains it
 
 
-@pytest.mark.parametrize("video", ["mean", "levels", "transformer", "both"])
+@pytest.mark.parametrize("video", VIDEOS)
 def test_every_kind_of_video_is_loaded_again(train: Train, tmp_path: Path, video: str) -> None:
     run = tmp_path / video
-    assert (
-        train(run, "train.epochs=1", *NOTHING, f"quartet.video={video}", "visual.heads=4", "visual.width=32").code == 0
-    )
+    assert train(run, "train.epochs=1", *NOTHING, *VIDEOS[video]).code == 0
     trained = nrccr.load(run)
     names = {name.split(".")[2] for name in load_weights(run / "model.safetensors") if name.startswith("visual.parts.")}
     assert names == {"mean": set(), "levels": {"0"}, "transformer": {"0"}, "both": {"0", "1"}}[video]
@@ -88,7 +86,7 @@ def test_a_test_sees_long_videos_as_encode_video_does(
     train: Train, tiny_collection: Path, tmp_path: Path, video: str
 ) -> None:
     """Their mean is of all frames, of those too that a batch leaves out."""
-    given = (*NOTHING, f"quartet.video={video}", "visual.heads=4", "visual.width=32", "data.max_frames=3")
+    given = (*NOTHING, *VIDEOS[video], "data.max_frames=3")
     assert train(tmp_path / "run", "train.epochs=1", *given).code == 0
     model = nrccr.load(tmp_path / "run")
     (split,) = splits_of(model, tiny_collection, "test")
@@ -152,7 +150,7 @@ def generated(tmp_path: Path) -> Path:
 
 def test_several_languages_in_one_model(nrccr_command: Command, generated: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    small = ("visual.gru=8", "visual.maps=6", "joint.width=24", "train.batch_size=8", "train.epochs=2")
+    small = ("visual.width=32", "visual.heads=4", "joint.width=24", "train.batch_size=8", "train.epochs=2")
     done = nrccr_command("check", "quartet/generated", "--root", generated)
     assert done.code == 0, done.err
     done = nrccr_command(
@@ -270,6 +268,10 @@ def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_p
         (["quartet.guidance=0", "quartet.guidance_temperature=0.1"], "is not used by quartet.guidance=0"),
         (["loss.temperature=0.05"], "loss.temperature=0.05 is not used by loss.similarity=0; leave it at 0.07"),
         (["text.freeze=all_frozen"], "train.backbone_learning_rate=0.0001 is not used by text.freeze=all_frozen"),
+        (["text.width=64"], "text.width=64 is not used by quartet.pooling, which is not attention"),
+        (["visual.gru=32", "quartet.video=transformer"], "visual.gru=32 is not used by quartet.video=transformer"),
+        (["visual.layers=2", "quartet.video=levels"], "visual.layers=2 is not used by quartet.video=levels"),
+        (["adversary.learning_rate=0.01"], "adversary.learning_rate=0.01 is not used by loss.adversary=0"),
         (["visual.kind=clip"], "visual.kind=clip does not go with model=quartet"),
         (["data.languages=[en,zh]"], "data.source=en is among the languages of the queries"),
         (["quartet.video=both", "data.max_frames=81"], "at most 80"),
