@@ -143,8 +143,16 @@ class Generation:
             self.about = About.of(self._items.execute("SELECT value FROM about").fetchone()[0])
             self.count = int(self._items.execute("SELECT count(*) FROM items").fetchone()[0])
             self.gone: Keys = np.array([row[0] for row in self._items.execute("SELECT key FROM gone")], dtype=np.int64)
-        kept = self.count + len(self.gone)
+            kept = self.count + len(self.gone)
+            if self.about.shape.kind == "hnsw" and kept and self._ends() != (0, kept - 1):
+                raise ValueError("keys that the graph's vectors do not have")
         self.vectors = read_vectors(folder / VECTORS, self.about.shape, self.about.width, kept, mapped=mapped)
+
+    def _ends(self) -> tuple[int, int]:
+        """The lowest and the highest key, of what is gone too."""
+        both = "SELECT key FROM items UNION ALL SELECT key FROM gone"
+        lowest, highest = self._items.execute(f"SELECT min(key), max(key) FROM ({both})").fetchone()
+        return int(lowest), int(highest)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from nrccr.data.bigfile import write_bigfile
 from nrccr.errors import UserError
 from nrccr.search import vectors
 from nrccr.search.query import Searcher
-from nrccr.search.store import open_index
+from nrccr.search.store import About, Draft, Item, open_index, write_generation, writing
 from nrccr.search.vectors import KINDS
 from tests.conftest import FEATURE_WIDTH, IMAGES, VECTOR_NAMES, Command
 from tests.hostile import samples
@@ -147,6 +147,25 @@ def test_graphs_that_lead_elsewhere(tmp_path: Path, place: str, value: int, says
     path.write_bytes(content)
     with pytest.raises(UserError, match=says):
         open_index(tmp_path)
+
+
+def test_keys_of_a_graph_without_gaps(tmp_path: Path) -> None:
+    """A stranger's items under other keys than the graph's: they are refused when opened, not when one is added."""
+    keys = np.arange(6, dtype=np.int64)
+    shape = vectors.Shape("hnsw")
+    about = About("run", "f" * 32, "features", 1.0, 4, shape)
+    built = vectors.Vectors.build(np.eye(6, 4, dtype=np.float32), keys, shape)
+    items = {int(key): Item(f"v{key}", 1) for key in keys[:-1]}
+    for gone, moved, fits in (([5], {}, True), ([5], {4: 7}, False), ([6], {}, False), ([-1], {}, False)):
+        index = tmp_path / f"{gone}{moved}"
+        own = {moved.get(key, key): item for key, item in items.items()}
+        with writing(index):
+            write_generation(index, Draft(about, built, own, np.array(gone, dtype=np.int64), None))
+        if fits:
+            assert open_index(index).count == 5
+            continue
+        with pytest.raises(UserError, match="keys that the graph's vectors do not have"):
+            open_index(index)
 
 
 @pytest.mark.parametrize("kind", KINDS)
