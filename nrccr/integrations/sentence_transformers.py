@@ -6,6 +6,7 @@ N texts, L tokens, D joint-space width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +28,8 @@ class TextModule(InputModule):  # type: ignore[misc]
     sentence-transformers sorts texts by length; in the corrected reading that changes nothing.
 
     Args:
-        retriever: a trained model; its network is this module's, and moves with it.
+        retriever: a trained model; its network is this module's, and moves with it. Where it went, the attribute
+            `retriever` of this module knows.
         role: "source" for English texts, "target" for those in the language of the queries; see `encode_text`.
 
     Examples:
@@ -48,12 +50,24 @@ class TextModule(InputModule):  # type: ignore[misc]
         self.network = retriever.network
         self.role = role
         self.tokenizer = retriever.tokenizer.tokenizer
+        self.longest = retriever.tokenizer.max_tokens
         retriever.tokens_of([], role)  # refuses an unknown role now
 
     @property
     def max_seq_length(self) -> int:
         """Tokens of the longest text, special ones included; longer ones are cut."""
         return self.retriever.tokenizer.max_tokens
+
+    @max_seq_length.setter
+    def max_seq_length(self, most: int) -> None:
+        if not 3 <= most <= self.longest:
+            raise ValueError(f"max_seq_length={most}: give 3 to {self.longest}, as the model was trained")
+        self.retriever.tokenizer.max_tokens = most
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        moved: Self = super()._apply(fn, recurse)
+        self.retriever = replace(self.retriever, device=next(self.network.parameters()).device)
+        return moved
 
     def get_embedding_dimension(self) -> int:
         """D."""

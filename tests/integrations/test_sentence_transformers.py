@@ -61,6 +61,20 @@ def test_what_it_saves_is_read_again(trained: Path, tmp_path: Path) -> None:
     assert nrccr.load(tmp_path / "module" / "model").encode_video([np.ones((3, 16))]).shape == (1, 24)
 
 
+def test_it_moves_and_cuts_as_it_is_told(trained: Path) -> None:
+    model = wrapped(nrccr.load(trained, overrides=["reading=corrected"]))
+    module = model[0]
+    whole = model.encode(CAPTIONS)
+    model.max_seq_length = 4
+    assert model.tokenize(["狗跑人唱"])["input_ids"].shape == (1, 4) and model.max_seq_length == 4
+    assert np.abs(model.encode(CAPTIONS) - whole).max() > 1e-3
+    for wrong in (2, module.longest + 1):
+        with pytest.raises(ValueError, match="give 3 to"):
+            model.max_seq_length = wrong
+    model.to("meta")
+    assert module.retriever.device.type == "meta" and module.retriever.network is module.network
+
+
 def test_an_unknown_role_is_refused(trained: Path) -> None:
     with pytest.raises(UserError, match="role='back'"):
         wrapped(nrccr.load(trained), "back")
