@@ -23,7 +23,10 @@ from nrccr.training.trackers import Trackers
 
 
 class Window:
-    """Means of named scalars since the last log line, summed on the device so that no step waits for them."""
+    """Means of named scalars since the last log line, summed on the device so that no step waits for them.
+
+    A step that lacks one counts as 0 of it, so that the losses' means add up to that of their total.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
