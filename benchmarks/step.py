@@ -11,9 +11,9 @@ Both keep the memory that they free for the next step, as a training does.
 
 The plain way is fp32; `--precision` is ours, and losses agree within 1e-5, in bf16 within 5 %.
 
-The floor is the time of the text branch's linear layers over real tokens alone, with their gradients, by the same
-products and weights as ours, in turn with the two ways. On a CUDA device peak memory is the device's, and the record
-holds which part of its measured peak the products of these layers reach in a step.
+The floor is the time of our step's matrix products alone (linear layers, convolutions, attention, their gradients), on
+the operands that a step of the same batch gave them, in turn with the two ways. On a CUDA device peak memory is the
+device's, and the record holds which part of its measured peak these products reach in a step.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import RESULTS, alternating, padded_plainly, record
+from products import Products
 from torch import Tensor, nn
 
 from nrccr.config.choices import Precision
@@ -170,28 +171,24 @@ def prepare(
 
 
 class Floor:
-    """The text branch's linear layers over so many tokens; those that train with gradients.
+    """The matrix products of our steps alone, batch by batch, of a network of its own."""
 
-    The gradient of a layer's input is needed above the lowest layer that trains alone, which is left out here.
-    """
-
-    def __init__(self, trainer: Trainer, tokens: int) -> None:
-        self.runtime = trainer.runtime
-        self.layers = [module for module in trainer.network.text.modules() if isinstance(module, nn.Linear)]
-        widths = {layer.in_features for layer in self.layers}
-        self.states = {width: torch.randn(tokens, width, device=self.runtime.device) for width in widths}
-        sizes = [(layer.weight.numel(), 3 if layer.weight.requires_grad else 1) for layer in self.layers]
-        self.operations = sum(2 * tokens * size * times for size, times in sizes)
+    def __init__(self, trainer: Trainer, made: list[PairBatch]) -> None:
+        self.records: list[Products] = []
+        self.count = 0
+        for batch in made:
+            with Products() as record:
+                trainer.step(batch)
+            self.records.append(record)
 
     def run(self) -> None:
-        """Every product once, and those of its gradients."""
-        for layer in self.layers:
-            trains = layer.weight.requires_grad
-            states = self.states[layer.in_features].detach().requires_grad_(trains)
-            with self.runtime.autocast():
-                made = fast.linear(states, layer.weight.detach().requires_grad_(trains))
-            if trains:
-                made.backward(made.detach())
+        """The products of the next batch."""
+        self.records[self.count % len(self.records)].run()
+        self.count += 1
+
+    def operations(self) -> float:
+        """Of the mean batch."""
+        return float(np.mean([record.operations() for record in self.records]))
 
 
 def peak_rate(device: torch.device) -> float:
@@ -235,7 +232,8 @@ def measure(config: Config, root: Path, device: torch.device, steps: int, precis
     ]  # one before the rounds, one for memory
     keep_freed_memory(device)
     trainer = prepare(config, reader, pairs, device, "fp32", plain=True)
-    ours = prepare(config, reader, pairs, device, precision, plain=False)  # last: accelerate remembers one precision
+    # Last: accelerate remembers one precision.
+    ours, alone = (prepare(config, reader, pairs, device, precision, plain=False) for _ in range(2))
     discriminator = trainer.players["discriminator"]
     optimizers = [
         torch.optim.Adam(trainer.trainable, lr=config.train.learning_rate, foreach=False),
@@ -257,7 +255,7 @@ def measure(config: Config, root: Path, device: torch.device, steps: int, precis
         ways |= {f"{name} batch": own.batch, f"{name} step": own.step}
     tables = (pairs.source, pairs.target, pairs.back)
     real = int(np.mean([sum(table.lengths[own].sum() for table in tables) for own in batches]))
-    floor = Floor(ours, real)
+    floor = Floor(alone, [pairs[own].to(device) for own in batches[1:]])
     measured = alternating(ways | {"floor": floor.run}, steps, device, repeated=True)
     first, later = (1e-5, 2e-2) if precision == "fp32" else (5e-2, 1e-1)  # rounding grows with steps
     np.testing.assert_allclose(turns["ours"].losses[0], turns["plain"].losses[0], rtol=first)
@@ -275,13 +273,13 @@ def measure(config: Config, root: Path, device: torch.device, steps: int, precis
             part: measured[f"plain {part}"].processor / measured[f"ours {part}"].processor for part in PARTS
         },
     }
-    figures["floor"] = {"real_tokens": real, "operations": floor.operations}
+    figures["floor"] = {"real_tokens": real, "operations": floor.operations()}
     if device.type == "cpu":
         figures["floor"]["processor"] = measured["floor"].processor
         figures["distance"] = measured["ours step"].processor / measured["floor"].processor
     else:
         figures["peak_bf16"] = peak_rate(device)
-        figures["share_of_peak"] = floor.operations / measured["ours step"].median / figures["peak_bf16"]
+        figures["share_of_peak"] = figures["floor"]["operations"] / measured["ours step"].median / figures["peak_bf16"]
         figures["distance"] = measured["ours step"].median / measured["floor"].median
     return figures
 
