@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
+from nrccr.config.names import find_config
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
+from nrccr.systems.base import system_of
+from nrccr.systems.settings import load_config
 
 TEXTS = ["A man RUNS.", "ein Hund läuft in Wasser", "狗在水里跑", "人唱 a song", "Der Mann, die Frau"]
 SIZES = {
@@ -211,3 +215,16 @@ def test_a_missing_sentencepiece_names_its_extra(
     assert "\n" not in str(caught.value)
     unigram(tmp_path, kind)  # with a tokenizer.json nothing is missing
     CaptionTokenizer(str(tmp_path), 60)
+
+
+def test_masked_views_and_word_vectors_want_two_special_tokens(tmp_path: Path, tiny_collection: Path) -> None:
+    unigram(tmp_path, "bert")
+    CaptionTokenizer(str(tmp_path), 20).require_ends()
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"post_processor": None}), "utf-8")
+    for name, views in (("mlcmr/vatex-small", []), ("quartet/vatex-small", []), ("quartet/vatex-small", ["views"])):
+        only_views = ["quartet.words=0", "quartet.words_learning_rate=null", "quartet.words_decay=0"]
+        more = [*only_views, "quartet.views=true"] if views else []
+        config = load_config(find_config(Path(name)), [f"text.model={tmp_path}", *more])
+        with pytest.raises(UserError, match=r"adds 0 special tokens to a caption.*give another backbone"):
+            system_of(config.model).task(config, tiny_collection, torch.device("cpu"), test=False)

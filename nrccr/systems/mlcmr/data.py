@@ -126,8 +126,9 @@ class ViewReader:
         """The reader that a configuration describes.
 
         Raises:
-            UserError: no such collection under `root`, one of images, damaged features, a vocabulary without [MASK].
+            UserError: no such collection under `root`, one of images, damaged features, an unfit tokeniser.
         """
+        tokenizer.require_ends()
         collection = locate_both(config, root)
         return cls(config, collection, BigFile(collection.features), tokenizer)
 

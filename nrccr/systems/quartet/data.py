@@ -168,8 +168,12 @@ class QuartetReader:
         """The reader that a configuration describes.
 
         Raises:
-            UserError: no such collection under `root`, one of images for videos or the reverse, damaged features.
+            UserError: no such collection under `root`, one of images for videos or the reverse, damaged features, with
+                views or words a tokeniser with other than two special tokens a caption.
         """
+        own = config.section(QuartetSection)
+        if own.views or own.words:
+            tokenizer.require_ends()
         collections = locate_all(config, root)
         found = next(iter(collections.values()))
         return cls(config, collections, tokenizer, BigFile(found.features) if config.visual.kind == "video" else None)
