@@ -29,6 +29,7 @@ CURRENT, ITEMS, VECTORS, BANK = "CURRENT", "items.sqlite", "vectors.faiss", "ban
 FORMAT = 1
 # What a damaged file of items leads to.
 DAMAGES = (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
+KEYS = "SELECT key FROM items UNION ALL SELECT key FROM gone"
 TRIES = 20  # to open a generation while others are written
 SCHEMA = (
     "CREATE TABLE about (value TEXT NOT NULL)",
@@ -79,13 +80,8 @@ class About:
             raise ValueError("a shape that is none")
         known = None if hubs is None else (int(hubs[0]), float(hubs[1]))
         made = cls(**values, shape=shape, hubs=known)
-        texts = (made.run, made.fingerprint, made.features)
-        if (
-            any(type(value) is not str for value in texts)
-            or type(made.width) is not int
-            or made.width < 1
-            or not 0 < made.fps < 1e4
-        ):
+        texts = all(type(value) is str for value in (made.run, made.fingerprint, made.features))
+        if not texts or type(made.width) is not int or made.width < 1 or not 0 < made.fps < 1e4:
             raise ValueError("values of other types")
         return made
 
@@ -144,15 +140,10 @@ class Generation:
             self.count = int(self._items.execute("SELECT count(*) FROM items").fetchone()[0])
             self.gone: Keys = np.array([row[0] for row in self._items.execute("SELECT key FROM gone")], dtype=np.int64)
             kept = self.count + len(self.gone)
-            if self.about.shape.kind == "hnsw" and kept and self._ends() != (0, kept - 1):
+            ends = self._items.execute(f"SELECT min(key), max(key) FROM ({KEYS})").fetchone()
+            if self.about.shape.kind == "hnsw" and kept and ends != (0, kept - 1):
                 raise ValueError("keys that the graph's vectors do not have")
         self.vectors = read_vectors(folder / VECTORS, self.about.shape, self.about.width, kept, mapped=mapped)
-
-    def _ends(self) -> tuple[int, int]:
-        """The lowest and the highest key, of what is gone too."""
-        both = "SELECT key FROM items UNION ALL SELECT key FROM gone"
-        lowest, highest = self._items.execute(f"SELECT min(key), max(key) FROM ({both})").fetchone()
-        return int(lowest), int(highest)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
