@@ -64,8 +64,11 @@ def test_metrics_file(run_test: Command, trained: Path) -> None:
     assert metrics["sweep"][3] == {"source_weight": 0.2} | headline
     assert metrics["sweep"][0] != {"source_weight": 1.0} | headline
     assert metrics["normalisation"] == {"method": "none", "scores": "minmax"}
-    for value in headline["text_to_visual"].values():
-        assert f"{value:.1f}" in done.out or f"{value:.2f}" in done.out
+    for name in ("text to video", "video to text"):
+        (row,) = [line.split("│")[2:-1] for line in done.out.splitlines() if line.startswith(f"│ {name} ")]
+        direction = headline["text_to_visual" if name == "text to video" else "visual_to_text"]
+        wanted = [direction[key] for key in ("R@1", "R@5", "R@10", "MedR", "MeanR", "mAP")] + [headline["SumR"]]
+        assert [float(cell) for cell in row] == pytest.approx(wanted, abs=0.005)
 
 
 def test_scores_ranks_and_metrics_agree(run_test: Command, trained: Path) -> None:

@@ -90,7 +90,7 @@ def test_attacks_are_refused_and_do_nothing(protocol: int, tmp_path: Path) -> No
     }
     for name, attack in attacks.items():
         message = one_line(write(tmp_path / "bad.pkl", [{"id": "a", "x": attack}], protocol))
-        assert "refused" in message or name == "ndarray"
+        assert ("numpy type 'O8' is not a number" if name == "ndarray" else "refused") in message
     assert not marker.exists()
 
 
