@@ -304,7 +304,8 @@ def build_quartet(config: Config, backbone: PreTrainedModel, feature_width: int)
         text = PooledText(backbone, own.pooling or "mean")
     words = None
     if own.words:
-        words = WordVectors(int(backbone.get_input_embeddings().num_embeddings), own.words, own.dropped_words)
+        vocabulary = int(backbone.get_input_embeddings().num_embeddings)
+        words = WordVectors(vocabulary, own.words, own.dropped_words, own.word_pairs)
     network = Quartet(
         text,
         _build_visual(config, own, feature_width),

@@ -30,6 +30,7 @@ class QuartetSection(Section):
     )
     words: int = key(0, "width of a table of word vectors beside the backbone, which begins near zero; 0: none", ge=0)
     dropped_words: float = key(0.2, "share of the words that training leaves out of these", ge=0, lt=1)
+    word_pairs: int = key(0, "width of vectors of two neighbouring words beside these; 0: none", ge=0)
     words_learning_rate: float | None = key(None, "of this table at the start; null: as everything else", gt=0)
     words_decay: float = key(0.0, "share of it by which a step shrinks this table", ge=0)
     views: bool = key(False, "true: masked captions and videos enter the contrast beside the whole ones")
@@ -75,7 +76,10 @@ NOTES = {
 }
 VARIANTS: dict[str, tuple[str, ...]] = {
     "quartet": (),
-    "no-words": ("quartet.words=0", "quartet.words_learning_rate=null", "quartet.words_decay=0"),
+    "no-words": (
+        *("quartet.words=0", "quartet.word_pairs=0"),
+        *("quartet.words_learning_rate=null", "quartet.words_decay=0"),
+    ),
     "views": ("quartet.views=true",),
     "no-languages": ("quartet.languages=0",),
     "no-guidance": ("quartet.guidance=0",),
@@ -85,7 +89,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 LONGEST = 512  # tokens; the backbone's position vectors
 OF_TRUST = ("quartet.trust_temperature", "quartet.trust_momentum", "quartet.trust_from")
 OF_CONTRAST = ("quartet.temperature", "quartet.least_temperature", *OF_TRUST)
-OF_WORDS = ("quartet.dropped_words", "quartet.words_learning_rate", "quartet.words_decay")
+OF_WORDS = ("quartet.dropped_words", "quartet.word_pairs", "quartet.words_learning_rate", "quartet.words_decay")
 OF_FRAMES = ("visual.heads", "visual.layers")
 
 

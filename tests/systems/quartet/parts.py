@@ -13,6 +13,12 @@ EVERYTHING = (
     *("quartet.pooling=attention", "text.width=32", "text.heads=4", "quartet.video=both", *LEVELS, *TRANSFORMER),
     *("quartet.dropped_frames=0.3", "quartet.trust_from=2", "train.backbone_learning_rate=1e-4"),
     *("loss.similarity=0.4", "loss.feature=0.1", "loss.cycle=0.5", "loss.adversary=0.001", "train.warmup=3"),
-    *("quartet.views=true", "quartet.words=16", "quartet.words_learning_rate=4e-3", "quartet.words_decay=3"),
+    *(
+        "quartet.views=true",
+        "quartet.words=16",
+        "quartet.word_pairs=8",
+        "quartet.words_learning_rate=4e-3",
+        "quartet.words_decay=3",
+    ),
 )
 TRIPLET = ("quartet.ranking=triplet", "quartet.least_temperature=0.01")  # the files have another, which nothing reads

@@ -10,7 +10,7 @@ import torch
 
 from nrccr.data.batch import TextBatch
 from nrccr.losses.multipositive import MultiPositiveContrast
-from nrccr.models.words import WordVectors
+from nrccr.models.words import WordVectors, pair_rows
 from nrccr.systems.quartet.data import BACK
 from nrccr.systems.quartet.network import LanguageOutput, Quartet, QuartetOutput
 from nrccr.systems.quartet.objective import QuartetObjective, Trust
@@ -191,3 +191,45 @@ def test_words_that_are_left_out_do_not_count_and_the_table_begins_near_zero() -
     torch.testing.assert_close(found, kept / kept.sum(dim=1, keepdim=True).clamp(min=1).sqrt())
     assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.03)
     assert WordVectors(500, 16, dropped=0.25).table.weight.std().item() == pytest.approx(0.005, rel=0.05)
+
+
+def test_pairs_are_summed_as_words_are_and_one_left_out_takes_its_pairs_along() -> None:
+    torch.manual_seed(0)
+    words = WordVectors(30, 3, dropped=0.5, pairs=2)
+    assert words.pairs is not None and words.width == 5
+    assert words.pairs.weight.std().item() == pytest.approx(0.005, rel=0.05)
+    words.eval()
+    tokens = torch.tensor([[2, 5, 6, 5, 3, 0], [2, 9, 7, 3, 0, 0], [2, 9, 3, 0, 0, 0], [2, 3, 0, 0, 0, 0]])
+
+    def of(first: int, second: int) -> torch.Tensor:
+        assert words.pairs is not None
+        return words.pairs.weight[(first * 1_000_003 + second * 998_244_353) % (2**31 - 1) % 16384]
+
+    expected = torch.stack([(of(5, 6) + of(6, 5)) / 2**0.5, of(9, 7), torch.zeros(2), torch.zeros(2)])
+    alone = WordVectors(30, 3, dropped=0.5).eval()
+    alone.table.load_state_dict(words.table.state_dict())
+    for padded in (tokens, torch.cat([tokens, torch.zeros(4, 3, dtype=torch.long)], dim=1)):
+        (found,) = words([TextBatch(padded, padded > 0)])
+        torch.testing.assert_close(found[:, 3:], expected)
+        torch.testing.assert_close(found[:, :3], alone([TextBatch(padded, padded > 0)])[0])
+    single = tokens[2:, :3]  # no caption of the batch has two words
+    assert torch.equal(words([TextBatch(single, single > 0)])[0][:, 3:], torch.zeros(2, 2))
+    words.train()
+    many = tokens[:1].expand(500, -1)
+    (found,) = words([TextBatch(many, many > 0)])
+    whole = {tuple(row.tolist()) for row in found[:, 3:]}
+    kept = [tuple(part.tolist()) for part in (torch.zeros(2), of(5, 6), of(6, 5), (of(5, 6) + of(6, 5)) / 2**0.5)]
+    assert len(whole) == 4 and all(min(_far(one, other) for other in kept) < 1e-6 for one in whole)
+
+
+def _far(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def test_pairs_spread_over_all_rows() -> None:
+    """Of 60 x 60 words about as many rows are hit as by chance; the order of a pair counts."""
+    first, second = torch.meshgrid(torch.arange(1000, 1060), torch.arange(1000, 1060), indexing="ij")
+    rows = pair_rows(torch.stack([first.flatten(), second.flatten()], dim=1))[:, 0]
+    chance = 16384 * (1 - (1 - 1 / 16384) ** 3600)
+    assert len(rows.unique()) > 0.97 * chance and 0 <= int(rows.min()) and int(rows.max()) < 16384
+    assert pair_rows(torch.tensor([[250_000, 249_999]])) != pair_rows(torch.tensor([[249_999, 250_000]]))
