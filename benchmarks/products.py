@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from nrccr.models import fast
+
 PLAIN = {
     f"{namespace}.{name}"
     for namespace, names in {
@@ -41,7 +43,7 @@ class Products(TorchDispatchMode):
             self.calls.append((func, args, kwargs or {}))
         elif ATTENTION in name:
             # Gradients come before queries, keys and values in the backward's arguments.
-            gradient = args[0] if name.split(".")[-1].removesuffix("_for_cpu").endswith(GRADIENT) else None
+            gradient = args[0] if name.endswith(GRADIENT) else None
             queries, keys, values = args[:3] if gradient is None else args[1:4]
             self._attention(queries, keys, values, gradient)
         return made
@@ -52,7 +54,9 @@ class Products(TorchDispatchMode):
         pairs = [(queries, keys.mT), (shares, values)]
         if gradient is not None:
             pairs = [(gradient, values.mT), (shares.mT, gradient), (shares, keys), (shares.mT, queries)]
-        self.calls += [(torch.matmul, pair, {}) for pair in pairs]
+        # In one piece each, so that a copy is no part of the product.
+        flat = [[part.flatten(0, 1).contiguous() for part in pair] for pair in pairs]
+        self.calls += [(torch.bmm, pair, {}) for pair in flat]
 
     def run(self) -> None:
         """Every product once."""
@@ -62,7 +66,8 @@ class Products(TorchDispatchMode):
 
     def operations(self) -> int:
         """Multiplications and additions of all products, counted singly."""
-        with FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: _of_linear}) as counted:
+        known = {torch.ops.mkldnn._linear_pointwise: _of_linear} if fast.HAS_ONEDNN else {}
+        with FlopCounterMode(display=False, custom_mapping=known) as counted:
             self.run()
         return int(counted.get_total_flops())
 

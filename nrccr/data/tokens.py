@@ -29,7 +29,6 @@ from nrccr.terminal import say, without_hints
 
 WORD_PIECE = "WordPiece"
 SENTENCE_PIECE = ("sentencepiece.bpe.model", "spm.model", "spiece.model")  # XLM-R's, DeBERTa's, ALBERT's and T5's
-ENDS = 2  # special tokens, before a caption and after it, that masked views and word vectors leave alone
 USUAL_SHARE = 0.9  # of a table that the vocabulary fills: tables are rounded up, by up to 64 rows or a percent
 AT_ONCE = 10_000  # captions tokenised together: the tokeniser takes some 6 KB for each while it works
 
@@ -115,14 +114,11 @@ class CaptionTokenizer:
         return int(self.tokenizer.mask_token_id)
 
     def require_ends(self) -> None:
-        """Make sure that a caption's first and last token, and these two alone, are special ones.
-
-        Raises:
-            UserError: the tokeniser adds another number of them.
-        """
-        if self.special != ENDS:
-            counted = f"its tokeniser adds {self.special} special tokens to a caption"
-            raise UserError(f"text.model={self._model}: {counted}, {ENDS} are needed; give another backbone")
+        """Raises a UserError unless a caption's first and last token, and these two alone, are special ones."""
+        first, *words, last = self.tokenizer("a b", return_special_tokens_mask=True)["special_tokens_mask"]
+        if any(words) or not (first and last):
+            wanted = "give another, of a special token before a caption and one after it"
+            raise UserError(f"text.model={self._model}: its tokeniser frames a caption otherwise; {wanted}")
 
     def require_table(self, rows: int) -> None:
         """Make sure that every token has a word embedding; much fewer tokens than embeddings are told.

@@ -6,6 +6,7 @@ N texts, L tokens, D joint-space width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -28,8 +29,8 @@ class TextModule(InputModule):  # type: ignore[misc]
     sentence-transformers sorts texts by length; in the corrected reading that changes nothing.
 
     Args:
-        retriever: a trained model; its network is this module's, and moves with it. Where it went, the attribute
-            `retriever` of this module knows.
+        retriever: a trained model; its network is this module's, and moves with it. Afterwards take this module's
+            `retriever`, which knows where it went, and not the one that was given.
         role: "source" for English texts, "target" for those in the language of the queries; see `encode_text`.
 
     Examples:
@@ -41,12 +42,14 @@ class TextModule(InputModule):  # type: ignore[misc]
         1
     """
 
-    config_keys = ["role"]
+    config_keys = ["role", "max_seq_length"]
     save_in_root = False
 
     def __init__(self, retriever: Retriever, role: str = "target") -> None:
         super().__init__()
-        self.retriever = retriever
+        # A tokeniser of its own: how it cuts is changed here alone.
+        own = replace(retriever.model, tokenizer=copy(retriever.tokenizer))
+        self.retriever = retriever = replace(retriever, model=own)
         self.network = retriever.network
         self.role = role
         self.tokenizer = retriever.tokenizer.tokenizer
@@ -60,7 +63,7 @@ class TextModule(InputModule):  # type: ignore[misc]
 
     @max_seq_length.setter
     def max_seq_length(self, most: int) -> None:
-        if not 3 <= most <= self.longest:
+        if type(most) is not int or not 3 <= most <= self.longest:
             raise ValueError(f"max_seq_length={most}: give 3 to {self.longest}, as the model was trained")
         self.retriever.tokenizer.max_tokens = most
 
@@ -106,4 +109,6 @@ class TextModule(InputModule):  # type: ignore[misc]
         known = {name: kwargs[name] for name in places if name in kwargs}
         folder = cls.load_dir_path(model_name_or_path, subfolder, **known)
         settings = cls.load_config(model_name_or_path, subfolder, **known)
-        return cls(nrccr.load(Path(folder) / SAVED), str(settings.get("role", "target")))
+        made = cls(nrccr.load(Path(folder) / SAVED), str(settings.get("role", "target")))
+        made.max_seq_length = settings.get("max_seq_length", made.longest)
+        return made

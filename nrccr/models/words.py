@@ -1,6 +1,6 @@
 """Word vectors of a table of their own beside a backbone: what a caption's words say without any context.
 
-n captions of a batch, L tokens, W width of a word vector, V words in the vocabulary.
+n captions of a batch, L tokens, l rows of a table for each, w their width, W width of what a caption gets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class WordVectors(nn.Module):
     German compound. Pairs are too many for a table of all; each has the row of its hash, which it shares with others.
 
     Args:
-        vocabulary: number of token ids V.
+        vocabulary: number of token ids.
         width: of a word vector.
         dropped: share of the words that training leaves out, drawn anew for each caption; no pair has one of them.
         pairs: width of a pair's vector; 0: none.
@@ -68,15 +68,15 @@ class WordVectors(nn.Module):
 
 
 def pair_rows(words: Tensor) -> Tensor:
-    """The rows of pairs of neighbours: words (n, L) -> (n, L - 1), or (n, 0) of a single one."""
-    first, second = words[:, :-1], words[:, 1:]
+    """The rows of pairs of neighbours: ids of words (n, l) -> (n, l - 1), or (n, 0) of a single one."""
+    first, second = words[:, :-1].long(), words[:, 1:].long()
     return (first * FACTORS[0] + second * FACTORS[1]) % PRIME % PAIR_ROWS
 
 
 def _sums(table: nn.Embedding, rows: Sequence[Tensor], there: Sequence[Tensor]) -> list[Tensor]:
-    """Rows of a table (n, L) of which those that are there count -> their sum over the root of their number, (n, W)."""
+    """Rows of a table (n, l) of which those that are there count -> their sum over the root of their number, (n, w)."""
     vectors = table(torch.cat([own.flatten() for own in rows])).split([own.numel() for own in rows])
-    shares = [own / own.sum(dim=1, keepdim=True).clamp(min=1).sqrt() for own in there]  # (n, L)
+    shares = [own / own.sum(dim=1, keepdim=True).clamp(min=1).sqrt() for own in there]  # (n, l)
     return [
         (share.unsqueeze(1) @ found.view(*own.shape, table.embedding_dim)).squeeze(1)
         for share, own, found in zip(shares, rows, vectors, strict=True)

@@ -29,7 +29,7 @@ CURRENT, ITEMS, VECTORS, BANK = "CURRENT", "items.sqlite", "vectors.faiss", "ban
 FORMAT = 1
 # What a damaged file of items leads to.
 DAMAGES = (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
-KEYS = "SELECT key FROM items UNION ALL SELECT key FROM gone"
+KEYS = "SELECT count(*), min(key), max(key) FROM (SELECT key FROM items UNION SELECT key FROM gone)"
 TRIES = 20  # to open a generation while others are written
 SCHEMA = (
     "CREATE TABLE about (value TEXT NOT NULL)",
@@ -140,8 +140,7 @@ class Generation:
             self.count = int(self._items.execute("SELECT count(*) FROM items").fetchone()[0])
             self.gone: Keys = np.array([row[0] for row in self._items.execute("SELECT key FROM gone")], dtype=np.int64)
             kept = self.count + len(self.gone)
-            ends = self._items.execute(f"SELECT min(key), max(key) FROM ({KEYS})").fetchone()
-            if self.about.shape.kind == "hnsw" and kept and ends != (0, kept - 1):
+            if self.about.shape.kind == "hnsw" and self._items.execute(KEYS).fetchone() != (kept, 0, kept - 1):
                 raise ValueError("keys that the graph's vectors do not have")
         self.vectors = read_vectors(folder / VECTORS, self.about.shape, self.about.width, kept, mapped=mapped)
 

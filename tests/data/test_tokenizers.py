@@ -17,6 +17,7 @@ from nrccr.config.names import find_config
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
 from nrccr.systems.base import system_of
+from nrccr.systems.quartet.settings import VARIANTS
 from nrccr.systems.settings import load_config
 
 TEXTS = ["A man RUNS.", "ein Hund läuft in Wasser", "狗在水里跑", "人唱 a song", "Der Mann, die Frau"]
@@ -221,10 +222,16 @@ def test_masked_views_and_word_vectors_want_two_special_tokens(tmp_path: Path, t
     unigram(tmp_path, "bert")
     CaptionTokenizer(str(tmp_path), 20).require_ends()
     path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"post_processor": None}), "utf-8")
-    for name, views in (("mlcmr/vatex-small", []), ("quartet/vatex-small", []), ("quartet/vatex-small", ["views"])):
-        only_views = ["quartet.words=0", "quartet.words_learning_rate=null", "quartet.words_decay=0"]
-        more = [*only_views, "quartet.views=true"] if views else []
+    content = json.loads(path.read_text("utf-8"))
+    ends = content["post_processor"]["single"]
+    content["post_processor"]["single"] = [ends[1], ends[2], ends[0]]  # both at the end, as mBART has them
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(UserError, match="a special token before a caption and one after it"):
+        CaptionTokenizer(str(tmp_path), 20).require_ends()
+    path.write_text(json.dumps(content | {"post_processor": None}), "utf-8")
+    CaptionTokenizer(str(tmp_path), 20)
+    only_views = [*VARIANTS["no-words"], "quartet.views=true"]
+    for name, more in (("mlcmr/vatex-small", []), ("quartet/vatex-small", []), ("quartet/vatex-small", only_views)):
         config = load_config(find_config(Path(name)), [f"text.model={tmp_path}", *more])
-        with pytest.raises(UserError, match=r"adds 0 special tokens to a caption.*give another backbone"):
+        with pytest.raises(UserError, match="a special token before a caption and one after it"):
             system_of(config.model).task(config, tiny_collection, torch.device("cpu"), test=False)

@@ -61,16 +61,21 @@ def test_what_it_saves_is_read_again(trained: Path, tmp_path: Path) -> None:
     assert nrccr.load(tmp_path / "module" / "model").encode_video([np.ones((3, 16))]).shape == (1, 24)
 
 
-def test_it_moves_and_cuts_as_it_is_told(trained: Path) -> None:
-    model = wrapped(nrccr.load(trained, overrides=["reading=corrected"]))
+def test_it_moves_and_cuts_as_it_is_told(trained: Path, tmp_path: Path) -> None:
+    retriever = nrccr.load(trained, overrides=["reading=corrected"])
+    model = wrapped(retriever)
     module = model[0]
     whole = model.encode(CAPTIONS)
     model.max_seq_length = 4
     assert model.tokenize(["狗跑人唱"])["input_ids"].shape == (1, 4) and model.max_seq_length == 4
     assert np.abs(model.encode(CAPTIONS) - whole).max() > 1e-3
-    for wrong in (2, module.longest + 1):
+    module.save(str(tmp_path / "cut"))
+    again = type(module).load(str(tmp_path / "cut"))
+    assert again.max_seq_length == 4 and again.longest == module.longest > 4
+    for wrong in (2, module.longest + 1, 4.5, None):
         with pytest.raises(ValueError, match="give 3 to"):
             model.max_seq_length = wrong
+    np.testing.assert_allclose(retriever.encode_text(CAPTIONS), whole, atol=1e-6)  # it cuts as before
     model.to("meta")
     assert module.retriever.device.type == "meta" and module.retriever.network is module.network
 

@@ -156,7 +156,7 @@ def test_keys_of_a_graph_without_gaps(tmp_path: Path) -> None:
     about = About("run", "f" * 32, "features", 1.0, 4, shape)
     built = vectors.Vectors.build(np.eye(6, 4, dtype=np.float32), keys, shape)
     items = {int(key): Item(f"v{key}", 1) for key in keys[:-1]}
-    for gone, moved, fits in (([5], {}, True), ([5], {4: 7}, False), ([6], {}, False), ([-1], {}, False)):
+    for gone, moved, fits in (([5], {}, True), ([5], {4: 7}, False), ([6], {}, False), ([3], {4: 5}, False)):
         index = tmp_path / f"{gone}{moved}"
         own = {moved.get(key, key): item for key, item in items.items()}
         with writing(index):

@@ -37,7 +37,7 @@ class ReadCaptions(NamedTuple):
     Attributes:
         states: (n, L, H), the backbone's.
         mask: (n, L), of real tokens.
-        words: (n, the table's width), the sum of their word vectors; none without a table.
+        words: (n, W), what `WordVectors` gives; none without word vectors.
     """
 
     states: Tensor

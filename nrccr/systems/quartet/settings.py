@@ -31,8 +31,8 @@ class QuartetSection(Section):
     words: int = key(0, "width of a table of word vectors beside the backbone, which begins near zero; 0: none", ge=0)
     dropped_words: float = key(0.2, "share of the words that training leaves out of these", ge=0, lt=1)
     word_pairs: int = key(0, "width of vectors of two neighbouring words beside these; 0: none", ge=0)
-    words_learning_rate: float | None = key(None, "of this table at the start; null: as everything else", gt=0)
-    words_decay: float = key(0.0, "share of it by which a step shrinks this table", ge=0)
+    words_learning_rate: float | None = key(None, "of both tables at the start; null: as everything else", gt=0)
+    words_decay: float = key(0.0, "share of it by which a step shrinks these tables", ge=0)
     views: bool = key(False, "true: masked captions and videos enter the contrast beside the whole ones")
     dropped_frames: float = key(
         0.0, "share of a video's frames that training leaves out, drawn anew each epoch", ge=0, lt=1
@@ -74,23 +74,29 @@ NOTES = {
     "data.max_frames": "at most 80 with quartet.video: transformer or both",
     "text.max_tokens": "at most 250 with quartet.pooling: attention",
 }
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "quartet": (),
-    "no-words": (
-        *("quartet.words=0", "quartet.word_pairs=0"),
-        *("quartet.words_learning_rate=null", "quartet.words_decay=0"),
-    ),
-    "views": ("quartet.views=true",),
-    "no-languages": ("quartet.languages=0",),
-    "no-guidance": ("quartet.guidance=0",),
-    "no-trust": ("quartet.trust=false",),
-    "triplet": ("quartet.ranking=triplet", "quartet.least_temperature=0.01"),
-}
 LONGEST = 512  # tokens; the backbone's position vectors
 OF_TRUST = ("quartet.trust_temperature", "quartet.trust_momentum", "quartet.trust_from")
 OF_CONTRAST = ("quartet.temperature", "quartet.least_temperature", *OF_TRUST)
 OF_WORDS = ("quartet.dropped_words", "quartet.word_pairs", "quartet.words_learning_rate", "quartet.words_decay")
+OF_GUIDANCE = ("quartet.guidance_temperature",)
 OF_FRAMES = ("visual.heads", "visual.layers")
+
+
+def _without(switch: str, *keys: str) -> tuple[str, ...]:
+    """Overrides that leave a part out: its switch, and the keys that only it reads at their defaults."""
+    known = {f"quartet.{name}": field.default for name, field in QuartetSection.model_fields.items()}
+    return (switch, *(f"{name}={spelled(known[name])}" for name in keys))
+
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "quartet": (),
+    "no-words": _without("quartet.words=0", *OF_WORDS),
+    "views": ("quartet.views=true",),
+    "no-languages": ("quartet.languages=0",),
+    "no-guidance": _without("quartet.guidance=0", *OF_GUIDANCE),
+    "no-trust": _without("quartet.trust=false", *OF_TRUST),
+    "triplet": _without("quartet.ranking=triplet", *OF_CONTRAST),
+}
 
 
 def check(config: Config, refuse: Refuse) -> None:
@@ -113,13 +119,13 @@ def check(config: Config, refuse: Refuse) -> None:
         message = "loss.similarity and loss.feature need the teacher; set quartet.pooling=attention, or both to 0"
         refuse(message, "loss.similarity", "quartet.pooling")
     known = declared(type(config))
-    for name, reason in _unread(config, own).items():
-        value, usual = config.value(name), known[name].default
+    for name, switch in _unread(config, own).items():
+        value, usual, off = config.value(name), known[name].default, spelled(config.value(switch))
         if value != usual:
-            message = f"{name}={spelled(value)} is not used by {reason}; leave it at {spelled(usual)}"
+            message = f"{name}={spelled(value)} is not used by {switch}={off}; set it to {spelled(usual)}"
             if name == "loss.temperature":
                 message += " (that of the contrast is quartet.temperature)"
-            refuse(message, name)
+            refuse(message, name, switch)
     if own.least_temperature > own.temperature:
         message = f"quartet.least_temperature={own.least_temperature}: above quartet.temperature; set at most that"
         refuse(message, "quartet.least_temperature", "quartet.temperature")
@@ -131,25 +137,25 @@ def check(config: Config, refuse: Refuse) -> None:
 def _unread(config: Config, own: QuartetSection) -> dict[str, str]:
     """The keys that others switch off, and which."""
     parts: list[tuple[bool, str, tuple[str, ...]]] = [
-        (own.ranking == "contrast", "quartet.ranking=contrast", ("loss.margin",)),
-        (not own.trust, "quartet.trust=false", OF_TRUST),
-        (own.ranking == "triplet", "quartet.ranking=triplet", OF_CONTRAST),
-        (not own.words, "quartet.words=0", OF_WORDS),
-        (not own.guidance, "quartet.guidance=0", ("quartet.guidance_temperature",)),
-        (own.pooling != "attention", "quartet.pooling, which is not attention", ("text.width", "text.heads")),
-        (not config.loss.similarity, "loss.similarity=0", ("loss.temperature",)),
-        (not config.loss.adversary, "loss.adversary=0", ("adversary.discriminator", "adversary.learning_rate")),
-        (config.text.freeze == "all_frozen", "text.freeze=all_frozen", ("train.backbone_learning_rate",)),
+        (own.ranking == "contrast", "quartet.ranking", ("loss.margin",)),
+        (not own.trust, "quartet.trust", OF_TRUST),
+        (own.ranking == "triplet", "quartet.ranking", OF_CONTRAST),
+        (not own.words, "quartet.words", OF_WORDS),
+        (not own.guidance, "quartet.guidance", OF_GUIDANCE),
+        (own.pooling != "attention", "quartet.pooling", ("text.width", "text.heads")),
+        (not config.loss.similarity, "loss.similarity", ("loss.temperature",)),
+        (not config.loss.adversary, "loss.adversary", ("adversary.discriminator", "adversary.learning_rate")),
+        (config.text.freeze == "all_frozen", "text.freeze", ("train.backbone_learning_rate",)),
     ]
     if config.visual.kind == "video":
         parts += [
-            (own.video in ("mean", "transformer"), f"quartet.video={own.video}", ("visual.gru", "visual.maps")),
-            (own.video in ("mean", "levels"), f"quartet.video={own.video}", ("visual.width", *OF_FRAMES)),
+            (own.video in ("mean", "transformer"), "quartet.video", ("visual.gru", "visual.maps")),
+            (own.video in ("mean", "levels"), "quartet.video", ("visual.width", *OF_FRAMES)),
         ]
     else:
-        unread = ("quartet.video", "quartet.dropped_frames", "visual.gru", "visual.maps", *OF_FRAMES)
-        parts.append((True, f"visual.kind={config.visual.kind}", unread))
-    return {name: reason for off, reason, names in parts if off for name in names}
+        of_videos = ("quartet.video", "quartet.dropped_frames", "data.max_frames", "switches.frames")
+        parts.append((True, "visual.kind", (*of_videos, "visual.gru", "visual.maps", *OF_FRAMES)))
+    return {name: switch for off, switch, names in parts if off for name in names}
 
 
 def targets(config: Config) -> list[str]:

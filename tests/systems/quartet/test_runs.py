@@ -62,6 +62,7 @@ def test_every_part_is_a_term_and_can_be_left_out(train: Train, tmp_path: Path) 
         *("rank_loss", "languages_zh_loss", "guidance_zh_loss", "similarity_zh_loss", "feature_zh_loss"),
         *("cycle_loss", "adversary_loss", "discriminator_loss"),
     }
+    assert load_weights(tmp_path / "all" / "model.safetensors")["words.pairs.weight"].shape == (16384, 8)
     assert train(tmp_path / "none", "train.epochs=1", *NOTHING).code == 0
     assert losses(tmp_path / "none") == {"rank_loss"}
     assert train(tmp_path / "triplet", "train.epochs=1", *TRIPLET).code == 0
@@ -260,15 +261,19 @@ def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_p
         (["quartet.ranking=triplet", "quartet.temperature=0.1"], "is not used by quartet.ranking=triplet"),
         (
             ["quartet.ranking=triplet"],  # the file has another than the usual one
-            "quartet.least_temperature=0.07 is not used by quartet.ranking=triplet; leave it at 0.01",
+            "quartet.least_temperature=0.07 is not used by quartet.ranking=triplet; set it to 0.01",
         ),
         (["visual.kind=vectors", "quartet.dropped_frames=0.4"], "is not used by visual.kind=vectors"),
+        (
+            ["visual.kind=vectors", "quartet.video=levels", "quartet.dropped_frames=0", "data.max_frames=7"],
+            "data.max_frames=7 is not used by visual.kind=vectors",
+        ),
         (["visual.kind=vectors", "quartet.video=mean"], "is not used by visual.kind=vectors"),
         (["loss.margin=0.3"], "loss.margin=0.3 is not used by quartet.ranking=contrast"),
         (["quartet.guidance=0", "quartet.guidance_temperature=0.1"], "is not used by quartet.guidance=0"),
-        (["loss.temperature=0.05"], "loss.temperature=0.05 is not used by loss.similarity=0; leave it at 0.07"),
+        (["loss.temperature=0.05"], "loss.temperature=0.05 is not used by loss.similarity=0.0; set it to 0.07"),
         (["text.freeze=all_frozen"], "train.backbone_learning_rate=0.0001 is not used by text.freeze=all_frozen"),
-        (["text.width=64"], "text.width=64 is not used by quartet.pooling, which is not attention"),
+        (["text.width=64"], "text.width=64 is not used by quartet.pooling="),
         (["visual.gru=32", "quartet.video=transformer"], "visual.gru=32 is not used by quartet.video=transformer"),
         (["visual.layers=2", "quartet.video=levels"], "visual.layers=2 is not used by quartet.video=levels"),
         (["adversary.learning_rate=0.01"], "adversary.learning_rate=0.01 is not used by loss.adversary=0"),
