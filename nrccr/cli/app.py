@@ -23,7 +23,7 @@ from nrccr.cli.extract import extract
 from nrccr.cli.generate import generate
 from nrccr.cli.import_table import import_table
 from nrccr.cli.index import index
-from nrccr.cli.launch import STOPPED, exit_code, leave, says_why
+from nrccr.cli.launch import STOPPED, end_of_several, exit_code, leave, says_why
 from nrccr.cli.moments import moments
 from nrccr.cli.noise import noise
 from nrccr.cli.qbnorm import qbnorm
@@ -105,7 +105,10 @@ def main() -> None:
         if says_why(error):
             typer.echo(f"nrccr: {' '.join(printable(message).split())}", err=True)
         leave(error)
-        raise SystemExit(exit_code(error, code)) from None
+        code = exit_code(error, code)
+        end_of_several(code)
+        raise SystemExit(code) from None
+    end_of_several(0)
 
 
 def _at_home(argument: str) -> str:

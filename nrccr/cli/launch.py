@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -62,6 +63,20 @@ def leave(error: BaseException) -> None:
     if isinstance(error, Interrupted) and group is not None and group.world() > 1:
         with suppress(PeerLostError):
             group.leave()
+
+
+def end_of_several(code: int) -> None:
+    """End this process now, if it is one of several that a launcher started; alone, go on.
+
+    What is registered for the end is done and output is written, but Python itself is not taken down: a thread of torch
+    that waits for it then aborts the process in rare cases, and a finished command looks like a crash.
+    """
+    if _launched():
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # whoever read it may have gone
+                stream.flush()
+        os._exit(code)
 
 
 def exit_code(error: BaseException, code: int) -> int:

@@ -299,3 +299,26 @@ def test_the_group_is_left_where_all_were_stopped(
     monkeypatch.setitem(sys.modules, "nrccr.processes", SimpleNamespace(world=lambda: world, leave=lose))
     leave(error)
     assert len(calls) == left
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_one_of_several_ends_without_the_end_of_python(several: bool) -> None:
+    """Its output is written and what is registered is done; an object that lives to the end is not taken down."""
+    code = (
+        "import atexit, sys\n"
+        "from nrccr.cli.launch import end_of_several\n"
+        "class Late:\n"
+        "    def __del__(self, write=sys.stdout.write):\n"
+        "        write('late ')\n"
+        "late = Late()\n"
+        "atexit.register(sys.stdout.write, 'registered ')\n"
+        "sys.stdout.write('said ')\n"
+        "end_of_several(3)\n"
+        "sys.stdout.write('went on ')\n"
+    )
+    places = {"RANK": "0", "WORLD_SIZE": "2" if several else "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | places, capture_output=True, text=True, check=False
+    )
+    wanted = (3, "said registered ") if several else (0, "said went on registered late ")
+    assert (done.returncode, done.stdout) == wanted, done.stderr

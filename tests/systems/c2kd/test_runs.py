@@ -240,7 +240,7 @@ def test_comparing_two_runs_in_one_language(learn: Command, nrccr_command: Comma
         done.err
     )
     done = nrccr_command("compare", *(run / "test" / "de" for run in runs), "--resamples", 100)
-    assert done.code == 0 and "T2V R@1" in done.out and "a/test/de" in " ".join(done.out.split()), done
+    assert done.code == 0 and "T2V R@1" in done.out and "a/test/de" in "".join(done.out.split()), done
     done = nrccr_command("compare", *(runs[0] / "test" / language for language in LANGUAGES), "--languages")
     assert done.code == 0, done.err
     # Finished runs of C2KD stand in the tables of `nrccr table`.
