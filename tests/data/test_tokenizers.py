@@ -229,7 +229,6 @@ def test_masked_views_and_word_vectors_want_two_special_tokens(tmp_path: Path, t
     with pytest.raises(UserError, match="a special token before a caption and one after it"):
         CaptionTokenizer(str(tmp_path), 20).require_ends()
     path.write_text(json.dumps(content | {"post_processor": None}), "utf-8")
-    CaptionTokenizer(str(tmp_path), 20)
     only_views = [*VARIANTS["no-words"], "quartet.views=true"]
     for name, more in (("mlcmr/vatex-small", []), ("quartet/vatex-small", []), ("quartet/vatex-small", only_views)):
         config = load_config(find_config(Path(name)), [f"text.model={tmp_path}", *more])
