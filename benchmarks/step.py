@@ -12,8 +12,8 @@ Both keep the memory that they free for the next step, as a training does.
 The plain way is fp32; `--precision` is ours, and losses agree within 1e-5, in bf16 within 5 %.
 
 The floor is the time of our step's matrix products alone (linear layers, convolutions, attention, their gradients), on
-the operands that a step of the same batch gave them, in turn with the two ways. On a CUDA device peak memory is the
-device's, and the record holds which part of its measured peak these products reach in a step.
+the operands that steps of the first three batches gave them, in turn with the two ways. On a CUDA device peak memory
+is the device's, and the record holds which part of its measured peak these products reach in a step.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import nrccr
 from nrccr.data.batch import PooledTextBatch, TextBatch
+from nrccr.errors import UserError
 from nrccr.extras import need
 from nrccr.systems.retriever import Retriever
 
@@ -110,5 +111,8 @@ class TextModule(InputModule):  # type: ignore[misc]
         folder = cls.load_dir_path(model_name_or_path, subfolder, **known)
         settings = cls.load_config(model_name_or_path, subfolder, **known)
         made = cls(nrccr.load(Path(folder) / SAVED), str(settings.get("role", "target")))
-        made.max_seq_length = settings.get("max_seq_length", made.longest)
+        try:
+            made.max_seq_length = settings.get("max_seq_length", made.longest)
+        except ValueError as error:
+            raise UserError(f"{folder}: {error}") from error
         return made

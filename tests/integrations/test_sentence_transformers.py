@@ -72,6 +72,10 @@ def test_it_moves_and_cuts_as_it_is_told(trained: Path, tmp_path: Path) -> None:
     module.save(str(tmp_path / "cut"))
     again = type(module).load(str(tmp_path / "cut"))
     assert again.max_seq_length == 4 and again.longest == module.longest > 4
+    settings = tmp_path / "cut" / "config.json"
+    settings.write_text(settings.read_text("utf-8").replace('"max_seq_length": 4', '"max_seq_length": "x"'), "utf-8")
+    with pytest.raises(UserError, match="max_seq_length=x: give 3 to"):
+        type(module).load(str(tmp_path / "cut"))
     for wrong in (2, module.longest + 1, 4.5, None):
         with pytest.raises(ValueError, match="give 3 to"):
             model.max_seq_length = wrong
