@@ -1,8 +1,8 @@
 """Linear layers and dropout in less of a processor's time than torch's own; elsewhere they are torch's own.
 
 Torch computes products with MKL, which leaves AVX-512 unused on AMD's processors; oneDNN, another part of torch, uses
-it. It is asked there alone: on Intel's processors MKL is the faster. Torch's dropout draws a number for each entry
-where half of one will do.
+it. It is asked there alone: on Intel's processors, and on AMD's without AVX-512, MKL is the faster. Torch's dropout
+draws a number for each entry where half of one will do.
 
 N rows in all, K width of the input, M width of the output.
 """
@@ -36,7 +36,12 @@ def maker() -> str:
     return found[1] if found else ""
 
 
-ASKS_ONEDNN = HAS_ONEDNN and maker() == "AuthenticAMD"
+def asks_onednn() -> bool:
+    """Whether oneDNN's products are the faster on this processor: AMD's with AVX-512."""
+    return HAS_ONEDNN and maker() == "AuthenticAMD" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+ASKS_ONEDNN = asks_onednn()
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -88,7 +93,7 @@ def use_fast_layers(network: Module) -> Module:
 
 
 def _suits(states: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN is the faster for them: float32 on AMD's processors, and no precision asked for that is lower."""
+    """Whether oneDNN is the faster for them: float32 on such a processor, and no precision asked for that is lower."""
     return (
         states.device.type == weight.device.type == "cpu"
         and states.dtype == weight.dtype == torch.float32

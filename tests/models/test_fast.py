@@ -15,7 +15,7 @@ from nrccr.models.fast import Dropout, Linear, dropout, linear, maker, use_fast_
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["oneDNN", "torch"])
-def asks_onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways, whatever this machine takes by itself."""
     if request.param and not fast.HAS_ONEDNN:
         pytest.skip("this torch has no oneDNN")
@@ -40,6 +40,16 @@ def test_maker_where_there_is_no_list(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(fast, "_CPUINFO", tmp_path / "none")
     monkeypatch.setattr(platform, "processor", lambda: "AMD64 Family 25 Model 33 Stepping 2, AuthenticAMD")
     assert maker() == "AuthenticAMD"
+
+
+@pytest.mark.parametrize("vendor", ["AuthenticAMD", "GenuineIntel"])
+@pytest.mark.parametrize("units", ["AVX2", "AVX512"])
+def test_onednn_is_asked_on_amds_processors_with_avx512_alone(
+    vendor: str, units: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast, "maker", lambda: vendor)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: units)
+    assert fast.asks_onednn() == (fast.HAS_ONEDNN and vendor == "AuthenticAMD" and units == "AVX512")
 
 
 def test_onednn_is_asked_where_it_may(monkeypatch: pytest.MonkeyPatch) -> None:

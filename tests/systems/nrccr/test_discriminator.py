@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from copy import copy
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from nrccr.models.discriminator import Discriminator
+from nrccr.models.discriminator import Discriminator, in_a_row
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
+from step import PlainDiscriminator  # noqa: E402
 
 STRENGTHS = ["weak", "not-so-weak", "strong"]
 
@@ -52,6 +59,30 @@ def test_strong_is_the_published_block_with_its_relu_in_place() -> None:
     torch.testing.assert_close(discriminator(states, mask), expected)
     first: Any = discriminator.convolutions[0]
     assert first.first.weight.shape == (128, 128, 5) and discriminator.reduce.weight.shape == (128, 32, 1)
+
+
+@pytest.mark.parametrize("pooling", ["padded", "masked"])
+@pytest.mark.parametrize("length", [1, 3, 9])  # shorter than a kernel, as long as half of it and longer
+@pytest.mark.parametrize("all_stand", [True, False])  # padding too stands in the row, as on other devices than the CPU
+def test_captions_in_a_row_equal_padded_ones_with_gradients(
+    pooling: Any, length: int, all_stand: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if all_stand:
+        monkeypatch.setattr("nrccr.models.discriminator.in_a_row", partial(in_a_row, real_only=False))
+    discriminator = made("strong", pooling=pooling).double()
+    plain = copy(discriminator)  # of the same weights
+    plain.__class__ = PlainDiscriminator
+    mask = torch.arange(length) < torch.tensor([length, max(1, length // 2), 0, length])[:, None]
+    states = torch.randn(4, length, 32, dtype=torch.float64)
+    weights = torch.randn(4, 2, dtype=torch.float64)
+    found = []
+    for way in (plain, discriminator):
+        own = states.clone().requires_grad_()
+        logits = way(own, mask)
+        found.append([logits, *torch.autograd.grad((logits * weights).sum(), [own, *discriminator.parameters()])])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.abs().max() > 0
 
 
 @torch.no_grad()
