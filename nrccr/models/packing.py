@@ -24,7 +24,13 @@ from transformers.masking_utils import sdpa_mask
 from nrccr.data.batch import TextBatch
 from nrccr.models.fast import dropout
 
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn = None  # type: ignore[assignment]
+
 NAME = "nrccr_packed"  # of the attention, among transformers' own
+MOST_WIDTH = 256  # of a head, that the kernel of lengths takes
 _FROM_ZERO = {"bert", "distilbert", "electra"}
 _AFTER_PADDING = {"camembert", "roberta", "xlm-roberta"}  # positions begin after the padding id
 
@@ -47,6 +53,7 @@ class Layout:
         places: (T,) of each among the P positions of all batches, one batch after the other; none: all of them.
         cells: (T,) of each among the positions of the only span, where this is padded although no padding passes the
             layers; none: spans are made of what passes.
+        bounds: (C' + 1,) int32, with `cells`: where each of the C' captions with a token begins among the T, and T.
         order: (C,) captions of all batches in the order in which they pass, on the host; none: as they are.
         lengths: (C,) tokens or positions of each in that order, on the host.
     """
@@ -55,6 +62,7 @@ class Layout:
     spans: Sequence[Span]
     places: Tensor | None = None
     cells: Tensor | None = None
+    bounds: Tensor | None = None
     order: npt.NDArray[np.int64] | None = None
     lengths: npt.NDArray[np.int64] | None = None
 
@@ -102,12 +110,14 @@ def real_tokens(texts: Sequence[TextBatch], *, one_span: bool | None = None) -> 
     if device.type != "cpu" if one_span is None else one_span:
         keys = torch.zeros(count * longest, dtype=torch.bool, device=device).index_fill(0, cell, True)
         spans = [Span(count, longest, keys.view(count, 1, 1, longest))]
-        return Layout(own, spans, places, cell, order, lengths)
+        bounds = _moved(np.cumsum([0, *lengths[lengths > 0]]).astype(np.int32), device)
+        return Layout(own, spans, places, cell, bounds, order, lengths)
     groups = zip(*(found.tolist() for found in np.unique(lengths[lengths > 0], return_counts=True)), strict=True)
-    return Layout(own, [Span(captions, length, None) for length, captions in groups], places, None, order, lengths)
+    spans = [Span(captions, length, None) for length, captions in groups]
+    return Layout(own, spans, places, order=order, lengths=lengths)
 
 
-def _moved(indices: npt.NDArray[np.int64], device: torch.device) -> Tensor:
+def _moved(indices: npt.NDArray[Any], device: torch.device) -> Tensor:
     """Indices on a device, which is not waited for."""
     made = torch.from_numpy(indices)
     return (made.pin_memory() if device.type == "cuda" else made).to(device, non_blocking=True)
@@ -173,6 +183,10 @@ def _attend(
         return attended
     # Not [0], whose gradient is a copy among zeros.
     flat = [states.squeeze(0).transpose(0, 1) for states in (query, key, value)]  # each (T, heads, width)
+    if layout.bounds is not None and has_kernel_of_lengths(query, options):
+        longest, (queries, keys, values) = layout.spans[0].length, flat
+        context: Any = varlen_attn(queries, keys, values, layout.bounds, layout.bounds, longest, longest)
+        return context.unsqueeze(0), None
     sizes = [span.captions * span.length for span in layout.spans]
     if layout.cells is not None:
         flat = [states.new_zeros(sizes[0], *states.shape[1:]).index_copy(0, layout.cells, states) for states in flat]
@@ -183,6 +197,26 @@ def _attend(
         contexts.append(context.transpose(1, 2).flatten(0, 1))  # (N L, heads, width)
     joined = torch.cat(contexts)  # (N L of all spans, heads, width)
     return (joined if layout.cells is None else joined.index_select(0, layout.cells)).unsqueeze(0), None
+
+
+def has_kernel_of_lengths(query: Tensor, options: Mapping[str, Any]) -> bool:
+    """Whether torch has a kernel that needs no padding: in half precision on a GPU since Ampere, without dropout.
+
+    Args:
+        query: (1, heads, T, width).
+        options: attention's, of which `dropout` and `scaling` are read.
+    """
+    width = query.shape[-1]
+    return (
+        varlen_attn is not None
+        and query.device.type == "cuda"
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and not options.get("dropout", 0.0)
+        and (options.get("scaling") or width**-0.5) == width**-0.5  # no other was known to its first version
+        and width % 8 == 0
+        and width <= MOST_WIDTH
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None, options: Mapping[str, Any]) -> Tensor:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import AutoConfig, AutoModel
 
 from nrccr.data.batch import TextBatch
 from nrccr.models.backbone import backbone_states, build_backbone
-from nrccr.models.packing import NAME, _attention, packed_states, packs, real_tokens
+from nrccr.models.packing import NAME, _attention, has_kernel_of_lengths, packed_states, packs, real_tokens
 
 PADDING = 1
 SMALL: dict[str, Any] = {
@@ -119,6 +122,67 @@ def test_one_padded_span_is_spans_of_one_length(kind: str, texts: list[TextBatch
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     for one, other in zip(gradients(found[0], backbone), gradients(found[1], backbone), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_the_kernel_of_lengths_gets_each_caption_between_its_bounds(
+    kind: str, texts: list[TextBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts[1].mask[2] = False  # a caption without a token has no bounds
+    backbone = build_backbone(configuration(kind), None).eval()
+    vectors = torch.randn(sum(text.tokens.numel() for text in texts), backbone.get_input_embeddings().weight.shape[1])
+    padded, packed = (real_tokens(texts, one_span=True) for _ in range(2))
+    wanted = packed_states(backbone, padded.take(vectors), padded)
+    calls = []
+
+    def by_caption(query: Tensor, key: Tensor, value: Tensor, *bounds: Any) -> Tensor:
+        starts, same, longest, most = bounds
+        assert starts is same and starts.dtype == torch.int32 and longest == most == int(starts.diff().max())
+        calls.append(starts.tolist())
+        flat = [states.tensor_split(starts[1:-1].tolist()) for states in (query, key, value)]
+        each = zip(*flat, strict=True)
+        own = [functional.scaled_dot_product_attention(*(of.transpose(0, 1) for of in one)) for one in each]
+        return torch.cat([context.transpose(0, 1) for context in own])
+
+    monkeypatch.setattr("nrccr.models.packing.has_kernel_of_lengths", lambda query, options: True)
+    monkeypatch.setattr("nrccr.models.packing.varlen_attn", by_caption)
+    found = packed_states(backbone, packed.take(vectors), packed)
+    assert len(calls) == 2 and calls[0][-1] == len(found)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_kernel_of_lengths_is_for_gpus_in_half_precision_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(dtype: torch.dtype = torch.bfloat16, width: int = 64, device: str = "cuda", **options: float) -> bool:
+        query = SimpleNamespace(device=torch.device(device), dtype=dtype, shape=(1, 4, 9, width))
+        return has_kernel_of_lengths(query, options)  # type: ignore[arg-type]
+
+    capability = [(8, 0)]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability[0])
+    monkeypatch.setattr("nrccr.models.packing.varlen_attn", print)  # as any torch since 2.10 has it
+    assert asked() and asked(torch.float16, dropout=0.0, scaling=0.125)
+    assert not asked(torch.float32) and not asked(device="cpu") and not asked(dropout=0.1) and not asked(scaling=0.5)
+    assert not asked(width=36) and not asked(width=512)
+    capability[0] = (7, 5)
+    assert not asked()
+    capability[0] = (9, 0)
+    monkeypatch.setattr("nrccr.models.packing.varlen_attn", None)
+    assert not asked()
+
+
+@pytest.mark.gpu
+def test_the_kernel_of_lengths_equals_padded_attention_on_a_gpu(texts: list[TextBatch]) -> None:
+    device = torch.device("cuda")
+    backbone = build_backbone(configuration("bert"), None).eval().to(device)
+    layout = real_tokens([text.to(device) for text in texts])
+    vectors = torch.randn(len(layout.positions), 32, device=device, requires_grad=True)
+    weights = torch.randn(len(layout.positions), 32, device=device)
+    found = []
+    for own in (layout, replace(layout, bounds=None)):
+        with torch.autocast("cuda", torch.bfloat16):
+            states = packed_states(backbone, vectors, own).float()
+        found.append((states, *torch.autograd.grad((states * weights).sum(), vectors)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
 
 
 def test_padding_and_order_change_nothing(texts: list[TextBatch]) -> None:
