@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nrccr.systems.quartet.settings import VARIANTS
+
 LEVELS, TRANSFORMER = ("visual.gru=8", "visual.maps=6"), ("visual.width=32", "visual.heads=4")
 VIDEOS: dict[str, tuple[str, ...]] = {
     "mean": ("quartet.video=mean",),
@@ -21,4 +23,4 @@ EVERYTHING = (
         "quartet.words_decay=3",
     ),
 )
-TRIPLET = ("quartet.ranking=triplet", "quartet.least_temperature=0.01")  # the files have another, which nothing reads
+TRIPLET = VARIANTS["triplet"]
