@@ -213,6 +213,7 @@ def has_kernel_of_lengths(query: Tensor, options: Mapping[str, Any]) -> bool:
         and query.dtype in (torch.bfloat16, torch.float16)
         and not options.get("dropout", 0.0)
         and (options.get("scaling") or width**-0.5) == width**-0.5  # no other was known to its first version
+        and query.shape[-2] > 0
         and width % 8 == 0
         and width <= MOST_WIDTH
         and torch.cuda.get_device_capability(query.device) >= (8, 0)

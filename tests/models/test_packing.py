@@ -152,8 +152,10 @@ def test_the_kernel_of_lengths_gets_each_caption_between_its_bounds(
 
 
 def test_the_kernel_of_lengths_is_for_gpus_in_half_precision_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked(dtype: torch.dtype = torch.bfloat16, width: int = 64, device: str = "cuda", **options: float) -> bool:
-        query = SimpleNamespace(device=torch.device(device), dtype=dtype, shape=(1, 4, 9, width))
+    def asked(
+        dtype: torch.dtype = torch.bfloat16, width: int = 64, tokens: int = 9, device: str = "cuda", **options: float
+    ) -> bool:
+        query = SimpleNamespace(device=torch.device(device), dtype=dtype, shape=(1, 4, tokens, width))
         return has_kernel_of_lengths(query, options)  # type: ignore[arg-type]
 
     capability = [(8, 0)]
@@ -161,7 +163,7 @@ def test_the_kernel_of_lengths_is_for_gpus_in_half_precision_without_dropout(mon
     monkeypatch.setattr("nrccr.models.packing.varlen_attn", print)  # as any torch since 2.10 has it
     assert asked() and asked(torch.float16, dropout=0.0, scaling=0.125)
     assert not asked(torch.float32) and not asked(device="cpu") and not asked(dropout=0.1) and not asked(scaling=0.5)
-    assert not asked(width=36) and not asked(width=512)
+    assert not asked(width=36) and not asked(width=512) and not asked(tokens=0)
     capability[0] = (7, 5)
     assert not asked()
     capability[0] = (9, 0)
