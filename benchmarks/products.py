@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ PLAIN = {
     for name in names
 }
 ATTENTION, GRADIENT = "_scaled_dot_product_", "_backward"  # each kernel of torch's has a name of its own
+VARLEN = "torch_attn._varlen_attn"  # captions one after the other, without padding
 
 Call = tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]
 
@@ -46,6 +48,8 @@ class Products(TorchDispatchMode):
             gradient = args[0] if name.endswith(GRADIENT) else None
             queries, keys, values = args[:3] if gradient is None else args[1:4]
             self._attention(queries, keys, values, gradient)
+        elif name.startswith(VARLEN):
+            self._by_caption(args, name.endswith(GRADIENT))
         return made
 
     def _attention(self, queries: Tensor, keys: Tensor, values: Tensor, gradient: Tensor | None) -> None:
@@ -57,6 +61,20 @@ class Products(TorchDispatchMode):
         # In one piece each, so that a copy is no part of the product.
         flat = [[part.flatten(0, 1).contiguous() for part in pair] for pair in pairs]
         self.calls += [(torch.bmm, pair, {}) for pair in flat]
+
+    def _by_caption(self, args: Sequence[Any], backward: bool) -> None:
+        """As `_attention`, of heads (T, H, W) of captions one after the other; those of one length count together."""
+        # The backward has the gradient before them, and the output and its normalisers behind.
+        heads, bounds = ((*args[1:4], args[0]), args[6]) if backward else (args[:3], args[3])
+        begin = 0
+        for length, group in groupby(bounds.diff().tolist()):
+            captions = len(list(group))
+            end = begin + captions * length
+            queries, keys, values, *gradient = (
+                of[begin:end].unflatten(0, (captions, length)).transpose(1, 2) for of in heads
+            )
+            self._attention(queries, keys, values, gradient[0] if gradient else None)
+            begin = end
 
     def run(self) -> None:
         """Every product once."""

@@ -122,11 +122,12 @@ class PlainDiscriminator(Discriminator):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Backbone states (N, L, H) with their token mask (N, L) -> logits (N, C)."""
-        keep = mask.to(states.dtype).unsqueeze(1) if self.pooling == "masked" else 1.0  # (N, 1, L)
+        keep = mask.to(states.dtype).unsqueeze(1)  # (N, 1, L)
+        heard = torch.relu if self.pooling == "padded" else lambda row: torch.relu(row) * keep
         hidden = self.reduce(states.transpose(1, 2))  # (N, 128, L)
         for block in self.convolutions:
-            start = torch.relu(hidden) * keep
-            hidden = start + 0.3 * block.second(torch.relu(block.first(start)) * keep)  # type: ignore[operator, union-attr]
+            start = heard(hidden)
+            hidden = start + 0.3 * block.second(heard(block.first(start)))  # type: ignore[operator, union-attr]
         logits: Tensor = self.classify(mean_over_positions(hidden.transpose(1, 2), mask, self.pooling))
         return logits
 

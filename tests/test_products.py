@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -30,3 +31,21 @@ def test_operations_by_hand(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> No
     # Of the convolution's input no gradient is wanted.
     assert record.operations() == 3 * linear + (2 + 4) * attended + 2 * convolved
     record.run()
+
+
+def test_attention_without_padding_counts_each_caption_alone() -> None:
+    """Torch's kernel runs on GPUs alone: here a stand-in of its name and order of arguments is recorded."""
+    lengths, heads, width = [2, 3, 3, 5], 4, 8
+    bounds = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0)
+    queries, keys, values, gradient = torch.randn(4, sum(lengths), heads, width)
+    calls = {
+        "torch_attn._varlen_attn": (queries, keys, values, bounds, bounds, 5, 5),
+        "torch_attn._varlen_attn_backward": (gradient, queries, keys, values, None, None, bounds, bounds, 5, 5),
+    }
+    record = Products()
+    for name, arguments in calls.items():
+        kernel = MagicMock(overloadpacket=name)
+        record.__torch_dispatch__(kernel, (), arguments)
+        kernel.assert_called_once_with(*arguments)
+    assert record.operations() == (2 + 4) * 2 * heads * width * sum(length**2 for length in lengths)
+    assert torch.equal(record.calls[2][1][0], queries[2:8].unflatten(0, (2, 3)).transpose(1, 2).flatten(0, 1))

@@ -58,7 +58,7 @@ def says_why(error: BaseException) -> bool:
 
 
 def leave(error: BaseException) -> None:
-    """Part from the others where all were stopped after the same step: none goes while another asks who speaks."""
+    """Part from the others where all were stopped after the same step, once all have settled who speaks."""
     group = sys.modules.get("nrccr.processes")
     if isinstance(error, Interrupted) and group is not None and group.world() > 1:
         with suppress(PeerLostError):

@@ -1,12 +1,14 @@
 """The language discriminator: which language are these backbone states?
 
 N captions, L tokens, H backbone width, C logits (two in the released reading, one in the paper's). Convolutions run
-over one row of R positions, in which all captions stand one after the other.
+over one row of R positions, in which T of the batch's N L stand, one caption after the other; W channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +29,11 @@ class CaptionRow:
 
     Attributes:
         counted: (1, 1, R) 1 at positions that count, 0 elsewhere.
-        places: (T,) of the positions that stand in the row.
-        own: (T,) of the same among the batch's N L; none: all of them do.
-        starts: (N,) where each caption begins.
+        places: (T,) where in the row each position stands.
+        own: (T,) where among the batch's N L each of them comes from; none: all of these stand in the row, in order.
+        starts: (N,) where in the row each caption begins.
         lengths: (N,) how many of its positions count.
-        length: L.
+        length: L, of the batch.
     """
 
     counted: Tensor
@@ -67,7 +69,8 @@ class CaptionRow:
     def shifted_totals(self, row: Tensor) -> Tensor:
         """What each of a convolution's taps reads of a silenced row (1, W, R), summed over captions: (N, W, 5).
 
-        The tap that reads two positions ahead meets all of a caption but its first two, and so on.
+        The tap that reads two positions ahead meets all of a caption but its first two, and so on. Of a caption shorter
+        than two the positions left out are empty ones around it. Written out for a REACH of two.
         """
         total = self.total(row)
         ends = self.starts + self.lengths
@@ -77,18 +80,23 @@ class CaptionRow:
 
 
 def in_a_row(mask: Tensor, pooling: Pooling, *, real_only: bool | None = None) -> CaptionRow:
-    """Where captions with a token mask (N, L), padded at the end, stand in a row.
+    """Where captions with a token mask (N, L), padded at the end, stand in a row; one without a token takes no place.
 
     Args:
         mask: true or 1 at real tokens.
         pooling: "padded" counts all positions, "masked" real tokens.
         real_only: whether under "masked" nothing but real tokens stands in the row. None: on a processor alone, since
             another device would have to be waited for until their number is known.
+
+    Raises:
+        ValueError: with nothing but real tokens, where a caption is not padded at its end.
     """
     count, length = mask.shape
     counts = mask.bool() if pooling == "masked" else torch.ones_like(mask, dtype=torch.bool)
     lengths = counts.sum(dim=1)  # (N,)
     if pooling == "masked" and (mask.device.type == "cpu" if real_only is None else real_only):
+        if not torch.equal(counts, torch.arange(length, device=mask.device) < lengths[:, None]):
+            raise ValueError("the mask has padding before a token; captions are padded at their end")
         starts = REACH + (lengths + REACH).cumsum(0) - (lengths + REACH)
         width, own = int(lengths.sum()) + REACH * (count + 1), counts.flatten().nonzero().squeeze(1)
     else:
@@ -165,13 +173,13 @@ class Discriminator(nn.Module):
             self.classify = nn.Linear(width, logits)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Backbone states (N, L, H) with their token mask (N, L) -> logits (N, C)."""
+        """Backbone states (N, L, H) with their token mask (N, L), padded at the end -> logits (N, C)."""
         if self.strength != "strong":
             return mean_over_positions(self.classify(states), mask, self.pooling)  # (N, L, C) -> (N, C)
         row = in_a_row(mask, self.pooling)
-        # The first is a linear layer by its nature.
+        # A convolution of one position is a linear layer.
         hidden = row.put(linear(row.taken(states), self.reduce.weight.squeeze(2), self.reduce.bias))  # (1, 128, R)
-        *others, last = (part for part in self.convolutions if isinstance(part, ResidualConvolution))
+        *others, last = cast("Iterable[ResidualConvolution]", self.convolutions)
         for convolution in others:
             hidden = convolution(hidden, row)
         logits: Tensor = self.classify(last.mean(hidden, row))  # of (N, 128)

@@ -2,8 +2,8 @@
 
 Where padding counts all positions pass the layers, otherwise real tokens alone: padding is never computed.
 
-N captions in a batch, L tokens, C captions of all batches, T tokens or positions that pass, P positions of all batches,
-H backbone width.
+N captions in a batch, L tokens, C captions of all batches, C' of them with a token, T tokens or positions that pass,
+P positions of all batches, H backbone width.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except ImportError:  # before torch 2.10
     varlen_attn = None  # type: ignore[assignment]
 
 NAME = "nrccr_packed"  # of the attention, among transformers' own
-MOST_WIDTH = 256  # of a head, that the kernel of lengths takes
+MOST_WIDTH = 256  # of a head, that the varlen kernel takes
 _FROM_ZERO = {"bert", "distilbert", "electra"}
 _AFTER_PADDING = {"camembert", "roberta", "xlm-roberta"}  # positions begin after the padding id
 
@@ -53,7 +53,7 @@ class Layout:
         places: (T,) of each among the P positions of all batches, one batch after the other; none: all of them.
         cells: (T,) of each among the positions of the only span, where this is padded although no padding passes the
             layers; none: spans are made of what passes.
-        bounds: (C' + 1,) int32, with `cells`: where each of the C' captions with a token begins among the T, and T.
+        bounds: (C' + 1,) int32, with `cells`: where each caption with a token begins among the T, and T.
         order: (C,) captions of all batches in the order in which they pass, on the host; none: as they are.
         lengths: (C,) tokens or positions of each in that order, on the host.
     """
@@ -110,7 +110,7 @@ def real_tokens(texts: Sequence[TextBatch], *, one_span: bool | None = None) -> 
     if device.type != "cpu" if one_span is None else one_span:
         keys = torch.zeros(count * longest, dtype=torch.bool, device=device).index_fill(0, cell, True)
         spans = [Span(count, longest, keys.view(count, 1, 1, longest))]
-        bounds = _moved(np.cumsum([0, *lengths[lengths > 0]]).astype(np.int32), device)
+        bounds = _moved(np.concatenate([[0], np.cumsum(lengths[lengths > 0])]).astype(np.int32), device)
         return Layout(own, spans, places, cell, bounds, order, lengths)
     groups = zip(*(found.tolist() for found in np.unique(lengths[lengths > 0], return_counts=True)), strict=True)
     spans = [Span(captions, length, None) for length, captions in groups]
@@ -183,7 +183,7 @@ def _attend(
         return attended
     # Not [0], whose gradient is a copy among zeros.
     flat = [states.squeeze(0).transpose(0, 1) for states in (query, key, value)]  # each (T, heads, width)
-    if layout.bounds is not None and has_kernel_of_lengths(query, options):
+    if layout.bounds is not None and has_varlen_kernel(query, options):
         longest, (queries, keys, values) = layout.spans[0].length, flat
         context: Any = varlen_attn(queries, keys, values, layout.bounds, layout.bounds, longest, longest)
         return context.unsqueeze(0), None
@@ -199,8 +199,11 @@ def _attend(
     return (joined if layout.cells is None else joined.index_select(0, layout.cells)).unsqueeze(0), None
 
 
-def has_kernel_of_lengths(query: Tensor, options: Mapping[str, Any]) -> bool:
+def has_varlen_kernel(query: Tensor, options: Mapping[str, Any]) -> bool:
     """Whether torch has a kernel that needs no padding: in half precision on a GPU since Ampere, without dropout.
+
+    Its gradients are added up in any order, so that with gradients it is asked only where torch's own choice of kernels
+    may take flash attention, see `distributed.make_deterministic`.
 
     Args:
         query: (1, heads, T, width).
@@ -216,7 +219,9 @@ def has_kernel_of_lengths(query: Tensor, options: Mapping[str, Any]) -> bool:
         and query.shape[-2] > 0
         and width % 8 == 0
         and width <= MOST_WIDTH
+        and torch.backends.cuda.is_flash_attention_available()
         and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and (not query.requires_grad or bool(torch.backends.cuda.flash_sdp_enabled()))  # type: ignore[no-untyped-call]
     )
 
 

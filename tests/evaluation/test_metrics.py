@@ -99,17 +99,21 @@ def test_wide_blocks_equal_narrow_ones(ties: Ties, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("few", [0, 3, 1 << 40])  # scores ahead are picked out at once, later, never
-@pytest.mark.parametrize(("entries", "columns", "line"), [(1, 1, 1), (700, 3, 70), (1 << 19, 255, 1 << 14)])
+@pytest.mark.parametrize(
+    ("tall", "entries", "columns", "line"),
+    # In the third each of 60 columns is compared together with another, and the last alone.
+    [(7, 1, 1, 1), (7, 700, 3, 70), (64, 1 << 19, 255, 70), (7, 1 << 19, 255, 1 << 14)],
+)
 @pytest.mark.parametrize("levels", [2, 9, 10_000])
 @pytest.mark.parametrize("ties", TIES)
 def test_a_matrix_and_its_transposed_equal_the_loop_in_parts_of_any_size(
-    ties: Ties, levels: int, entries: int, columns: int, line: int, few: int, monkeypatch: pytest.MonkeyPatch
+    ties: Ties, levels: int, tall: int, entries: int, columns: int, line: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counting, "FEW", few)
     monkeypatch.setattr(counting, "PART_ENTRIES", entries)
     monkeypatch.setattr(counting, "PART_COLUMNS", columns)
     monkeypatch.setattr(counting, "LINE_ENTRIES", line)
-    monkeypatch.setattr(metrics, "TALL", 7)
+    monkeypatch.setattr(metrics, "TALL", tall)
     monkeypatch.setattr(metrics, "BLOCK_ENTRIES", 300)
     scores, relevant = case(levels, seed=11 + levels, queries=30, items=61)
     random = np.random.default_rng(levels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel
 
 from nrccr.data.batch import TextBatch
+from nrccr.models import packing
 from nrccr.models.backbone import backbone_states, build_backbone
-from nrccr.models.packing import NAME, _attention, has_kernel_of_lengths, packed_states, packs, real_tokens
+from nrccr.models.packing import NAME, _attention, has_varlen_kernel, packed_states, packs, real_tokens
 
 PADDING = 1
 SMALL: dict[str, Any] = {
@@ -125,7 +127,7 @@ def test_one_padded_span_is_spans_of_one_length(kind: str, texts: list[TextBatch
 
 
 @pytest.mark.parametrize("kind", TOGETHER)
-def test_the_kernel_of_lengths_gets_each_caption_between_its_bounds(
+def test_the_varlen_kernel_gets_each_caption_between_its_bounds(
     kind: str, texts: list[TextBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts[1].mask[2] = False  # a caption without a token has no bounds
@@ -144,36 +146,57 @@ def test_the_kernel_of_lengths_gets_each_caption_between_its_bounds(
         own = [functional.scaled_dot_product_attention(*(of.transpose(0, 1) for of in one)) for one in each]
         return torch.cat([context.transpose(0, 1) for context in own])
 
-    monkeypatch.setattr("nrccr.models.packing.has_kernel_of_lengths", lambda query, options: True)
+    monkeypatch.setattr("nrccr.models.packing.has_varlen_kernel", lambda query, options: True)
     monkeypatch.setattr("nrccr.models.packing.varlen_attn", by_caption)
     found = packed_states(backbone, packed.take(vectors), packed)
     assert len(calls) == 2 and calls[0][-1] == len(found)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_the_kernel_of_lengths_is_for_gpus_in_half_precision_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_varlen_kernel_is_for_gpus_in_half_precision_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(
-        dtype: torch.dtype = torch.bfloat16, width: int = 64, tokens: int = 9, device: str = "cuda", **options: float
+        dtype: torch.dtype = torch.bfloat16,
+        shape: tuple[int, int] = (9, 64),
+        device: str = "cuda",
+        gradient: bool = False,
+        **options: float,
     ) -> bool:
-        query = SimpleNamespace(device=torch.device(device), dtype=dtype, shape=(1, 4, tokens, width))
-        return has_kernel_of_lengths(query, options)  # type: ignore[arg-type]
+        query = SimpleNamespace(device=torch.device(device), dtype=dtype, shape=(1, 4, *shape), requires_grad=gradient)
+        return has_varlen_kernel(query, options)  # type: ignore[arg-type]
 
-    capability = [(8, 0)]
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability[0])
+    gpu = {"capability": (8, 0), "built": True, "fused": False}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: gpu["capability"])
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: gpu["built"])
+    monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: gpu["fused"])
     monkeypatch.setattr("nrccr.models.packing.varlen_attn", print)  # as any torch since 2.10 has it
     assert asked() and asked(torch.float16, dropout=0.0, scaling=0.125)
     assert not asked(torch.float32) and not asked(device="cpu") and not asked(dropout=0.1) and not asked(scaling=0.5)
-    assert not asked(width=36) and not asked(width=512) and not asked(tokens=0)
-    capability[0] = (7, 5)
-    assert not asked()
-    capability[0] = (9, 0)
+    assert not asked(shape=(9, 36)) and not asked(shape=(9, 512)) and not asked(shape=(0, 64))
+    assert not asked(gradient=True)  # where runs have to repeat
+    gpu["fused"] = True
+    assert asked(gradient=True)
+    for lacks in ({"capability": (7, 5)}, {"built": False}):
+        with monkeypatch.context() as other:
+            for name, value in lacks.items():
+                other.setitem(gpu, name, value)
+            assert not asked()
+    gpu["capability"] = (9, 0)
+    assert asked()
     monkeypatch.setattr("nrccr.models.packing.varlen_attn", None)
     assert not asked()
 
 
 @pytest.mark.gpu
-def test_the_kernel_of_lengths_equals_padded_attention_on_a_gpu(texts: list[TextBatch]) -> None:
+def test_the_varlen_kernel_equals_padded_attention_on_a_gpu(
+    texts: list[TextBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
     device = torch.device("cuda")
+    monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: True)  # that it is asked with gradients too
+    if not has_varlen_kernel(torch.empty(1, 2, 3, 16, device=device, dtype=torch.bfloat16), {}):
+        pytest.skip("torch or this GPU has no such kernel")
+    kernel = Mock(wraps=packing.varlen_attn)
+    monkeypatch.setattr(packing, "varlen_attn", kernel)
+    texts[1].mask[2] = False  # a caption without a token
     backbone = build_backbone(configuration("bert"), None).eval().to(device)
     layout = real_tokens([text.to(device) for text in texts])
     vectors = torch.randn(len(layout.positions), 32, device=device, requires_grad=True)
@@ -183,6 +206,7 @@ def test_the_kernel_of_lengths_equals_padded_attention_on_a_gpu(texts: list[Text
         with torch.autocast("cuda", torch.bfloat16):
             states = packed_states(backbone, vectors, own).float()
         found.append((states, *torch.autograd.grad((states * weights).sum(), vectors)))
+        assert kernel.call_count == backbone.config.num_hidden_layers  # of the first way alone
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
 

@@ -85,6 +85,19 @@ def test_captions_in_a_row_equal_padded_ones_with_gradients(
         assert one.abs().max() > 0
 
 
+def test_nothing_but_real_tokens_stands_in_the_row_where_only_they_count() -> None:
+    mask = states_and_mask()[1]
+    own = {pooling: in_a_row(mask, pooling).own for pooling in ("masked", "padded")}  # type: ignore[arg-type]
+    assert own["padded"] is None and torch.equal(own["masked"], mask.flatten().nonzero().squeeze(1))
+    assert in_a_row(mask.to("meta"), "masked").own is None  # it would have to be waited for
+
+
+@pytest.mark.parametrize("rows", [[[0, 1, 1], [1, 1, 1]], [[1, 0, 1], [1, 1, 0]]])
+def test_a_caption_not_padded_at_its_end_is_refused(rows: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="padded at their end"):
+        made("strong", pooling="masked")(torch.randn(2, 3, 32), torch.tensor(rows))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("logits", [1, 2])
