@@ -26,6 +26,9 @@ def check_together(config: Config, refuse: Refuse) -> None:
             "text.backbone",
             "text.pretrained",
         )
+    twice = sorted({name for name in config.data.languages if config.data.languages.count(name) > 1})
+    if twice:
+        refuse(f"data.languages: {', '.join(twice)} is there twice; name each language once", "data.languages")
     train = config.train
     if train.micro_batch is not None and train.micro_batch >= train.batch_size:
         refuse(

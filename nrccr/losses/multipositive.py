@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nrccr.losses.similarity import at_least_float32
 
@@ -39,8 +40,8 @@ class MultiPositiveContrast(nn.Module):
             text_items: (N,) item of each caption.
             visual_items: (M,) item of each video.
             scale: 1 / T, a scalar; it may be learned.
-            weights: (N,) trust in each caption, from 0: it weighs the caption as a row, and as a positive of its video.
-                None: 1 each.
+            weights: (N,) trust in each caption, from 0: it weighs the caption as a row, and as a positive of its video,
+                which itself weighs as much as its most trusted caption. None: 1 each.
 
         Returns:
             Scalar; 0 for no pairs.
@@ -49,8 +50,12 @@ class MultiPositiveContrast(nn.Module):
         trust = torch.ones(len(scores), device=scores.device) if weights is None else weights.float()  # (N,)
         of_text = -(soft_labels(text_items, visual_items) * logits.log_softmax(dim=1)).sum(dim=1)  # (N,)
         wanted = (visual_items[:, None] == text_items) * trust  # (M, N)
+        found = functional.pad(wanted, (0, 1)).amax(dim=1)  # (M,), 0 where a video has no caption with any trust
         wanted = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=torch.finfo(wanted.dtype).tiny)
         of_visual = -(wanted * logits.T.log_softmax(dim=1)).sum(dim=1)  # (M,)
-        found = wanted.sum(dim=1)  # (M,), 1 where a video has a caption with any trust
-        text = (trust * of_text).sum() / trust.sum().clamp(min=torch.finfo(trust.dtype).tiny)
-        return 0.5 * (text + of_visual.sum() / found.sum().clamp(min=1))
+        return 0.5 * (_weighted(of_text, trust) + _weighted(of_visual, found))
+
+
+def _weighted(losses: Tensor, weights: Tensor) -> Tensor:
+    """Their mean; 0 where no loss has any weight."""
+    return (weights * losses).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)

@@ -26,14 +26,15 @@ def by_loops(scores: torch.Tensor, text: list[int], visual: list[int], scale: fl
         logs = (scores[row] * scale).log_softmax(0)
         right = [column for column, other in enumerate(visual) if other == item]
         total_text += weights[row] * -sum(float(logs[column]) for column in right) / max(len(right), 1)
-    found = 0
+    found = 0.0
     for column, item in enumerate(visual):
         logs = (scores[:, column] * scale).log_softmax(0)
         right = [row for row, other in enumerate(text) if other == item]
         trust = sum(weights[row] for row in right)
         if trust:
-            found += 1
-            total_visual -= sum(weights[row] * float(logs[row]) for row in right) / trust
+            most = max(weights[row] for row in right)
+            found += most
+            total_visual -= most * sum(weights[row] * float(logs[row]) for row in right) / trust
     return 0.5 * (total_text / sum(weights) + total_visual / found)
 
 
@@ -79,6 +80,17 @@ def test_a_caption_without_trust_is_only_a_negative() -> None:
     assert (scores.grad[2, [0, 1, 3]] > 0).all()  # the others' videos push it away
 
 
+def test_less_trust_pulls_less_in_both_directions_without_a_jump_at_none() -> None:
+    pulls = []
+    for trust in (1.0, 0.1, 1e-3, 1e-6, 0.0):
+        scores, items = (unit(4) @ unit(4, 1).T).requires_grad_(), torch.arange(4)
+        LOSS(scores, items, items, SCALE, torch.tensor([1.0, 1.0, trust, 1.0])).backward()
+        assert scores.grad is not None
+        pulls.append(-float(scores.grad[2, 2]))
+    assert pulls == sorted(pulls, reverse=True) and pulls[1] < 0.2 * pulls[0]
+    assert pulls[3] == pytest.approx(pulls[4], abs=1e-5 * pulls[0])
+
+
 def test_labels_of_a_row_sum_to_one_or_zero() -> None:
     labels = soft_labels(torch.tensor([0, 1, 5]), torch.tensor([0, 1, 1, 2]))
     assert labels.tolist() == [[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 0]]
@@ -88,19 +100,31 @@ def test_pair_probability_finds_the_wrong_pair() -> None:
     scores = torch.eye(4)
     scores[2] = torch.tensor([0.0, 0.9, 0.1, 0.0])  # caption 2 describes video 1
     items = torch.arange(4)
-    found = pair_probability(scores, items)
+    found = pair_probability(scores, items, items, items)
     assert found.argmin() == 2 and found[2] < 0.5 and found[0] > 0.99
     logits = scores / 0.05
     one = 0.5 * (logits[1].softmax(0)[1] + logits[:, 1].softmax(0)[1])
     assert float(found[1]) == pytest.approx(float(one))
-    assert not pair_probability(scores.requires_grad_(), items).requires_grad
+    assert not pair_probability(scores.requires_grad_(), items, items, items).requires_grad
 
 
 def test_captions_of_one_item_leave_each_other_their_probability() -> None:
     scores = 0.1 * torch.eye(5) + 0.05 * torch.arange(5.0)
     scores[:, 4], scores[4] = scores[:, 1], scores[1]  # pair 4 is pair 1 once more
     scores[4, 4] = scores[1, 1]
-    found = pair_probability(scores, torch.tensor([0, 1, 2, 3, 1]))
-    alone = pair_probability(scores[:4, :4], torch.arange(4))
+    every, items, twice = torch.arange(5), torch.arange(5), torch.tensor([0, 1, 2, 3, 1])
+    found = pair_probability(scores, every, twice, twice)
+    alone = pair_probability(scores[:4, :4], every[:4], items[:4], items[:4])
     torch.testing.assert_close(found[[1, 4]], alone[[1, 1]])
-    assert pair_probability(scores, torch.arange(5))[1] < alone[1] - 0.05
+    assert pair_probability(scores, every, items, items)[1] < alone[1] - 0.05
+
+
+def test_a_caption_stands_against_the_videos_of_captions_without_translation() -> None:
+    scores, rows, items = 5 * unit(2) @ unit(5, 1).T, torch.tensor([3, 1]), torch.tensor([0, 1, 2, 3, 3])
+    found = pair_probability(scores, rows, items[rows], items)
+    for row, column in enumerate(rows.tolist()):
+        logs = scores[row] / 0.05
+        others = [at for at in range(5) if at == column or int(items[at]) != int(items[column])]
+        of_text = (logs[column] - logs[others].logsumexp(0)).exp()
+        of_visual = (scores[:, column] / 0.05).softmax(0)[row]
+        assert float(found[row]) == pytest.approx(float(0.5 * (of_text + of_visual)))

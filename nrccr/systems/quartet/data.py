@@ -284,8 +284,11 @@ def _places(captions: Captions, position: Mapping[tuple[str, str], int]) -> Indi
 def caption_files(config: Config, collections: Mapping[str, Collection]) -> list[FileGroup]:
     """The caption files that Quartet reads, those that are matched together."""
     groups = []
+    first, *_ = collections.values()
+    if config.loss.cycle:
+        groups.append(FileGroup("train", [partial(first.file, "train", "source"), partial(first.file, "train", BACK)]))
     for collection in collections.values():
-        roles: list[Role] = ["source", "target", *(["back"] if config.loss.cycle else [])]  # type: ignore[list-item]
+        roles: tuple[Role, ...] = ("source", "target")
         groups.append(FileGroup("train", [partial(collection.file, "train", role) for role in roles]))
         groups += [
             FileGroup(split, [partial(collection.file, split, "source"), partial(collection.file, split, "target")])

@@ -155,11 +155,11 @@ class Quartet(nn.Module):
         """Width of the features it takes."""
         return int(self.visual.feature_width)
 
-    @property
-    def scale(self) -> Tensor:
-        """1 / T."""
-        # Limited before exp, whose rounding can lie above the limit and would then never have a gradient.
-        return self.log_scale.clamp(max=-math.log(self.least)).exp()
+    def limited_scale(self) -> Tensor:
+        """1 / T, after T's parameter is brought back to where T is at least `least`."""
+        with torch.no_grad():  # the parameter itself: beyond the limit a limited copy has no gradient to lead it back
+            self.log_scale.clamp_(max=-math.log(self.least))
+        return self.log_scale.exp()
 
     def forward(self, *parts: QuartetBatch) -> QuartetOutput:
         """One training batch, whole or in parts of like length."""
@@ -233,7 +233,7 @@ class Quartet(nn.Module):
             visual=_mapped(self.map_visual, [own.visual for own in rows]),
             masked_visual=_mapped(self.map_visual, views) if views else None,
             teachers={name: _mapped(self.map_text, [own.taught[name] for own in rows]) for name in rows[0].taught},
-            scale=self.scale,
+            scale=self.limited_scale(),
             items=items,
             pairs=pairs,
             epoch=parts[0].epoch,

@@ -89,12 +89,7 @@ class QuartetObjective:
         """
         own, w = self.own, self.weights
         source, *others = (language for language in out.texts if language != BACK)
-        scores = {
-            language: similarity(text.vectors, out.visual[text.rows])  # (n, n)
-            for language, text in out.texts.items()
-            if language != BACK
-        }
-        trusted = {language: self._trusted(language, scores[language], out) for language in others}  # each (n,)
+        trusted = {language: self._trusted(language, out) for language in others}  # each (n,)
         losses = {"rank_loss": self._rank(out, trusted), "temperature": 1 / out.scale.detach()}
         for language in others:
             text = out.texts[language]
@@ -156,13 +151,14 @@ class QuartetObjective:
             found = self.contrast(similarity(second, first), items, items, scale, weights)
         return found
 
-    def _trusted(self, language: str, scores: Tensor, out: QuartetOutput) -> Tensor:
+    def _trusted(self, language: str, out: QuartetOutput) -> Tensor:
         """The weights (n,) of a language's captions, after the batch's own probabilities are taken into the average."""
-        rows = out.texts[language].rows
+        text = out.texts[language]
+        rows = text.rows
         if self.trust is None:
             return torch.ones(len(rows), device=rows.device)
-        pairs = out.pairs[rows]
-        probability = pair_probability(scores, out.items[rows], self.own.trust_temperature)
+        pairs, scores = out.pairs[rows], similarity(text.vectors, out.visual)  # (n, N)
+        probability = pair_probability(scores, rows, out.items[rows], out.items, self.own.trust_temperature)
         self.trust.update(language, pairs, probability)
         return self.trust.weights(language, pairs, out.epoch)
 

@@ -76,7 +76,7 @@ NOTES = {
 }
 LONGEST = 512  # tokens; the backbone's position vectors
 OF_TRUST = ("quartet.trust_temperature", "quartet.trust_momentum", "quartet.trust_from")
-OF_CONTRAST = ("quartet.temperature", "quartet.least_temperature", *OF_TRUST)
+OF_CONTRAST = ("quartet.temperature", "quartet.least_temperature", "quartet.views", *OF_TRUST)
 OF_WORDS = ("quartet.dropped_words", "quartet.word_pairs", "quartet.words_learning_rate", "quartet.words_decay")
 OF_GUIDANCE = ("quartet.guidance_temperature",)
 OF_FRAMES = ("visual.heads", "visual.layers")
@@ -95,7 +95,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no-languages": ("quartet.languages=0",),
     "no-guidance": _without("quartet.guidance=0", *OF_GUIDANCE),
     "no-trust": _without("quartet.trust=false", *OF_TRUST),
-    "triplet": _without("quartet.ranking=triplet", *OF_CONTRAST),
+    "triplet": (*_without("quartet.ranking=triplet", *OF_CONTRAST), "quartet.trust=false"),
 }
 
 
@@ -126,6 +126,9 @@ def check(config: Config, refuse: Refuse) -> None:
             if name == "loss.temperature":
                 message += " (that of the contrast is quartet.temperature)"
             refuse(message, name, switch)
+    if own.ranking == "triplet" and own.trust:
+        message = "quartet.trust=true is not used by quartet.ranking=triplet; set it to false"
+        refuse(message, "quartet.trust", "quartet.ranking")
     if own.least_temperature > own.temperature:
         message = f"quartet.least_temperature={own.least_temperature}: above quartet.temperature; set at most that"
         refuse(message, "quartet.least_temperature", "quartet.temperature")
@@ -140,6 +143,7 @@ def _unread(config: Config, own: QuartetSection) -> dict[str, str]:
         (own.ranking == "contrast", "quartet.ranking", ("loss.margin",)),
         (not own.trust, "quartet.trust", OF_TRUST),
         (own.ranking == "triplet", "quartet.ranking", OF_CONTRAST),
+        (bool(config.data.languages), "data.languages", ("data.target",)),
         (not own.words, "quartet.words", OF_WORDS),
         (not own.guidance, "quartet.guidance", OF_GUIDANCE),
         (own.pooling != "attention", "quartet.pooling", ("text.width", "text.heads")),

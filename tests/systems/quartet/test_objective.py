@@ -126,16 +126,22 @@ def test_a_distrusted_translation_pulls_less() -> None:
 
 
 @pytest.mark.parametrize("start", [0.01, 0.02, 0.03, 0.07])
-def test_a_temperature_that_begins_at_its_least_trains(start: float) -> None:
+def test_a_temperature_at_its_least_trains_and_comes_back(start: float) -> None:
     part = torch.nn.Identity()
     part.width = 3  # type: ignore[assignment]
     network = Quartet(part, part, 4, dropout=0.0, temperature=(start, start))  # type: ignore[arg-type]
-    network.scale.backward()
+    network.limited_scale().backward()
     assert network.log_scale.grad is not None
     assert network.log_scale.grad.item() == pytest.approx(1 / start)
-    with torch.no_grad():
-        network.log_scale.add_(1)
-    assert network.scale.item() == pytest.approx(1 / start)
+    optimizer = torch.optim.SGD([network.log_scale], 0.1)
+    for wish, held in ((-1, True), (-1, True), (1, False)):  # of the loss, whose gradient it is: lower, lower, higher
+        optimizer.zero_grad()
+        scale = network.limited_scale()
+        assert scale.item() == pytest.approx(1 / start)
+        (wish * scale * start).backward()
+        optimizer.step()
+        assert (network.log_scale.item() > -math.log(start)) is held
+    assert network.limited_scale().item() == pytest.approx(math.exp(-0.1) / start)
 
 
 def test_rates_of_a_step() -> None:

@@ -263,6 +263,10 @@ def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_p
             ["quartet.ranking=triplet"],  # the file has another than the usual one
             "quartet.least_temperature=0.07 is not used by quartet.ranking=triplet; set it to 0.01",
         ),
+        ([*TRIPLET, "quartet.trust=true"], "quartet.trust=true is not used by quartet.ranking=triplet"),
+        ([*TRIPLET, "quartet.views=true"], "quartet.views=true is not used by quartet.ranking=triplet"),
+        (["data.languages=[zh]", "data.target=fr"], "data.target=fr is not used by data.languages=[zh]"),
+        (["data.languages=[zh,de,zh]"], "data.languages: zh is there twice"),
         (["visual.kind=vectors", "quartet.dropped_frames=0.4"], "is not used by visual.kind=vectors"),
         (
             ["visual.kind=vectors", "quartet.video=levels", "quartet.dropped_frames=0", "data.max_frames=7"],

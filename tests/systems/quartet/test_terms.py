@@ -112,7 +112,7 @@ def test_trust_takes_the_batch_in_and_weighs_translations_in_both_terms(out: Qua
     weights = {"en": torch.ones(4)}
     for at, (language, rows) in enumerate(TARGETS.items()):
         own = out.texts[language].vectors
-        average = 0.8 + 0.2 * pair_probability(own @ out.visual[rows].T, out.items[rows], 0.4)
+        average = 0.8 + 0.2 * pair_probability(own @ out.visual.T, torch.tensor(rows), out.items[rows], out.items, 0.4)
         torch.testing.assert_close(trust.average[at, out.pairs[rows]], average)
         weights[language] = average / average.mean()
         pairs = out.items[rows]
