@@ -149,7 +149,7 @@ class DataSection(Section):
         own=True,
         ge=0,
     )
-    languages: list[str] = key([], "languages to train and test in; []: all that the collection has", own=True)
+    languages: list[str] = key([], "to train and test in; []: all of the collection (Quartet: data.target)", own=True)
     round_trips: int = key(
         0,
         "further round trips of the training text through English: 1 reads ..._enc2<target>2enc2<target>",
