@@ -149,6 +149,15 @@ def generated(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
+def test_the_cycle_needs_back_translations_of_the_first_language_alone(nrccr_command: Command, generated: Path) -> None:
+    texts = generated / "generated" / "TextData"
+    for language, code in (("zh", 0), ("de", 2)):
+        (texts / f"generatedtrain_noise20_enc2{language}2enc.caption.txt").unlink()
+        done = nrccr_command("check", "quartet/generated", "--root", generated, "loss.cycle=0.1")
+        assert done.code == code, done.err
+    assert "enc2de2enc" in done.err or "enc2de2enc" in done.out
+
+
 def test_several_languages_in_one_model(nrccr_command: Command, generated: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small = ("visual.width=32", "visual.heads=4", "joint.width=24", "train.batch_size=8", "train.epochs=2")
