@@ -21,7 +21,7 @@ from nrccr.data.bigfile import BigFile
 from nrccr.data.captions import Captions, match, read_captions
 from nrccr.data.check import FileGroup
 from nrccr.data.cleaning import Cleaning
-from nrccr.data.collections import Collection, Role, SplitName, locate, require_source
+from nrccr.data.collections import Collection, SplitName, locate, require_source
 from nrccr.data.items import Images, Videos, Visuals
 from nrccr.data.queries import Counts, Queries, Sample, Split, items_of, numbered
 from nrccr.data.sampling import PARTS, Indices, MaskedView, kept_frames, mask_tokens, masked_view, parts_of_like_length
@@ -287,12 +287,11 @@ def caption_files(config: Config, collections: Mapping[str, Collection]) -> list
     first, *_ = collections.values()
     if config.loss.cycle:
         groups.append(FileGroup("train", [partial(first.file, "train", "source"), partial(first.file, "train", BACK)]))
+    splits: tuple[SplitName, ...] = ("train", "val", "test")
     for collection in collections.values():
-        roles: tuple[Role, ...] = ("source", "target")
-        groups.append(FileGroup("train", [partial(collection.file, "train", role) for role in roles]))
         groups += [
             FileGroup(split, [partial(collection.file, split, "source"), partial(collection.file, split, "target")])
-            for split in ("val", "test")
+            for split in splits
         ]
     return groups
 
