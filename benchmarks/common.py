@@ -177,7 +177,7 @@ def copy_rate() -> float:
 
 def record(name: str, figures: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     """Write what was measured, with the machine, its load now and the versions, to `folder`/NAME.json."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
     return path
