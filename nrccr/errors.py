@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202
 _LONG = re.compile(r"(\S{300})\S{100,}(\S{100})")  # names and paths are shorter
 _POINTER = b"version https://git-lfs.github.com/spec/"
 LONGEST = 2000  # characters of a message
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DEATH = re.compile(r"DataLoader worker \(pid")
 
 
@@ -80,3 +83,28 @@ def death_of_worker(error: BaseException) -> BaseException | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def not_written(path: Path, error: BaseException, instead: str = "") -> UserError:
+    """One line for a file that could not be written; it asks about the disk only where that is full.
+
+    Args:
+        path: the file.
+        error: an OSError, or a library's error that stands for one.
+        instead: what else to do.
+    """
+    number = _number_of(error)
+    reason = os.strerror(number) if number else first_line(error)
+    advice = "is the disk full, or a quota or size limit reached?" if number in FULL else instead
+    return UserError(f"{path}: cannot be written ({reason}){'; ' if advice else ''}{advice}")
+
+
+def _number_of(error: BaseException) -> int | None:
+    """The operating system's error number; torch and safetensors hide it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno:
+            return seen.errno
+        seen = seen.__cause__ or seen.__context__
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nrccr.errors import UserError, first_line
+from nrccr.errors import UserError, first_line, not_written
 from nrccr.exchange import put_in_place
 from nrccr.sizes import regular_bytes
 
@@ -26,7 +26,6 @@ except ImportError:  # not on Windows: no locks, leftovers stay
     fcntl = None  # type: ignore[assignment]
 
 MAX_DIGITS = 300  # of a whole number in JSON: a float holds it
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _locks: set[int] = set()  # descriptors of `Lock`, which a forked worker must not keep alive
 
 
@@ -44,14 +43,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     _remove_leftovers(path)
     temporary, descriptor = _new_file(path)
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.filename in (None, str(temporary)):
-            error.filename, error.filename2 = str(path), None
-        raise
+        with _named(path, temporary):
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            os.chmod(temporary, stat.S_IMODE(os.fstat(descriptor).st_mode))  # a library may have put its own there
+            os.replace(temporary, path)
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
@@ -67,6 +64,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Where `path` is a link, the folder that it leads to is written, and the link stays.
 
     Raises:
+        OSError: as it came, with `path` for a file name if it named none or one in the temporary folder.
         FileExistsError: a folder is at `path` when this one is done, and `replace` is False.
     """
     path = path.resolve() if path.is_symlink() else path
@@ -79,16 +77,29 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     try:
         if descriptor is not None:
             _hold(descriptor)
-        yield temporary
-        if path.exists() and not replace:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        put_in_place(temporary, path, old)
+        with _named(path, temporary):
+            yield temporary
+            if path.exists() and not replace:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            put_in_place(temporary, path, old)
     finally:
         if descriptor is not None:
             os.close(descriptor)
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
         remove_empty(made)
+
+
+@contextmanager
+def _named(path: Path, temporary: Path) -> Iterator[None]:
+    """Errors of a write, which name nothing or what is temporary, name what is written."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        if name is None or f"{name}{os.sep}".startswith(f"{temporary}{os.sep}"):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -182,20 +193,6 @@ def open_to_append(path: Path) -> int:
         os.close(descriptor)
         raise UserError(f"{path}: not a regular file; remove it")
     return descriptor
-
-
-def not_written(path: Path, error: BaseException, instead: str = "") -> UserError:
-    """One line for a file that could not be written; it asks about the disk only where that is full.
-
-    Args:
-        path: the file.
-        error: an OSError, or a library's error that stands for one.
-        instead: what else to do.
-    """
-    number = _number_of(error)
-    reason = os.strerror(number) if number else first_line(error)
-    advice = "is the disk full, or a quota or size limit reached?" if number in FULL else instead
-    return UserError(f"{path}: cannot be written ({reason}){'; ' if advice else ''}{advice}")
 
 
 class Lock:
@@ -337,14 +334,3 @@ def _remove_if_free(leftover: str) -> None:
 def _refuse_link(path: Path) -> None:
     if path.is_symlink():
         raise UserError(f"{path}: a link, and nothing is written through links in a run folder; remove it")
-
-
-def _number_of(error: BaseException) -> int | None:
-    """The operating system's error number; torch and safetensors hide it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno:
-            return seen.errno
-        seen = seen.__cause__ or seen.__context__
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +61,7 @@ class Outcome(NamedTuple):
 
 
 Command = Callable[..., Outcome]
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session")
@@ -212,6 +215,22 @@ def nrccr_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[
         return Outcome(code, printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture
+def no_file_longer_than() -> FullDisk:
+    """What a full disk, a quota or `ulimit -f` does: within it no file takes more than so many bytes."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))

@@ -8,10 +8,13 @@ import stat
 from pathlib import Path
 
 import pytest
+import torch
 
 from nrccr import files
-from nrccr.errors import UserError
-from nrccr.files import Lock, atomic_folder, atomic_path, not_written, refuse_links, write_json, write_text
+from nrccr.errors import UserError, not_written
+from nrccr.files import Lock, atomic_folder, atomic_path, refuse_links, write_json, write_text
+from nrccr.safeload.unpickle import save_weights
+from tests.conftest import FullDisk
 
 
 def test_a_file_is_replaced_only_on_success(tmp_path: Path) -> None:
@@ -82,11 +85,13 @@ def test_modes_follow_the_umask(tmp_path: Path) -> None:
         before = os.umask(mask)
         try:
             write_text(tmp_path / f"file{mask}", "")
+            save_weights({"a": torch.zeros(2)}, tmp_path / f"weights{mask}")  # safetensors alone has the owner read it
             with atomic_folder(tmp_path / f"folder{mask}"):
                 pass
         finally:
             os.umask(before)
-        assert stat.S_IMODE((tmp_path / f"file{mask}").stat().st_mode) == 0o666 & ~mask
+        for name in ("file", "weights"):
+            assert stat.S_IMODE((tmp_path / f"{name}{mask}").stat().st_mode) == 0o666 & ~mask
         assert stat.S_IMODE((tmp_path / f"folder{mask}").stat().st_mode) == 0o777 & ~mask
 
 
@@ -151,6 +156,26 @@ def test_a_lock_holds_until_it_is_released(tmp_path: Path, monkeypatch: pytest.M
     for name, said in (("link", "a link"), ("pipe", "not a regular file")):
         with pytest.raises(UserError, match=f"{name}: {said}"):
             first.take(tmp_path / name)
+
+
+def test_a_write_that_fails_names_what_is_written(tmp_path: Path, no_file_longer_than: FullDisk) -> None:
+    """Not what is temporary, and not nothing, as an error of `write` does; another file keeps its name."""
+    for write, below in ((atomic_path, False), (atomic_folder, True)):
+        with (
+            pytest.raises(OSError, match="File too large") as raised,
+            no_file_longer_than(9),
+            write(tmp_path / "new") as temporary,
+        ):
+            ((temporary / "one") if below else temporary).write_text("0123456789")
+        assert raised.value.filename == str(tmp_path / "new")
+        for name in ("missing", "missing.tmp"):
+            with pytest.raises(FileNotFoundError) as raised, write(tmp_path / "new"):
+                (tmp_path / name).read_text()
+            assert raised.value.filename == str(tmp_path / name)
+    with pytest.raises(FileNotFoundError) as raised, atomic_folder(tmp_path / "new") as temporary:
+        (temporary / "below" / "one").write_text("")
+    assert raised.value.filename == str(tmp_path / "new")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS])

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -35,7 +36,7 @@ from nrccr.cli.table import table
 from nrccr.cli.test import test
 from nrccr.cli.train import train
 from nrccr.cli.translate import translate
-from nrccr.errors import Interrupted, UserError, death_of_worker, first_line, printable
+from nrccr.errors import FULL, Interrupted, UserError, death_of_worker, first_line, not_written, printable
 
 app = typer.Typer(
     help="Find a video with a query in a language that has no human-labelled training data. "
@@ -139,6 +140,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if (death := death_of_worker(error)) is not None:
         return f"a process that reads data died ({first_line(death)}); if memory is short lower data.workers", 2
     if isinstance(error, OSError):
+        if error.errno in FULL:
+            return str(not_written(Path(os.fsdecode(error.filename or "a file")), error)), 2
         return f"{error.filename or 'a file'}: {error.strerror or error}", 2
     if type(error).__name__ == "OutOfMemoryError":
         return "the device is out of memory; lower train.batch_size or evaluation.batch_size", 2

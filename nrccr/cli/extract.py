@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nrccr.cli.options import Device
-from nrccr.errors import UserError
+from nrccr.errors import UserError, not_written
 
 
 def extract(
@@ -34,7 +34,6 @@ def extract(
     from nrccr.features.prepare import load_preparation
     from nrccr.features.sources import find_sources
     from nrccr.features.store import Store
-    from nrccr.files import not_written
     from nrccr.models.vision import load_vision
     from nrccr.terminal import say
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from nrccr.data.queries import Split
-from nrccr.errors import UserError
+from nrccr.errors import UserError, not_written
 from nrccr.evaluation.blocks import Blocks, highest
 from nrccr.evaluation.ranked import Scored
-from nrccr.files import atomic_path, not_written
+from nrccr.files import atomic_path
 
 DEPTH = 1000  # places of a query: all of a small gallery
 RUN, QRELS, RUN_VISUAL, QRELS_VISUAL = "run.trec", "qrels.trec", "run_visual.trec", "qrels_visual.trec"

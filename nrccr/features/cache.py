@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nrccr.errors import PeerLostError, UserError
+from nrccr.errors import PeerLostError, UserError, not_written
 from nrccr.features.store import Store
-from nrccr.files import not_written
 from nrccr.processes import any_says, is_first, wait_for_all
 
 

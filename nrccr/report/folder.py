@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nrccr.errors import UserError
-from nrccr.files import atomic_folder, not_written, write_text
+from nrccr.errors import UserError, not_written
+from nrccr.files import atomic_folder, write_text
 from nrccr.report.page import Drawn, Group, Report, draw, render
 
 PAGE = "report.html"

@@ -26,8 +26,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
-from nrccr.errors import UserError, first_line, require_content
-from nrccr.files import atomic_path, encodable, not_written
+from nrccr.errors import UserError, first_line, not_written, require_content
+from nrccr.files import atomic_path, encodable
 from nrccr.safeload.before import require_modest, scan_checkpoint, scan_records
 from nrccr.safeload.scan import DamagedError, NamedError
 from nrccr.safeload.standins import (

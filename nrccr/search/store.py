@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from nrccr.errors import UserError, first_line
-from nrccr.files import Lock, make_parents, not_written, remove_empty, write_text
+from nrccr.errors import UserError, first_line, not_written
+from nrccr.files import Lock, make_parents, remove_empty, write_text
 from nrccr.safeload.unpickle import load_array
 from nrccr.search.vectors import KINDS, Floats, Keys, Shape, Vectors, read_vectors
 

@@ -12,8 +12,8 @@ from typing import Any
 from nrccr.config.keys import declared
 from nrccr.config.schema import Config, plain, to_yaml
 from nrccr.config.yaml import flatten
-from nrccr.errors import UserError, first_line
-from nrccr.files import atomic_folder, not_written, read_json, write_json, write_text
+from nrccr.errors import UserError, first_line, not_written
+from nrccr.files import atomic_folder, read_json, write_json, write_text
 from nrccr.safeload.unpickle import save_weights
 from nrccr.sizes import regular_bytes
 from nrccr.systems.card import model_card

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from nrccr.config.schema import Config
-from nrccr.errors import UserError
-from nrccr.files import encodable, not_written, open_to_append
+from nrccr.errors import UserError, not_written
+from nrccr.files import encodable, open_to_append
 from nrccr.processes import mean_of_all
 from nrccr.training.trackers import Trackers
 

@@ -19,8 +19,8 @@ from nrccr.config.keys import keys_that_change
 from nrccr.config.schema import Config, plain, resolved_switches, to_yaml
 from nrccr.config.yaml import flatten, merged, read_layers
 from nrccr.distributed import describe_device
-from nrccr.errors import UserError
-from nrccr.files import Lock, atomic_folder, atomic_path, not_written, read_json, refuse_links, write_json, write_text
+from nrccr.errors import UserError, not_written
+from nrccr.files import Lock, atomic_folder, atomic_path, read_json, refuse_links, write_json, write_text
 from nrccr.processes import world
 from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.sizes import regular_bytes

@@ -6,8 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from nrccr.errors import UserError
-from nrccr.files import Lock, not_written, open_to_append
+from nrccr.errors import UserError, not_written
+from nrccr.files import Lock, open_to_append
 
 
 class Journal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from nrccr.errors import UserError
 from nrccr.search import build
 from nrccr.search.query import Searcher
 from nrccr.search.store import open_index
-from tests.conftest import Command
+from tests.conftest import Command, FullDisk
 from tests.search.conftest import TESTED, part
 
 QUERY = "人唱红球"
@@ -89,19 +88,15 @@ def test_a_refused_command_leaves_no_folder(run: Path, index: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("limit", [100, 8000])  # bytes of a file: the vectors do not fit, the items do not
-def test_a_disk_that_is_full(index: Path, limit: int) -> None:
+def test_a_disk_that_is_full(index: Path, no_file_longer_than: FullDisk, limit: int) -> None:
     before, vectors = files_of(index), next(index.glob("generation-*/vectors.faiss"))
     assert 100 < vectors.stat().st_size < 8000
     made = open_index(index, mapped=False).vectors
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, usual[1]))
-    try:
+    with no_file_longer_than(limit):
         with pytest.raises(OSError, match="File too large") if limit == 100 else nullcontext():
             made.write(index.with_name("vectors"))
         with pytest.raises(UserError, match="index: cannot be written"):
             build.remove(index, ["test0"])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert files_of(index) == before and open_index(index).count == 8
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from nrccr.safeload.unpickle import load_checkpoint
 from nrccr.training.loop import Trainer
 from nrccr.training.runfolder import RunFolder
 from nrccr.training.workers import undisturbed
+from tests.conftest import FullDisk
 
 Train = Callable[..., Any]
 Results = Callable[[Path], Any]
@@ -26,17 +26,6 @@ Results = Callable[[Path], Any]
 
 class Killed(BaseException):
     """In place of SIGKILL: nothing of ours catches it."""
-
-
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    """What a full disk, a quota or `ulimit -f` does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("moment", ["begin", "run", "_finish_epoch", "save_state", "cut"])
@@ -99,7 +88,9 @@ def test_lost_weights_are_noticed_before_a_resume(train: Train, trained: Path) -
 
 
 @pytest.mark.parametrize(("limit", "named"), [(1500, ""), (200_000, "model.safetensors"), (600_000, "last/state.pt")])
-def test_a_full_disk_names_the_file(train: Train, tmp_path: Path, limit: int, named: str) -> None:
+def test_a_full_disk_names_the_file(
+    train: Train, tmp_path: Path, no_file_longer_than: FullDisk, limit: int, named: str
+) -> None:
     with no_file_longer_than(limit):
         done = train(tmp_path / "run")
     assert done.code == 2 and len(done.err.splitlines()) == 1, done.err
@@ -110,7 +101,13 @@ def test_a_full_disk_names_the_file(train: Train, tmp_path: Path, limit: int, na
 
 @pytest.mark.parametrize("limit", [200_000, 600_000, 2000])
 def test_a_disk_that_fills_up_leaves_the_last_good_state(
-    train: Train, results: Results, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+    train: Train,
+    results: Results,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_file_longer_than: FullDisk,
+    limit: int,
 ) -> None:
     step, taken = Trainer.step, []
     log = ["train.log_every=1"] if limit == 2000 else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 
 from nrccr.errors import UserError
 from nrccr.training.log import Log, Window
+from tests.conftest import FullDisk
 
 
 def test_means() -> None:
@@ -74,17 +74,14 @@ def test_a_run_that_starts_anew_forgets_old_lines(tmp_path: Path) -> None:
     assert len(lines(tmp_path)) == 1
 
 
-def test_a_full_disk_is_one_line_from_tensorboard_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_one_line_from_tensorboard_too(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], no_file_longer_than: FullDisk
+) -> None:
     """Its file reaches the limit first; its own thread prints no traceback."""
     log = Log(tmp_path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, limits[1]))
-    try:
-        with pytest.raises(UserError, match="tensorboard: cannot be written .* is the disk full"):
-            for step in range(10):
-                log.write("train", step, {str(key): key for key in range(3)})
-                log.size()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        log.close()
+    with no_file_longer_than(700), pytest.raises(UserError, match="tensorboard: cannot be written .* is the disk full"):
+        for step in range(10):
+            log.write("train", step, {str(key): key for key in range(3)})
+            log.size()
+    log.close()
     assert "Traceback" not in capfd.readouterr().err

@@ -23,8 +23,8 @@ from nrccr.data.captions import caption_line, is_blank, shortened, write_caption
 from nrccr.data.cleaning import words_of
 from nrccr.data.collections import SPLITS, SplitName
 from nrccr.data.languages import TEACHERS, converted_layout
-from nrccr.errors import UserError
-from nrccr.files import atomic_folder, not_written
+from nrccr.errors import UserError, not_written
+from nrccr.files import atomic_folder
 from nrccr.safeload.unpickle import load_records
 
 PublishedCollection = Literal["msrvtt", "vatex", "youcook2", "rudder"]

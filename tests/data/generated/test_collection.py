@@ -15,6 +15,7 @@ from nrccr.data.collections import locate
 from nrccr.data.generated.collection import TARGETS, Recipe, generate
 from nrccr.data.tokens import CaptionTokenizer
 from nrccr.errors import UserError
+from tests.conftest import FullDisk
 
 Command = Callable[..., Any]
 Count = Callable[[Sequence[str], Sequence[str]], int]
@@ -104,6 +105,17 @@ def test_vocabulary_spells_everything(root: Path) -> None:
     unknown = tokenizer.tokenizer.unk_token_id
     assert sum(row.count(unknown) for row in rows) == 0
     assert max(map(len, rows)) <= tokenizer.max_tokens
+
+
+@pytest.mark.parametrize("limit", [2000, 60_000])  # bytes of a file: features, later ones
+def test_a_full_disk_is_one_line_and_nothing_is_left(
+    tmp_path: Path, nrccr_command: Command, no_file_longer_than: FullDisk, limit: int
+) -> None:
+    with no_file_longer_than(limit):
+        done = nrccr_command("generate", tmp_path / "root", "--videos", "6,2,2", "--captions", "1")
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert f"nrccr: {tmp_path}/root/generated: cannot be written (File too large); is the disk full" in done.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_overwritten_or_left_behind(root: Path, tmp_path: Path) -> None:
