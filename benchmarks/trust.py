@@ -20,8 +20,8 @@ import numpy as np
 from common import RESULTS, record
 from scipy.stats import spearmanr
 
-from nrccr.data.collections import locate
-from nrccr.data.generated.errors import read_known
+from nrccr.report.trusted import known_of
+from nrccr.systems.quartet.trusted import read_trusted
 from nrccr.systems.settings import load_config
 from nrccr.training.runfolder import RunFolder
 
@@ -39,19 +39,15 @@ class Translation(NamedTuple):
 
 def read_trust(run: Path, root: Path) -> list[Translation]:
     """Every translation of a run, with what the collection knows of it."""
-    config = load_config(run / "config.yaml", alone=True)
-    known, found = {}, []
-    for line in RunFolder(run).trust.read_text(encoding="utf-8").splitlines()[1:]:
-        trust, caption, language, _ = line.split("\t")
-        if language not in known:
-            where = locate(root, config.data.collection, target=language, translator=config.data.translator)
-            known[language] = read_known(where.file("train", "target"))
-            if not known[language]:
-                raise SystemExit(f"{where.folder}: has no .errors.jsonl beside its translations into {language}")
-        item, _, number = caption.rsplit("#", 2)
-        own = known[language][item, number]
-        found.append(Translation(float(trust), language, own.clean != own.noisy, own.lost()))
-    return found
+    config, rows = load_config(run / "config.yaml", alone=True), read_trusted(RunFolder(run).trust)
+    known = known_of(config, root, rows)
+    if None in known:
+        raise SystemExit(f"{root}: does not know of every translation of {run} what it should have been")
+    return [
+        Translation(row.trust, row.language, own.clean != own.noisy, own.lost())
+        for row, own in zip(rows, known, strict=True)
+        if own is not None
+    ]
 
 
 def measured(translations: Sequence[Translation]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_precision_by_hand(tmp_path: Path) -> None:
         "data: {collection: generated, languages: [zh], translator: noise20}\n",
         "utf-8",
     )
-    rows = [f"{0.5 + at / 10}\tv0#enc#{caption}\tzh\tx\n" for at, caption in enumerate([0, 1, 9, 2, 3, 4, 6, 7, 8, 5])]
+    rows = [f"{at / 10}\tv0#enc#{caption}\tzh\tx\n" for at, caption in enumerate([0, 1, 9, 2, 3, 4, 6, 7, 8, 5])]
     (run / "trust.tsv").write_text("trust\tcaption\tlanguage\ttranslation\n" + "".join(rows), "utf-8")
     done = measure(run, tmp_path / "root", tmp_path / "out")
     assert done.returncode == 0, done.stderr
@@ -59,4 +59,4 @@ def test_precision_by_hand(tmp_path: Path) -> None:
     spread = sum((place - 5.5) ** 2 for place in noise) * sum((at - 4.5) ** 2 for at in range(10))
     assert found["all"]["spearman"] == pytest.approx(sum(gap) / spread**0.5)
     errors.unlink()
-    assert "has no .errors.jsonl" in measure(run, tmp_path / "root", tmp_path / "out").stderr
+    assert "what it should have been" in measure(run, tmp_path / "root", tmp_path / "out").stderr

@@ -17,6 +17,7 @@ from nrccr.data.generated.errors import Known, spelt
 from nrccr.data.sampling import Indices
 from nrccr.evaluation.detection import Detection, detect
 from nrccr.evaluation.encode import encode_texts
+from nrccr.report import trusted
 from nrccr.report.charts import run_style
 from nrccr.report.finished import ReportRun
 from nrccr.report.part import Part, Value
@@ -75,6 +76,8 @@ class Doubts:
 def parts(runs: Sequence[ReportRun]) -> list[Part]:
     """Curves of finding the wrong translations where they are known, their numbers, and each run's list.
 
+    Runs whose training weighed its translations (Quartet) have that trust besides: numbers, and lists.
+
     Raises:
         UserError: no such collection, damaged data, or an embedding that is not finite.
     """
@@ -91,7 +94,8 @@ def parts(runs: Sequence[ReportRun]) -> list[Part]:
         return [Part("distrust", "Distrusted translations", f"No run has translations to distrust.{note}")]
     known = {own.label: own.detections() for own in found if own.lost is not None}
     made = [_curves_part(found, known, note), _numbers_part(found, known)] if any(known.values()) else []
-    return [*made, *(_list_part(number, own, "" if made else note) for number, own in enumerate(found, start=1))]
+    lists = [_list_part(number, own, "" if made else note) for number, own in enumerate(found, start=1)]
+    return [*made, *lists, *trusted.parts(runs)]
 
 
 @torch.inference_mode()

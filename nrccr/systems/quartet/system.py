@@ -19,7 +19,6 @@ from nrccr.data.tokens import CaptionTokenizer, used_ids
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.rule import Rule
 from nrccr.features.text_cache import TextCache, recorded
-from nrccr.files import write_text
 from nrccr.models.backbone import configured_backbone
 from nrccr.models.discriminator import Discriminator
 from nrccr.models.encoders import with_encoder
@@ -30,6 +29,7 @@ from nrccr.systems.quartet.data import LanguagePairs, QuartetReader, caption_fil
 from nrccr.systems.quartet.network import build_quartet
 from nrccr.systems.quartet.objective import QuartetObjective, Trust
 from nrccr.systems.quartet.settings import QuartetSection, targets
+from nrccr.systems.quartet.trusted import Trusted, write_trusted
 from nrccr.systems.retriever import Retriever
 from nrccr.training.optim import Apart
 from nrccr.training.rows import train_used_rows
@@ -134,17 +134,13 @@ def _apart(config: Config) -> dict[str, Apart]:
 
 def _write_trust(trust: Trust, pairs: LanguagePairs, run: RunFolder) -> None:
     """Every translation with how much it is trusted, the least first."""
-    rows = [
-        (float(value), pairs.ids[pair], language, pairs.translations[language][place])
+    rows = (
+        Trusted(float(value), pairs.ids[pair], language, pairs.translations[language][place])
         for language, average in zip(pairs.translations, trust.average.tolist(), strict=True)
         for pair, (value, place) in enumerate(zip(average, pairs.places[language], strict=True))
         if place >= 0
-    ]
-    rows.sort(key=lambda row: row[0])
-    told = (
-        f"{value:.6f}\t{caption}\t{language}\t{' '.join(text.split())}\n" for value, caption, language, text in rows
     )
-    write_text(run.trust, "trust\tcaption\tlanguage\ttranslation\n" + "".join(told))
+    write_trusted(run.trust, rows)
 
 
 def _discriminator(config: Config, backbone_width: int) -> Discriminator | None:

@@ -209,6 +209,14 @@ def test_several_languages_in_one_model(nrccr_command: Command, generated: Path,
     with (run / "report" / "distrusted.csv").open(encoding="utf-8") as file:
         (first, *_) = csv.DictReader(file)
     assert first["translation"] in {row[3] for row in rows if row[2] == "de"} and float(first["words lost %"]) >= 0
+    with (run / "report" / "trust.csv").open(encoding="utf-8") as file:
+        shown = list(csv.DictReader(file))
+    assert [[row["caption"], row["language"], row["translation"]] for row in shown] == [row[1:] for row in rows[:12]]
+    assert all(row["source"] and row["clean sentence"] for row in shown)
+    with (run / "report" / "trust-numbers.csv").open(encoding="utf-8") as file:
+        assert [(row["language"], row["translations"]) for row in csv.DictReader(file)] == [
+            ("all", "48"), ("de", "24"), ("zh", "24")
+        ]  # fmt: skip
 
 
 def test_a_prefix_is_part_of_every_caption(train: Train, tmp_path: Path) -> None:
