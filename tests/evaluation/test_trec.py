@@ -21,7 +21,7 @@ from nrccr.evaluation.blocks import DenseScores, Transposed
 from nrccr.evaluation.evaluate import evaluate
 from nrccr.evaluation.ranked import Scored
 from nrccr.evaluation.rule import Rule
-from nrccr.evaluation.trec import FILES, strictly_falling, write_trec
+from nrccr.evaluation.trec import FILES, strictly_falling, trec_files, write_trec
 
 ir_measures = pytest.importorskip("ir_measures", reason="ir-measures, of the extra dev, is not installed")
 CPU = torch.device("cpu")
@@ -67,17 +67,24 @@ def assert_equal_metrics(metrics: dict[str, Any], folder: Path) -> None:
 def test_all_metrics_with_ties(levels: int, tmp_path: Path) -> None:
     """Scores of few levels: trec_eval breaks ties by id, ir-measures' providers each in their own way."""
     choose = np.random.default_rng(levels)
-    scores = choose.integers(0, levels, (60, 24)).astype(np.float32) - levels // 2  # 0 among them
+    lowest = 1010 if levels == 5 else -(levels // 2)  # 0 among them; around 1,010 eight digits are too few
+    scores = choose.integers(0, levels, (60, 24)).astype(np.float32) + lowest
     scores[choose.random(scores.shape) < 0.05] = -np.inf
     scores[choose.random(scores.shape) < 0.05] = np.inf
-    item_of = choose.permutation(np.arange(60) % 20)
+    item_of = choose.permutation(np.arange(60) % 20) + 4  # the first four items have no query
     dense = DenseScores(scores)
     scored = Scored.of((dense, Transposed(dense)), item_of)
     items = [f"v{choose.integers(1000)}-{item}" for item in range(24)]
     write_trec(tmp_path, scored, [f"{items[item]}#en#{query}" for query, item in enumerate(item_of)], items, 100.0)
     assert_equal_metrics(scored.ranked().metrics(), tmp_path)
     assert len((tmp_path / "run.trec").read_text().splitlines()) == 60 * 24  # a small gallery is whole
-    assert len((tmp_path / "run_visual.trec").read_text().splitlines()) == 20 * 60  # four items have no query
+    assert len((tmp_path / "run_visual.trec").read_text().splitlines()) == 20 * 60
+    for name in ("run.trec", "run_visual.trec"):
+        rows: dict[str, list[np.float32]] = {}
+        for line in (tmp_path / name).read_text().splitlines():
+            query, _, _, _, score, _ = line.split()
+            rows.setdefault(query, []).append(np.float32(score))  # as a tool reads it that has no more digits
+        assert all(np.isfinite(row).all() and (np.diff(row) < 0).all() for row in rows.values())
 
 
 def test_equal_scores_fall_in_the_smallest_steps() -> None:
@@ -106,13 +113,14 @@ def test_a_large_gallery_is_cut_and_so_are_its_metrics(tmp_path: Path, monkeypat
 
 
 def test_ids_with_blanks_are_escaped_and_come_back(tmp_path: Path) -> None:
-    items = ["a b", "100%", "c\td", "全角\u3000空白", "caf\u00e9", "line\nend", "plain#1"]
-    scores = DenseScores(np.eye(7, dtype=np.float32))
-    scored = Scored.of((scores, Transposed(scores)), np.arange(7))
+    items = ["a b", "100%", "50%20off", "c\td", "全角\u3000空白", "caf\u00e9", "caf\u00e9 %", "line\nend", "plain#1"]
+    scores = DenseScores(np.eye(9, dtype=np.float32))
+    scored = Scored.of((scores, Transposed(scores)), np.arange(9))
     write_trec(tmp_path, scored, [f"{item}#zh#0" for item in items], items, 100.0)
     text = (tmp_path / "qrels.trec").read_text("utf-8")
     assert [unquote(line.split()[2]) for line in text.splitlines()] == items
     assert "plain#1#zh#0 0 plain#1 1" in text and "caf\u00e9#zh#0 0 caf\u00e9 1" in text  # as they are
+    assert "0 caf\u00e9%20%25 1" in text, "no more than is odd"
     assert all(len(line.split(" ")) == 6 for line in (tmp_path / "run.trec").read_text("utf-8").splitlines())
     assert_equal_metrics(scored.ranked().metrics(), tmp_path)
 
@@ -146,6 +154,23 @@ def test_the_command(trained: Path, run_test: Command, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = run_test(trained, "--trec", tmp_path / "file", "--out", tmp_path / "other")
     assert done.code == 2 and "give another folder with --trec" in done.err and not (tmp_path / "other").exists()
+
+
+def test_no_file_is_written_through_a_link(
+    trained: Path, run_test: Command, tmp_path: Path, toy_split: MakeSplit
+) -> None:
+    several = toy_split({"en": 20, "de": 25}, 9, by_language=True)
+    assert trec_files(several) == [Path(language, name) for language in ("en", "de") for name in FILES]
+    assert trec_files(toy_split({"zh": 30}, 9)) == [Path(name) for name in FILES]
+    (tmp_path / "mine").write_text("mine")
+    for name in FILES:
+        folder = tmp_path / f"for_{name}"
+        folder.mkdir()
+        (folder / name).symlink_to(tmp_path / "mine")
+        done = run_test(trained, "--trec", folder, "--out", tmp_path / "other")
+        assert done.code == 2 and f"{folder / name}: a link" in done.err, done.err
+        assert (folder / name).is_symlink() and len(list(folder.iterdir())) == 1
+    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / "other").exists()
 
 
 def test_earlier_files_are_replaced_or_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,11 +120,14 @@ def test_captions_of_one_item_leave_each_other_their_probability() -> None:
 
 
 def test_a_caption_stands_against_the_videos_of_captions_without_translation() -> None:
-    scores, rows, items = 5 * unit(2) @ unit(5, 1).T, torch.tensor([3, 1]), torch.tensor([0, 1, 2, 3, 3])
-    found = pair_probability(scores, rows, items[rows], items)
+    scores, rows, items = unit(2) @ unit(5, 1).T, torch.tensor([3, 1]), torch.tensor([0, 1, 2, 3, 3])
+    found = pair_probability(scores, rows, items[rows], items, 0.5)  # soft enough that no probability is 0 or 1
+    halved = pair_probability(scores.bfloat16(), rows, items[rows], items, 0.5)
+    assert halved.dtype == torch.float32
+    torch.testing.assert_close(halved, found.float(), atol=0.01, rtol=0)
     for row, column in enumerate(rows.tolist()):
-        logs = scores[row] / 0.05
+        logs = scores[row] / 0.5
         others = [at for at in range(5) if at == column or int(items[at]) != int(items[column])]
         of_text = (logs[column] - logs[others].logsumexp(0)).exp()
-        of_visual = (scores[:, column] / 0.05).softmax(0)[row]
+        of_visual = (scores[:, column] / 0.5).softmax(0)[row]
         assert float(found[row]) == pytest.approx(float(0.5 * (of_text + of_visual)))

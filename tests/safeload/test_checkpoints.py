@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from nrccr.errors import UserError
+from nrccr.safeload import unpickle
 from nrccr.safeload.unpickle import load_array, load_checkpoint, load_weights, save_weights
 
 
@@ -143,6 +144,7 @@ def test_the_array_that_a_test_writes_is_one(tmp_path: Path) -> None:
         (b"K\x00J\xff\xff\xff\x7f\x86", b"f4", b""),  # none, of two billion columns
         (b"K\x02\x85", b"O8", b"abcdefghabcdefgh"),  # pointers
         (b"K\x02\x85", b"V4", b"abcdefgh"),
+        (b"K\x01\x85", b"f4,f4", b"abcdefgh"),  # two numbers an entry
         (b"X\x01\x00\x00\x00x", b"f4", b"abcdefgh"),
     ],
 )
@@ -221,31 +223,46 @@ def test_functions_as_values_are_refused(tmp_path: Path) -> None:
     assert "_rebuild_tensor_v2" in one_line(path)
 
 
-def test_what_others_marked_as_safe_stays_outside(tmp_path: Path) -> None:
+def test_what_others_marked_as_safe_stays_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"a": Fraction(1, 2)}, tmp_path / "p.pt")
+    torch.save({"a": argparse.Namespace(b=1)}, tmp_path / "own.pt")
     marked = torch.serialization.get_safe_globals()
+    assert load_checkpoint(tmp_path / "own.pt") == {"a": {"b": 1}}
+    assert set(torch.serialization.get_safe_globals()) == set(marked), "ours stay inside"
     with torch.serialization.safe_globals([Fraction]):
         assert torch.load(tmp_path / "p.pt", weights_only=True) == {"a": Fraction(1, 2)}
         within = torch.serialization.get_safe_globals()
+        assert load_checkpoint(tmp_path / "own.pt") == {"a": {"b": 1}}
+        assert set(torch.serialization.get_safe_globals()) == set(within)
+        one_line(tmp_path / "p.pt")
+        monkeypatch.setattr(unpickle, "scan_checkpoint", lambda *_: None)  # the second wall alone
         one_line(tmp_path / "p.pt")
         assert set(torch.serialization.get_safe_globals()) == set(within)
     assert set(torch.serialization.get_safe_globals()) == set(marked)
 
 
 def test_shared_values_stay_shared(tmp_path: Path) -> None:
-    inner = [torch.ones(2)]
-    torch.save({"a": inner, "b": [inner, inner]}, tmp_path / "l.pt")
-    loaded = load_checkpoint(tmp_path / "l.pt")
-    assert loaded["a"] is loaded["b"][0] is loaded["b"][1]
+    for inner in ([torch.ones(2)], {"c": torch.ones(2)}, (torch.ones(2),)):
+        torch.save({"a": inner, "b": [inner, inner]}, tmp_path / "l.pt")
+        loaded = load_checkpoint(tmp_path / "l.pt")
+        assert loaded["a"] is loaded["b"][0] is loaded["b"][1]
+        assert type(loaded["a"]) is type(inner)
 
 
 def test_loops_and_endless_sharing_are_refused(tmp_path: Path) -> None:
-    doubled: list[Any] = []
-    for _ in range(60):  # 2**60 leaves if each were walked
-        doubled = [doubled, doubled]
     loop: list[Any] = []
     loop.append(loop)
-    for name, value in (("doubled", doubled), ("loop", loop)):
+    values: dict[str, Any] = {"loop": loop}
+    twice: dict[str, Callable[[Any], Any]] = {
+        "lists": lambda inner: [inner, inner],
+        "tuples": lambda inner: (inner, inner),
+        "dicts": lambda inner: {"a": inner, "b": inner},
+    }
+    for name, made in twice.items():
+        values[name] = made([])
+        for _ in range(60):  # 2**60 leaves if each were walked
+            values[name] = made(values[name])
+    for name, value in values.items():
         torch.save({"opt": value}, tmp_path / f"{name}.pt")
         assert "values that hold" in one_line(tmp_path / f"{name}.pt")
 
@@ -307,16 +324,18 @@ ARRAYS = [
     np.array([[True, False]]),
     np.arange(3, dtype=">i4"),
     np.arange(4, dtype=np.float16)[::2],
+    np.array([1 + 2j]),
     np.zeros((0, 4)),
 ]
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype}{array.shape}")
 def test_arrays_come_back_equal(array: Any, tmp_path: Path) -> None:
-    files = [tmp_path / "a.npy", tmp_path / "one.npz", tmp_path / "many.npz"]
+    files = [tmp_path / "a.npy", tmp_path / "one.npz", tmp_path / "many.npz", tmp_path / "last.npz"]
     np.save(files[0], array)
     np.savez(files[1], anything=array)
     np.savez(files[2], scores=array, ids=np.array(["a"]))
+    np.savez(files[3], ids=np.array(["a"]), scores=array)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         files.append(tmp_path / f"protocol{protocol}.pkl")
         files[-1].write_bytes(pickle.dumps(array, protocol=protocol))
@@ -325,7 +344,7 @@ def test_arrays_come_back_equal(array: Any, tmp_path: Path) -> None:
         files[-1].write_bytes(old)
     for file in files:
         found = load_array(file)
-        assert np.array_equal(found, array) and found.shape == array.shape
+        assert np.array_equal(found, array) and found.shape == array.shape and found.flags.writeable
         assert found.dtype == array.dtype.newbyteorder("=")  # torch takes no other order of bytes
 
 

@@ -27,6 +27,7 @@ ARRAYS = [
     np.arange(4, dtype=np.float16)[::2],
     np.array([[True, False]]),
     np.arange(3, dtype=">i4"),
+    np.array([1 + 2j]),
     np.zeros((0, 4), dtype=np.float32),
 ]
 
