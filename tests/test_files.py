@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -12,7 +13,17 @@ import torch
 
 from nrccr import files
 from nrccr.errors import UserError, not_written
-from nrccr.files import Lock, atomic_folder, atomic_path, refuse_links, write_json, write_text
+from nrccr.files import (
+    Lock,
+    atomic_folder,
+    atomic_path,
+    encodable,
+    moderate,
+    open_to_append,
+    refuse_links,
+    write_json,
+    write_text,
+)
 from nrccr.safeload.unpickle import save_weights
 from tests.conftest import FullDisk
 
@@ -158,6 +169,66 @@ def test_a_lock_holds_until_it_is_released(tmp_path: Path, monkeypatch: pytest.M
             first.take(tmp_path / name)
 
 
+def test_names_like_leftovers_that_are_not_ours_stay(tmp_path: Path) -> None:
+    mine = [".a.txt.tmp.mine", f".axtxt.{'0' * 16}.tmp", f".a.txt.{'0' * 15}.tmp", "a.txt.tmp"]
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    os.mkfifo(tmp_path / ".a.txt.tmp")
+    write_text(tmp_path / "a.txt", "人\udcff")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*mine, ".a.txt.tmp", "a.txt"])
+    assert (tmp_path / "a.txt").read_text("utf-8") == "人\\udcff"
+    write_json(tmp_path / "b.json", {"a": "人\udcff"})
+    assert "人\\udcff" in (tmp_path / "b.json").read_text("utf-8")
+
+
+def test_what_is_opened_to_append_keeps_what_it_has(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        descriptor = open_to_append(tmp_path / "log")
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+    assert (tmp_path / "log").read_text() == "oldnew"
+    with pytest.raises(UserError, match="missing/log: cannot be written"):
+        open_to_append(tmp_path / "missing" / "log")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    lock, before = Lock(), len(os.listdir("/proc/self/fd"))
+    assert lock.take(tmp_path / "lock")
+    for number in range(3):
+        write_text(tmp_path / f"{number}", "")
+        with atomic_folder(tmp_path / f"folder{number}"):
+            pass
+        assert not Lock().take(tmp_path / "lock")
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    lock.release()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_bytes_are_on_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *of, name=name, real=real: (done.append(name), real(*of)))
+    write_text(tmp_path / "a", "x")
+    assert done == ["fsync", "replace"]
+
+
+def test_a_path_that_is_no_unicode_has_a_link_that_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a\udcff").write_text("x")
+    with encodable("a\udcff") as readable:
+        assert readable.isascii() and Path(readable).read_text() == "x"
+    with encodable("a") as readable:
+        assert readable == "a"
+
+
+def test_whole_numbers_that_a_float_holds(tmp_path: Path) -> None:
+    assert moderate("9" * 300) == 10**300 - 1
+    with pytest.raises(ValueError, match="301 digits"):
+        moderate("9" * 301)
+
+
 def test_a_write_that_fails_names_what_is_written(tmp_path: Path, no_file_longer_than: FullDisk) -> None:
     """Not what is temporary, and not nothing, as an error of `write` does; another file keeps its name."""
     for write, below in ((atomic_path, False), (atomic_folder, True)):
@@ -168,10 +239,17 @@ def test_a_write_that_fails_names_what_is_written(tmp_path: Path, no_file_longer
         ):
             ((temporary / "one") if below else temporary).write_text("0123456789")
         assert raised.value.filename == str(tmp_path / "new")
-        for name in ("missing", "missing.tmp"):
-            with pytest.raises(FileNotFoundError) as raised, write(tmp_path / "new"):
-                (tmp_path / name).read_text()
-            assert raised.value.filename == str(tmp_path / name)
+        for other in ("{folder}/missing", "{temporary}.other"):
+            with pytest.raises(FileNotFoundError) as raised, write(tmp_path / "new") as temporary:
+                Path(other.format(folder=tmp_path, temporary=temporary)).read_text()
+            assert raised.value.filename == other.format(folder=tmp_path, temporary=temporary)
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old" / "kept").touch()
+        if not below:  # what cannot change places with a folder
+            with pytest.raises(OSError, match="directory") as raised, write(tmp_path / "old"):
+                pass
+            assert (raised.value.filename, raised.value.filename2) == (str(tmp_path / "old"), None)
+        shutil.rmtree(tmp_path / "old")
     with pytest.raises(FileNotFoundError) as raised, atomic_folder(tmp_path / "new") as temporary:
         (temporary / "below" / "one").write_text("")
     assert raised.value.filename == str(tmp_path / "new")

@@ -63,6 +63,8 @@ PICKLES = {
     "bytes(n)": HEAD + name("builtins", "bytes") + b"J\xff\xff\xff\x7f\x85R.",
     "copied over and over": long_copy(20_000),
     "another encoding": HEAD + name("_codecs", "encode") + text("x") + text("idna") + b"\x86R.",
+    "an encoding of text": HEAD + name("_codecs", "encode") + text("x") + text("rot13") + b"\x86R.",
+    "encoding with errors": HEAD + name("_codecs", "encode") + text("x") + text("latin1") + text("x") + b"\x87R.",
     "update with pairs": HEAD + name("argparse", "Namespace") + b")\x81](]" + nested_tuple() + b"aNaeb.",
     "set of tuples": HEAD + name("builtins", "set") + b"](" + nested_tuple() + b"e\x85R.",
     "counter of tuples": HEAD + name("collections", "Counter") + b"](" + nested_tuple() + b"e\x85R.",
@@ -140,7 +142,9 @@ def write_checkpoints(folder: Path) -> list[Path]:
     whole = older.read_bytes()
     assert b"K\x03N" in whole  # the storage's number of entries
     older.write_bytes(whole.replace(b"K\x03N", b"J\xff\xff\xff\x7fN", 1))
-    return [*paths, older]
+    last = folder / "last pickle.pt"  # of five: the storages' keys
+    last.write_bytes(whole[: whole.rfind(b"\x80\x02]")] + PICKLES["memo"])
+    return [*paths, older, last]
 
 
 def _header(shape: str, dtype: str = "'<f4'") -> bytes:

@@ -67,6 +67,18 @@ def test_arrays_and_plain_data_come_back_equal(protocol: int, tmp_path: Path) ->
         assert found.dtype == array.dtype and found.shape == array.shape and np.array_equal(found, array)
 
 
+def test_arrays_that_python_2_wrote(tmp_path: Path) -> None:
+    """Its bytes are short text, in Latin-1."""
+    raw = np.array([-1.5, 2.0], "<f4").tobytes()
+    assert max(raw) > 127
+    made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
+    kind = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    filled = b"(K\x01K\x02\x85" + kind + b"\x89U\x08" + raw + b"tb"
+    (tmp_path / "r.pkl").write_bytes(b"\x80\x02]}U\x01a" + made + filled + b"sa.")
+    (record,) = load_records(tmp_path / "r.pkl")
+    np.testing.assert_array_equal(record["a"], np.array([-1.5, 2.0], np.float32), strict=True)
+
+
 def test_the_module_names_of_older_and_newer_numpy(tmp_path: Path) -> None:
     pickled = pickle.dumps([{"a": ARRAYS[0], "n": np.float32(2)}], protocol=2)
     assert (b"numpy._core." in pickled) != (b"numpy.core." in pickled)
