@@ -113,6 +113,12 @@ def test_trust_is_a_moving_average_that_weighs_from_its_epoch_on() -> None:
     np.testing.assert_allclose(weights.numpy(), np.array(expected) / np.mean(expected), rtol=1e-6)
 
 
+def test_trust_of_nothing_gives_no_nan() -> None:
+    trust = Trust(["de"], 2, momentum=0.0, begins=1)
+    trust.update("de", torch.arange(2), torch.zeros(2))
+    assert trust.weights("de", torch.arange(2), torch.tensor(1)).tolist() == [0.0, 0.0]
+
+
 def test_a_distrusted_translation_pulls_less() -> None:
     trust = Trust(["de", "zh"], 6, momentum=0.8, begins=3)
     trust.average[0, 5] = 0.0

@@ -21,7 +21,8 @@ from tests.systems.quartet.test_objective import objective, output, unit
 
 CONTRAST = MultiPositiveContrast()
 TARGETS = {"de": [0, 1, 2, 3], "zh": [1, 3]}
-ALL = ("quartet.pooling=attention", "loss.similarity=0.4", "loss.feature=0.1", "loss.cycle=0.5", "loss.adversary=0.01")
+ALL = ("quartet.pooling=attention", "loss.similarity=0.4", "loss.feature=0.1", "loss.cycle=0.5", "loss.adversary=0.01",
+       "loss.temperature=0.2")  # fmt: skip
 NO_TRUST = ("quartet.trust=false", "quartet.languages=0.6")
 
 
@@ -70,7 +71,7 @@ def test_every_term_of_the_contrast(out: QuartetOutput) -> None:
         compared = CONTRAST(own @ english[places].T, pairs, pairs, out.scale)
         wanted[f"languages_{language}_loss"] = 0.3 * compared
         wanted[f"guidance_{language}_loss"] = 0.15 * SimilarityDistillation(0.07, "kl")(english[places], own, visual)
-        wanted[f"similarity_{language}_loss"] = 0.2 * SimilarityDistillation(0.07, "kl")(taught, own, visual)
+        wanted[f"similarity_{language}_loss"] = 0.2 * SimilarityDistillation(0.2, "kl")(taught, own, visual)
         wanted[f"feature_{language}_loss"] = 0.05 * FeatureDistillation()(taught, own)
     again, pairs = out.texts[BACK], out.items[[0, 2]]
     wanted["cycle_loss"] = 0.5 * CONTRAST(again.vectors @ english[[0, 2]].T, pairs, pairs, out.scale)
@@ -146,3 +147,35 @@ def test_the_discriminator_and_who_learns_from_it(out: QuartetOutput) -> None:
     assert all(own.states[0].grad is None for own in out.texts.values()), "the discriminator learns alone"
     made(out, discriminator)["adversary_loss"].backward()
     assert {name for name, own in out.texts.items() if own.states[0].grad is not None} == set(TARGETS)
+
+
+def test_terms_of_weight_zero_are_left_out(out: QuartetOutput) -> None:
+    """Their teachers and back-translations are there."""
+    kinds = {"rank_loss", "languages_de_loss", "languages_zh_loss", "guidance_de_loss", "guidance_zh_loss"}
+    assert {name for name in objective(*NO_TRUST)(out) if name.endswith("_loss")} == kinds
+    for weight in ("languages", "guidance"):
+        left = objective("quartet.trust=false", f"quartet.{weight}=0")(out)
+        assert {name for name in left if name.endswith("_loss")} == {
+            name for name in kinds if not name.startswith(weight)
+        }
+
+
+def test_the_discriminator_sees_every_part_of_a_language(out: QuartetOutput) -> None:
+    made, discriminator = objective(*ALL, *NO_TRUST), FirstState()
+    english = out.texts["en"]
+    (states,), (mask,) = english.states, english.mask
+    parts = replace(english, states=[states[:1], states[1:]], mask=[mask[:1], mask[1:]])
+    whole, split = (
+        made.discriminate(replace(out, texts={**out.texts, "en": text}), discriminator) for text in (english, parts)
+    )
+    torch.testing.assert_close(split, whole)
+    assert not any(value.requires_grad for name, value in whole.items() if name != "discriminator_loss")
+
+
+def test_without_translations_the_discriminator_learns_nothing(out: QuartetOutput) -> None:
+    none = {language: text([], 1) for language in TARGETS}
+    discriminator = FirstState()
+    told = objective(*ALL, *NO_TRUST).discriminate(replace(out, texts={**out.texts, **none}), discriminator)
+    assert told["discriminator_loss"] == 0
+    told["discriminator_loss"].backward()
+    assert all(not own.grad.any() for own in discriminator.parameters() if own.grad is not None)
