@@ -13,7 +13,7 @@ from nrccr.config.keys import declared
 from nrccr.config.schema import Config, plain, to_yaml
 from nrccr.config.yaml import flatten
 from nrccr.errors import UserError, first_line, not_written
-from nrccr.files import atomic_folder, read_json, write_json, write_text
+from nrccr.files import atomic_folder, digest_of, read_json, write_json, write_text
 from nrccr.safeload.unpickle import save_weights
 from nrccr.sizes import regular_bytes
 from nrccr.systems.card import model_card
@@ -85,6 +85,26 @@ def subject_of(
     record = {key: _portable(value) for key, value in found.items()}
     name, place = named if named is not None else (run.resolve().name, None)
     return Subject(name, _without_places(config), record, tests, licence, place)
+
+
+def require_test_of(weights: Path, test: Path) -> None:
+    """Make sure that a test is of these weights, as far as the file that its record names is still there to compare.
+
+    Args:
+        weights: a run's `model.safetensors`.
+        test: folder of `nrccr test`.
+
+    Raises:
+        UserError: it is of others, or holds no test that can be read.
+    """
+    named = read_json(test / "metrics.json", "give a folder that `nrccr test` wrote").get("checkpoint")
+    tested = Path(named) if isinstance(named, str) and "\0" not in named else weights
+    if not tested.is_file() or tested.resolve() == weights.resolve():
+        return
+    if tested.stat().st_size != weights.stat().st_size or digest_of(tested) != digest_of(weights):
+        raise UserError(
+            f"{test}: a test of {tested}, whose weights are not those of {weights}; give a test of that run"
+        )
 
 
 def _require_free(folder: Path) -> None:

@@ -13,6 +13,7 @@ from nrccr.config.build import build
 from nrccr.config.keys import Section, key
 from nrccr.config.schema import Config, SystemSettings
 from nrccr.config.yaml import Layer, parse_override, read_layers
+from nrccr.errors import UserError
 from nrccr.systems.table import SYSTEMS, part_of
 
 
@@ -41,7 +42,12 @@ def build_config(layers: Sequence[Layer], overrides: Sequence[str] = ()) -> Conf
     Raises:
         UserError: as load_config; the message names where the key was set.
     """
-    return build(config_type(), [*layers, *map(parse_override, overrides)])
+    config = build(config_type(), [*layers, *map(parse_override, overrides)])
+    named = {override.partition("=")[0].strip() for override in overrides}
+    if config.data.languages and "data.target" in named and "data.languages" not in named:
+        chosen = ",".join(config.data.languages)
+        raise UserError(f"data.target: not used beside data.languages=[{chosen}]; choose with data.languages instead")
+    return config
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from nrccr.evaluation.compare import NAMES, bootstrap, intervals, read_outcome
+from nrccr.safeload.unpickle import load_weights, save_weights
 from nrccr.systems.markdown import literal, on_one_line, without_folders
 from tests.conftest import Command
 
@@ -118,6 +120,26 @@ def test_intervals_are_those_of_a_comparison(trained: Path, run_test: Command) -
         np.testing.assert_allclose(alone[name], (both[name].a, *both[name].a_bounds), rtol=1e-12)
         value, low, high = alone[name]
         assert low <= value <= high or np.isclose(low, high), name
+
+
+def test_a_test_of_another_model_is_refused(
+    trained: Path, run_test: Command, nrccr_command: Command, tmp_path: Path
+) -> None:
+    assert run_test(trained).code == 0
+    other, card = tmp_path / "other", tmp_path / "card.md"
+    shutil.copytree(trained, other)
+    words = ("card", other, "--test", trained / "test", "--out", card)
+    assert nrccr_command(*words).code == 0, "the same weights elsewhere"
+    card.unlink()
+    weights = load_weights(other / "model.safetensors")
+    save_weights({name: tensor + 1 for name, tensor in weights.items()}, other / "model.safetensors")
+    done = nrccr_command(*words)
+    assert done.code == 2 and done.err.count("\n") == 1 and "give that run's test" in done.err, done.err
+    (trained / "model.safetensors").rename(tmp_path / "moved")
+    assert nrccr_command(*words).code == 0, "nothing is left to compare"
+    card.unlink()
+    done = nrccr_command("card", trained, "--out", card)
+    assert done.code == 2 and "no model.safetensors yet" in done.err and not card.exists()
 
 
 def test_a_stranger_s_run_cannot_write_the_card(trained: Path, run_test: Command, nrccr_command: Command) -> None:

@@ -20,9 +20,11 @@ from transformers import BertConfig, BertModel
 import nrccr
 from nrccr.data.bigfile import BigFile
 from nrccr.data.generated.collection import Recipe, generate
+from nrccr.errors import UserError
 from nrccr.evaluation.metrics import retrieval_metrics
 from nrccr.safeload.unpickle import load_checkpoint, load_weights
 from nrccr.systems.base import splits_of
+from nrccr.systems.settings import load_config
 from nrccr.training.runfolder import RunFolder
 from tests.systems.quartet.parts import EVERYTHING, TRIPLET, VIDEOS
 
@@ -307,3 +309,10 @@ def test_what_the_encoder_wants_is_recorded(train: Train, tiny_bert: Path, tmp_p
 def test_what_does_not_go_together_is_refused(train: Train, tmp_path: Path, overrides: list[str], says: str) -> None:
     done = train(tmp_path / "run", *overrides)
     assert done.code == 2 and says in done.err and done.err.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_a_target_beside_the_languages_of_a_file_is_refused_even_if_it_is_the_usual_one() -> None:
+    path = Path(__file__).resolve().parents[3] / "configs" / "quartet" / "generated.yaml"
+    with pytest.raises(UserError, match=r"data\.target: not used beside data\.languages=\[de,zh\]; choose with"):
+        load_config(path, ["data.target=zh"])
+    assert load_config(path, ["data.languages=[]", "data.target=de"]).data.target == "de"
