@@ -134,7 +134,7 @@ def test_a_test_of_another_model_is_refused(
     weights = load_weights(other / "model.safetensors")
     save_weights({name: tensor + 1 for name, tensor in weights.items()}, other / "model.safetensors")
     done = nrccr_command(*words)
-    assert done.code == 2 and done.err.count("\n") == 1 and "give that run's test" in done.err, done.err
+    assert done.code == 2 and done.err.count("\n") == 1 and "give a test of that run" in done.err, done.err
     (trained / "model.safetensors").rename(tmp_path / "moved")
     assert nrccr_command(*words).code == 0, "nothing is left to compare"
     card.unlink()
