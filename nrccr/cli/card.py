@@ -22,18 +22,17 @@ def card(
     """Write a model card: training data, results with intervals, use, limits, licence, versions."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: no run folder (config.yaml); give one, or a saved model")
-    weights = run / "model.safetensors"
-    if not weights.is_file():
-        raise UserError(f"{run}: no {weights.name} yet, the run has not finished an epoch; resume or restart it")
     if out is not None and out.is_dir():
         raise UserError(f"--out {out}: is a folder; give a file")
 
     from nrccr.files import refuse_links, write_text
     from nrccr.systems.card import model_card
+    from nrccr.systems.loading import weights_of
     from nrccr.systems.saving import CARD, require_test_of, subject_of
     from nrccr.systems.settings import load_config
     from nrccr.terminal import say
 
+    weights = weights_of(run)
     subject = subject_of(run, load_config(run / "config.yaml", alone=True), test, license)
     if test is not None:
         require_test_of(weights, test)

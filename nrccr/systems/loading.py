@@ -114,6 +114,18 @@ def run_of(path: Path) -> Path | None:
     return folder if (folder / "config.yaml").is_file() else None
 
 
+def weights_of(run: Path) -> Path:
+    """The weights of a run folder.
+
+    Raises:
+        UserError: it has none yet.
+    """
+    weights = run / WEIGHTS_NAME
+    if not weights.is_file():
+        raise UserError(f"{run}: no {WEIGHTS_NAME} yet, the run has not finished an epoch; resume or restart it")
+    return weights
+
+
 def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> Retriever:
     layers = [_without_places(layer) for layer in read_layers(folder / "config.yaml", alone=True)]
     system = str(merged(layers).get("model"))
@@ -132,9 +144,7 @@ def _load_run(folder: Path, overrides: Sequence[str], device: torch.device) -> R
             f"{folder}: no folder backbone, and text.model={config.text.model} is no folder; "
             "give the encoder as text.model=NAME_OR_FOLDER"
         )
-    weights = folder / WEIGHTS_NAME
-    if not weights.is_file():
-        raise UserError(f"{folder}: no {WEIGHTS_NAME} yet, the run has not finished an epoch; resume or restart it")
+    weights = weights_of(folder)
     model = load_trained(config, Trained(load_weights(weights), weights))
     model.network.to(device).eval()
     return Retriever(model, config, device, weights)

@@ -112,9 +112,9 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(
     tmp_path: Path, nrccr_command: Command, no_file_longer_than: FullDisk, limit: int
 ) -> None:
     with no_file_longer_than(limit):
-        done = nrccr_command("generate", tmp_path / "root", "--videos", "6,2,2", "--captions", "1")
+        done = nrccr_command("generate", tmp_path / "all", "--videos", "6,2,2", "--captions", "1")
     assert done.code == 2 and done.err.count("\n") == 1
-    assert f"nrccr: {tmp_path}/root/generated: cannot be written (File too large); is the disk full" in done.err
+    assert f"nrccr: {tmp_path}/all/generated: cannot be written (File too large); is the disk full" in done.err
     assert not list(tmp_path.iterdir())
 
 
